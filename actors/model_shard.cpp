@@ -1,0 +1,123 @@
+#include "actors/model_shard.hpp"
+
+#include <utility>
+#include <vector>
+
+#include "runtime/codec/result_writer.hpp"
+#include "runtime/model/model.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
+
+namespace troupe {
+namespace {
+
+struct shard_state {
+  static inline const char* name = "model_shard";
+
+  model_shard_args args;
+  wiring to;
+  codec::result_writer writer;
+  std::vector<const double*> rows;
+
+  /// Scores everything; `failed` tells the records that the engine would not score even alone.
+  nanos score(const row_refs& refs, std::vector<double>& out, std::vector<std::uint8_t>& failed) {
+    const auto& m = *args.model;
+    const std::size_t in_width = m.schema().features.size();
+    const std::size_t out_width = m.output().width;
+    rows.clear();
+    for (const record* r : refs)
+      for (std::uint32_t i = 0; i < r->rows; ++i) rows.push_back(r->batch->row(*r, i, in_width));
+    out.resize(rows.size() * out_width);
+    const auto begin = std::chrono::steady_clock::now();
+    try {
+      m.engine().score(rows, out.data());
+    } catch (const model::model_error&) {
+      failed.assign(refs.size(), 0);
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < refs.size(); ++i) {
+        const std::size_t n = refs[i].rows;
+        try {
+          m.engine().score(std::span(rows).subspan(at, n), out.data() + at * out_width);
+        } catch (const model::model_error& e) {
+          failed[i] = 1;
+          observe::log_every(observe::level::error, "model_shard", "model_failed", 10, e.what(),
+                             {{"model", std::string(m.name())}, {"version", std::string(m.version())}});
+        }
+        at += n;
+      }
+    }
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - begin).count();
+  }
+};
+
+using self_ptr = model_shard_actor::stateful_pointer<shard_state>;
+
+void run(self_ptr self, const grant& g) {
+  auto& s = self->state;
+  const auto& m = *s.args.model;
+  const row_refs& refs = *g.rows;
+  auto outputs = std::make_shared<std::vector<double>>();
+  std::vector<std::uint8_t> failed;
+  const nanos took = s.score(refs, *outputs, failed);
+
+  auto set = make_answer_set();
+  set->model_time = took;
+  set->rows.add_all(refs);
+  set->answers.resize(refs.size());
+  set->text.reserve(refs.size() * 192);
+  std::uint32_t bad = 0;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < refs.size(); ++i) {
+    const record& r = refs[i];
+    answer& a = set->answers[i];
+    a.request = &r;
+    a.begin = static_cast<std::uint32_t>(set->text.size());
+    const bool ok = (failed.empty() || !failed[i]) &&
+                    s.writer.prediction(set->text, r, outputs->data() + at * m.output().width);
+    if (!ok) {
+      a.code = error_code::model_failed;
+      s.writer.error(set->text, r, a.code, "the model gave no finite prediction for this request");
+      ++bad;
+    }
+    a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
+    at += r.rows;
+  }
+  const auto rows = static_cast<std::uint32_t>(at);
+  const bool all_failed = bad == refs.size();
+  caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed});
+  caf_line::send(self, s.to.producer, answers{std::move(set)});
+  if (bad == 0 && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});
+  if (s.to.breakers) {
+    const auto it = s.to.breakers->find(&m);
+    if (it != s.to.breakers->end())
+      caf_line::send(self, it->second, outcome{static_cast<std::uint32_t>(refs.size()) - bad, bad});
+  }
+  s.args.metrics->model_batch(m, rows, static_cast<double>(took) * 1e-9, bad);
+}
+
+model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<model_shard_args>& args,
+                                          const wiring& neighbours) {
+  caf_line::die_of_exceptions(self);
+  self->state.args = *args;
+  self->state.to = neighbours;
+  caf_line::send(self, neighbours.scheduler, shard_idle{args->id, args->model.get(), model_shard_actor(self)});
+  return {
+      [self](const grant& g) { run(self, g); },
+      [self](const wiring& w) {
+        auto& s = self->state;
+        const bool other = w.scheduler != s.to.scheduler;
+        s.to = w;
+        // A new scheduler knows no shards; it takes them as they offer themselves.
+        if (other) caf_line::send(self, s.to.scheduler, shard_idle{s.args.id, s.args.model.get(), model_shard_actor(self)});
+      },
+      [](const crash& c) { throw std::runtime_error(c.why); },
+  };
+}
+
+}  // namespace
+
+model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args, const wiring& neighbours) {
+  return system.spawn(behavior, std::make_shared<model_shard_args>(std::move(args)), neighbours);
+}
+
+}  // namespace troupe

@@ -1,0 +1,27 @@
+#pragma once
+// model_shard: one an engine and execution slot.
+// Owns nothing but its scratch; borrows the model.
+// Promises: scores a granted batch, formats its answers and offers itself again; a batch that the engine refuses is
+// scored row by row, so that one row's failure is its own.
+// Dies of: an exception that is not the engine's word on a row. Its batch goes back to the scheduler's queue.
+
+#include <memory>
+
+#include "messages/interfaces.hpp"
+
+namespace troupe::observe {
+class metrics;
+}
+
+namespace troupe {
+
+struct model_shard_args {
+  std::uint64_t id = 0;  ///< unique in the process, new for each restart
+  std::shared_ptr<const model::loaded_model> model;
+  std::shared_ptr<observe::metrics> metrics;
+};
+
+[[nodiscard]] model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,
+                                                  const wiring& neighbours);
+
+}  // namespace troupe

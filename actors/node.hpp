@@ -1,0 +1,53 @@
+#pragma once
+// The node: wires all actors to their ports and to one another, follows the consumer group's assignments, and takes
+// everything down in order. The only file that knows every actor.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "runtime/config/settings.hpp"
+
+namespace troupe {
+
+/// The node can't start: one line that names what is wrong and what to do. Commands end with exit code 2.
+struct startup_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class node {
+ public:
+  /// Loads the models, opens the metrics port and the links to Kafka and Redis; throws startup_error.
+  /// Returns while the group is still being joined.
+  explicit node(config::settings settings);
+  node(const node&) = delete;
+  node& operator=(const node&) = delete;
+  /// Ends at once what drain() did not.
+  ~node();
+
+  /// 200 on /ready: models loaded, broker reachable, partitions assigned (or none left to assign).
+  [[nodiscard]] bool ready() const;
+
+  /// Where clients reach the broker: the configured one, or the embedded one's address.
+  [[nodiscard]] std::string brokers() const;
+
+  /// The metrics port in use (metrics.port = 0 picks a free one).
+  [[nodiscard]] int metrics_port() const;
+
+  /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May be polled
+  /// from any thread; `on_failure` is called once, from any thread.
+  [[nodiscard]] std::string failure() const;
+  void on_failure(std::function<void()> f);
+
+  /// Not ready, stop intake, drain to the deadline, flush, commit, leave. True when nothing was left in flight.
+  bool drain();
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace troupe

@@ -1,0 +1,252 @@
+#include "actors/partition_consumer.hpp"
+
+#include <chrono>
+#include <deque>
+#include <utility>
+
+#include "runtime/codec/result_writer.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "runtime/policy/offset_ledger.hpp"
+
+namespace troupe {
+namespace {
+
+constexpr nanos sweep = 100'000'000;
+constexpr std::size_t span_factor = 8;  // offsets between the oldest unfinished record and the newest, in credits
+
+/// Posts deliveries to the actor; one that has ended ignores them, which is what fences an old assignment.
+class mailbox_port final : public completion_port {
+ public:
+  explicit mailbox_port(partition_consumer_actor to) : to_(std::move(to)) {}
+  void delivered(std::shared_ptr<row_refs> rows) override { caf_line::post(to_, troupe::delivered{std::move(rows)}); }
+
+ private:
+  partition_consumer_actor to_;
+};
+
+[[nodiscard]] std::size_t bytes_of(const record& r) { return r.value.size() + r.key.size() + 64; }
+
+struct consumer_state {
+  static inline const char* name = "partition_consumer";
+
+  partition_consumer_args args;
+  wiring to;
+  std::optional<codec::request_parser> parser;
+  codec::result_writer writer;
+  policy::offset_ledger ledger;
+  std::shared_ptr<mailbox_port> port;
+  std::deque<batch_ptr> batches;  // with unfinished records; finished ones are null until they reach the front
+  std::uint64_t first_slot = 0;
+  std::size_t in_flight = 0;
+  std::size_t in_flight_bytes = 0;
+  bool stalled = false;
+  bool again = false;  // a records_ready of our own is in the mailbox
+  std::optional<retire> leaving;
+  bool left = false;
+
+  ~consumer_state() {
+    if (args.queue) args.queue->on_records({});
+    if (leaving && !left && leaving->done) leaving->done->set_value(false);
+  }
+
+  [[nodiscard]] bool has_credit() const {
+    return in_flight < args.credit_records && in_flight_bytes < args.credit_bytes &&
+           ledger.span() < span_factor * args.credit_records;
+  }
+
+  void store() {
+    if (const auto next = ledger.committable()) {
+      if (!args.queue->store(*next))
+        observe::log_every(observe::level::warn, "partition_consumer", "offset_not_stored", 10,
+                           "the partition is no longer ours: its next owner answers these records again",
+                           {{"topic", *args.queue->topic()}, {"partition", std::to_string(args.queue->partition())}});
+    }
+  }
+
+  void finish(const row_refs& rows) {
+    for (const record* r : rows) {
+      if (!ledger.done(args.queue->generation(), r->seq)) continue;
+      --in_flight;
+      in_flight_bytes -= bytes_of(*r);
+      record_batch& b = *r->batch;
+      if (--b.unfinished == 0) batches[b.slot - first_slot] = {};
+    }
+    while (!batches.empty() && !batches.front()) {
+      batches.pop_front();
+      ++first_slot;
+    }
+  }
+
+  /// Rows that can be scored, and answers for those that can't.
+  void sort(record_batch& b, row_refs& rows, answer_set_ptr& bad, bool again_only) {
+    std::vector<const record*> good;
+    good.reserve(b.records.size());
+    for (const record& r : b.records) {
+      if (again_only && r.answered.load(std::memory_order_relaxed)) continue;
+      if (r.error == error_code::none) {
+        good.push_back(&r);
+        continue;
+      }
+      if (!bad) bad = make_answer_set();
+      bad->rows.add(&r);
+      answer a;
+      a.request = &r;
+      a.code = r.error;
+      a.dead = dead_letter(r.error, r.parsed);
+      if (a.dead) {
+        a.reason_begin = static_cast<std::uint32_t>(bad->text.size());
+        bad->text += r.error_message;
+        a.reason_size = static_cast<std::uint32_t>(r.error_message.size());
+      } else {
+        a.begin = static_cast<std::uint32_t>(bad->text.size());
+        writer.error(bad->text, r, r.error, r.error_message);
+        a.size = static_cast<std::uint32_t>(bad->text.size()) - a.begin;
+      }
+      bad->answers.push_back(a);
+    }
+    rows.add_many(good);
+  }
+};
+
+using self_ptr = partition_consumer_actor::stateful_pointer<consumer_state>;
+
+void submit_batch(self_ptr self, record_batch& b, bool again_only) {
+  auto& s = self->state;
+  auto rows = std::make_shared<row_refs>();
+  answer_set_ptr bad;
+  s.sort(b, *rows, bad, again_only);
+  if (!rows->empty()) {
+    if (s.to.cache)
+      caf_line::send(self, s.to.cache, submit{std::move(rows)});
+    else
+      caf_line::send(self, s.to.scheduler, submit{std::move(rows)});
+  }
+  if (bad) caf_line::send(self, s.to.producer, answers{std::move(bad)});
+}
+
+void poll(self_ptr self) {
+  auto& s = self->state;
+  if (s.leaving) return;
+  if (!s.has_credit()) {
+    s.stalled = true;
+    return;
+  }
+  auto batch = batch_ptr::make();
+  batch->topic = s.args.queue->topic();
+  batch->partition = s.args.queue->partition();
+  batch->generation = s.args.queue->generation();
+  batch->arrived = caf_line::now(self);
+  batch->arrived_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                          std::chrono::system_clock::now().time_since_epoch())
+                          .count();
+  batch->owner = s.port;
+  const std::size_t want = std::min(s.args.poll_records, s.args.credit_records - s.in_flight);
+  const std::size_t n = s.args.queue->poll(*batch, want, s.args.credit_bytes - s.in_flight_bytes);
+  if (n == 0) return;
+  for (record& r : batch->records) {
+    r.batch = batch.get();
+    r.seq = s.ledger.add(r.offset);
+    s.in_flight_bytes += bytes_of(r);
+  }
+  s.in_flight += n;
+  batch->unfinished = static_cast<std::uint32_t>(n);
+  batch->slot = s.first_slot + s.batches.size();
+  s.parser->parse(*batch, s.args.models);
+  s.batches.push_back(batch);
+  submit_batch(self, *batch, false);
+  if (!s.again) {  // others get their turn before the next batch
+    s.again = true;
+    caf_line::send(self, partition_consumer_actor(self), records_ready{});
+  }
+}
+
+void leave_when_done(self_ptr self) {
+  auto& s = self->state;
+  if (!s.leaving || s.left) return;
+  const bool clean = s.in_flight == 0;
+  if (!clean && !s.leaving->lost && caf_line::now(self) < s.leaving->deadline) return;
+  s.store();
+  s.left = true;
+  s.args.queue->on_records({});
+  if (s.leaving->done) s.leaving->done->set_value(clean);
+  self->quit();
+}
+
+void publish(self_ptr self) {
+  auto& s = self->state;
+  nanos oldest = 0;
+  if (!s.batches.empty()) oldest = caf_line::now(self) - s.batches.front()->arrived;
+  s.args.metrics->partition(s.args.queue->partition(), s.in_flight, s.in_flight_bytes, s.args.queue->lag(),
+                            static_cast<double>(oldest) * 1e-9);
+}
+
+partition_consumer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<partition_consumer_args>& args,
+                                                 const wiring& neighbours) {
+  caf_line::die_of_exceptions(self);
+  auto& st = self->state;
+  st.args = *args;
+  st.to = neighbours;
+  st.parser.emplace(args->parser);
+  st.ledger.reset(args->queue->generation());
+  partition_consumer_actor me(self);
+  st.port = std::make_shared<mailbox_port>(me);
+  if (args->rewind) args->queue->rewind();
+  args->queue->on_records([me] { caf_line::post(me, records_ready{}); });
+  caf_line::send(self, me, records_ready{});
+  caf_line::send_later(self, sweep, tick{});
+  return {
+      [self](records_ready) {
+        self->state.again = false;
+        poll(self);
+      },
+      [self](const delivered& m) {
+        auto& s = self->state;
+        s.finish(*m.rows);
+        if (s.leaving) {
+          leave_when_done(self);
+        } else if (s.stalled && s.in_flight <= s.args.credit_records / 2 &&
+                   s.in_flight_bytes <= s.args.credit_bytes / 2 + 1) {
+          s.stalled = false;
+          poll(self);
+        }
+      },
+      [self](const retire& m) {
+        auto& s = self->state;
+        if (s.leaving) {
+          if (m.done) m.done->set_value(false);
+          return;
+        }
+        s.leaving = m;
+        leave_when_done(self);
+      },
+      [self](tick) {
+        auto& s = self->state;
+        s.store();
+        publish(self);
+        leave_when_done(self);
+        if (s.left) return;
+        if (s.stalled && s.has_credit()) s.stalled = false;
+        poll(self);
+        caf_line::send_later(self, sweep, tick{});
+      },
+      [self](const wiring& w) {
+        auto& s = self->state;
+        const bool lost_some = w.cache != s.to.cache || w.scheduler != s.to.scheduler || w.producer != s.to.producer;
+        s.to = w;
+        if (!lost_some) return;
+        for (auto& b : s.batches)
+          if (b) submit_batch(self, *b, true);
+      },
+      [](const crash& c) { throw std::runtime_error(c.why); },
+  };
+}
+
+}  // namespace
+
+partition_consumer_actor spawn_partition_consumer(caf_line::system& system, partition_consumer_args args,
+                                                  const wiring& neighbours) {
+  return system.spawn(behavior, std::make_shared<partition_consumer_args>(std::move(args)), neighbours);
+}
+
+}  // namespace troupe

@@ -1,0 +1,38 @@
+#pragma once
+// partition_consumer: one a partition and assignment.
+// Owns the partition's queue, the ledger of its offsets and every record it polled until its answer is delivered.
+// Promises: at most `credit_records` records and about `credit_bytes` bytes unfinished; an offset is stored only when
+// every record up to it was answered and the answers are with the broker; what a crashed neighbour held is submitted
+// again (the producer drops second answers); a retired partition ends with its offsets stored.
+// Dies of: an exception of its own. Its successor reads again from the stored offset, so answers that were on their
+// way are given twice: at least once.
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "messages/interfaces.hpp"
+#include "runtime/codec/request_parser.hpp"
+#include "runtime/kafka/record_source.hpp"
+
+namespace troupe::observe {
+class metrics;
+}
+
+namespace troupe {
+
+struct partition_consumer_args {
+  std::shared_ptr<kafka::partition_queue> queue;
+  std::shared_ptr<const model::model_table> models;
+  codec::parser_options parser;
+  std::size_t credit_records = 8192;
+  std::size_t credit_bytes = std::size_t{8} << 20;
+  std::size_t poll_records = 1024;
+  bool rewind = false;  ///< a successor: read again from the stored offset
+  std::shared_ptr<observe::metrics> metrics;
+};
+
+[[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system, partition_consumer_args args,
+                                                                const wiring& neighbours);
+
+}  // namespace troupe

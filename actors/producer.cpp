@@ -1,0 +1,256 @@
+#include "actors/producer.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "actors/tally.hpp"
+#include "runtime/codec/result_writer.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "runtime/policy/gather.hpp"
+
+namespace troupe {
+namespace {
+
+constexpr std::size_t flush_at = 2'000;      // gathered answers that are sent without waiting longer
+constexpr std::size_t reports_a_go = 8'192;  // then others get their turn
+constexpr nanos retry_pause = 1'000'000'000;
+constexpr nanos sweep = 200'000'000;
+
+struct producer_state {
+  static inline const char* name = "producer";
+
+  producer_args args;
+  policy::gather gather;
+  codec::result_writer writer;
+  std::deque<answer*> held;  // each counts once on its set
+  std::vector<std::pair<nanos, answer*>> refused;
+  std::vector<kafka::delivery_report> reports;
+  std::vector<header> headers;
+  bool timer_set = false;
+  bool blocked = false;  // the sink's queue is full: go on after reports
+  delivery_tally tally;
+
+  ~producer_state() {
+    for (auto* a : held) a->set->release();
+    for (auto& [at, a] : refused) a->set->release();
+    if (args.sink) args.sink->on_reports({});
+  }
+
+  void take(const answers& m) {
+    auto& set = *m.set;
+    for (auto& a : set.answers) {
+      a.set = &set;
+      set.retain();
+      held.push_back(&a);
+    }
+  }
+
+  [[nodiscard]] kafka::outgoing outgoing_of(answer& a) {
+    const record& r = *a.request;
+    const record_batch& b = *r.batch;
+    kafka::outgoing out;
+    out.key = r.key;
+    out.source_partition = b.partition;
+    out.opaque = &a;
+    std::span<const header> own(b.headers.data() + r.headers_begin, r.headers_count);
+    headers.clear();
+    if (a.dead) {
+      out.to = kafka::destination::dead_letters;
+      out.timestamp_ms = a.tries & 2 ? 0 : r.timestamp_ms;
+      out.headers = own;
+      const std::string_view reason(a.set->text.data() + a.reason_begin, a.reason_size);
+      // The broker copies headers when it takes the record, so texts may live here.
+      writer.dead_letter_headers(headers, r, a.code, reason);
+      if (a.tries & 1) {  // refused for its size: coordinates and length must do
+        writer.dropped_value_headers(headers, r);
+      } else {
+        out.value = r.value;
+      }
+      out.more_headers = headers;
+    } else {
+      out.value = {a.set->text.data() + a.begin, a.size};
+      if (args.keep_timestamp && !(a.tries & 2)) out.timestamp_ms = r.timestamp_ms;
+      if (r.headers_count != 0) {
+        writer.result_headers(headers, own);
+        out.headers = headers;
+      }
+    }
+    return out;
+  }
+
+  void flush(nanos now) {
+    blocked = false;
+    while (!held.empty()) {
+      answer* a = held.front();
+      if (a->request->answered.load(std::memory_order_relaxed)) {
+        held.pop_front();
+        a->set->release();
+        continue;
+      }
+      switch (args.sink->produce(outgoing_of(*a))) {
+        case kafka::produced::ok:
+          a->request->answered.store(true, std::memory_order_relaxed);
+          held.pop_front();
+          break;
+        case kafka::produced::queue_full:
+          blocked = true;
+          return;
+        case kafka::produced::too_large:
+          held.pop_front();
+          too_large(a, now);
+          break;
+        case kafka::produced::failed:
+          held.pop_front();
+          refused.emplace_back(now + retry_pause, a);
+          break;
+      }
+    }
+  }
+
+  /// A result that the broker won't take for its size becomes a dead letter; a dead letter loses its value.
+  void too_large(answer* a, nanos now) {
+    a->request->answered.store(false, std::memory_order_relaxed);
+    if (!a->dead) {
+      a->dead = true;
+      a->code = error_code::too_large;
+      a->reason_size = 0;
+      held.push_back(a);
+      return;
+    }
+    if (!(a->tries & 1)) {
+      a->tries |= 1;
+      held.push_back(a);
+      return;
+    }
+    observe::log_every(observe::level::error, "producer", "dead_letter_refused", 60,
+                       "the dead-letter topic refuses a record even without its value; its partition can't commit past "
+                       "it until the topic accepts it",
+                       {{"topic", *a->request->batch->topic},
+                        {"partition", std::to_string(a->request->batch->partition)},
+                        {"offset", std::to_string(a->request->offset)}});
+    refused.emplace_back(now + 10 * retry_pause, a);
+  }
+
+  void drain_reports(nanos now) {
+    reports.clear();
+    args.sink->reports(reports, reports_a_go);
+    if (reports.empty()) return;
+    std::vector<const record*> done;
+    completion_port* owner = nullptr;
+    auto hand_over = [&] {
+      if (done.empty()) return;
+      auto rows = std::make_shared<row_refs>();
+      rows->add_many(done);
+      done.clear();
+      if (owner) owner->delivered(std::move(rows));
+    };
+    std::vector<answer_set*> finished;
+    finished.reserve(reports.size());
+    for (const auto& rep : reports) {
+      auto* a = static_cast<answer*>(rep.opaque);
+      if (rep.ok) {
+        auto* to = a->request->batch->owner.get();
+        if (to != owner) {
+          hand_over();
+          owner = to;
+        }
+        done.push_back(a->request);
+        tally.add(*a, now);
+        finished.push_back(a->set);
+        continue;
+      }
+      if (rep.too_large) {
+        too_large(a, now);
+      } else if (rep.bad_timestamp && !(a->tries & 2)) {
+        a->tries |= 2;
+        a->request->answered.store(false, std::memory_order_relaxed);
+        held.push_back(a);
+      } else {
+        args.metrics->delivery_errors(1);
+        observe::log_every(observe::level::error, "producer", "delivery_failed", 10,
+                           "the broker did not take an answer; trying again",
+                           {{"error", args.sink->error_text(rep.code)}});
+        a->request->answered.store(false, std::memory_order_relaxed);
+        refused.emplace_back(now + retry_pause, a);
+      }
+    }
+    hand_over();
+    tally.report(*args.metrics);
+    for (auto* set : finished) set->release();
+  }
+
+  void retry(nanos now) {
+    for (std::size_t i = 0; i < refused.size();) {
+      if (refused[i].first > now) {
+        ++i;
+        continue;
+      }
+      held.push_back(refused[i].second);
+      refused[i] = refused.back();
+      refused.pop_back();
+    }
+  }
+};
+
+using self_ptr = producer_actor::stateful_pointer<producer_state>;
+
+void send_or_hold(self_ptr self, std::size_t fresh) {
+  auto& s = self->state;
+  const nanos now = caf_line::now(self);
+  if (fresh != 0) s.gather.observe(now, fresh);
+  const nanos hold = s.gather.hold();
+  if (hold == 0 || s.held.size() >= flush_at) {
+    s.flush(now);
+  } else if (!s.timer_set && !s.held.empty()) {
+    s.timer_set = true;
+    caf_line::send_later(self, hold, hold_over{});
+  }
+}
+
+producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<producer_args>& args) {
+  caf_line::die_of_exceptions(self);
+  auto& s = self->state;
+  s.args = *args;
+  s.gather = policy::gather(args->gather_min, args->gather_max);
+  producer_actor me(self);
+  args->sink->on_reports([me] { caf_line::post(me, reports_ready{}); });
+  caf_line::send(self, me, reports_ready{});  // reports that came while nobody listened
+  caf_line::send_later(self, sweep, tick{});
+  return {
+      [self](const answers& m) {
+        self->state.take(m);
+        send_or_hold(self, m.set->answers.size());
+      },
+      [self](reports_ready) {
+        auto& st = self->state;
+        const nanos now = caf_line::now(self);
+        st.drain_reports(now);
+        if (st.reports.size() == reports_a_go) caf_line::send(self, producer_actor(self), reports_ready{});
+        if (st.blocked) st.flush(now);
+      },
+      [self](hold_over) {
+        self->state.timer_set = false;
+        self->state.flush(caf_line::now(self));
+      },
+      [self](tick) {
+        auto& st = self->state;
+        const nanos now = caf_line::now(self);
+        st.retry(now);
+        st.drain_reports(now);
+        st.flush(now);
+        caf_line::send_later(self, sweep, tick{});
+      },
+      [](const wiring&) {},
+      [](const crash& c) { throw std::runtime_error(c.why); },
+  };
+}
+
+}  // namespace
+
+producer_actor spawn_producer(caf_line::system& system, producer_args args) {
+  return system.spawn(behavior, std::make_shared<producer_args>(std::move(args)));
+}
+
+}  // namespace troupe

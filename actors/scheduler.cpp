@@ -1,0 +1,295 @@
+#include "actors/scheduler.hpp"
+
+#include <deque>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "runtime/codec/result_writer.hpp"
+#include "runtime/model/model.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "runtime/policy/batch_sizer.hpp"
+
+namespace troupe {
+namespace {
+
+constexpr nanos sweep = 200'000'000;
+constexpr int kills_allowed = 2;  // a record that ends its shard alone this often is poison
+
+struct idle_shard {
+  std::uint64_t id;
+  model_shard_actor handle;
+};
+
+struct model_lane {
+  const model::loaded_model* model = nullptr;
+  std::vector<idle_shard> idle;
+  policy::batch_sizer sizer;
+  breaker_position breaker = breaker_position::closed;
+  std::uint32_t probes = 0;          // rows half_open still lets through
+  std::deque<const record*> suspects;  // each with a count: were in a batch whose shard died, run alone
+};
+
+struct running {
+  std::size_t lane;
+  std::shared_ptr<const row_refs> rows;
+  model_shard_actor shard;
+};
+
+struct waiting_row {
+  std::size_t lane;
+  std::size_t cls;
+  policy::sla_item item;
+};
+
+struct scheduler_state {
+  static inline const char* name = "scheduler";
+
+  scheduler_args args;
+  wiring to;
+  std::optional<policy::sla_queue> queue;
+  std::vector<model_lane> lanes;
+  std::unordered_map<const model::loaded_model*, std::size_t> lane_by_model;
+  const model::loaded_model* last_model = nullptr;
+  std::size_t last_lane = 0;
+  std::unordered_map<std::uint64_t, running> grants;
+  std::unordered_map<const record*, int> kills;
+  std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
+  std::uint64_t next_grant = 1;
+  std::vector<bool> runnable;
+  std::vector<policy::sla_item> batch;
+  std::vector<policy::sla_queue::ended_item> ended;
+  codec::result_writer writer;
+
+  ~scheduler_state() {
+    std::vector<policy::sla_item> left;
+    if (queue)
+      for (std::size_t m = 0; m < lanes.size(); ++m) queue->remove_model(m, left);
+    for (auto& item : left) release(record_of(item));
+    for (auto& w : waiting) release(record_of(w.item));
+    for (auto& lane : lanes)
+      for (auto* r : lane.suspects) release(r);
+  }
+
+  static const record* record_of(const policy::sla_item& item) { return static_cast<const record*>(item.handle); }
+  static void release(const record* r) { r->batch->release(); }
+
+  std::size_t lane_of(const model::loaded_model* m) {
+    if (m == last_model) return last_lane;
+    auto [it, fresh] = lane_by_model.try_emplace(m, lanes.size());
+    if (fresh) {
+      lanes.emplace_back();
+      lanes.back().model = m;
+      queue->add_model();
+    }
+    last_model = m;
+    last_lane = it->second;
+    return last_lane;
+  }
+
+  void take(const submit& m) {
+    for (const record* r : m.rows->take()) {
+      const policy::sla_item item{const_cast<record*>(r), 0, r->rows, r->batch->arrived, r->target, r->expiry};
+      const std::size_t lane = lane_of(r->model);
+      if (!queue->push(lane, r->cls, item)) waiting.push_back({lane, r->cls, item});
+    }
+  }
+
+  void admit_waiting() {
+    while (!waiting.empty()) {
+      auto& w = waiting.front();
+      if (!queue->push(w.lane, w.cls, w.item)) return;
+      waiting.pop_front();
+    }
+  }
+
+  /// Answers rows that ended in the queue.
+  answer_set_ptr answer_ended() {
+    if (ended.empty()) return nullptr;
+    auto set = make_answer_set();
+    set->answers.resize(ended.size());
+    for (std::size_t i = 0; i < ended.size(); ++i) {
+      const record* r = record_of(ended[i].item);
+      set->rows.adopt(r);
+      answer& a = set->answers[i];
+      a.request = r;
+      a.code = ended[i].expired ? error_code::deadline_exceeded : error_code::unavailable;
+      a.begin = static_cast<std::uint32_t>(set->text.size());
+      writer.error(set->text, *r, a.code,
+                   ended[i].expired ? "the request expired before it could be scored"
+                                    : "the request could not be scored within its class's target and was shed");
+      a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
+      args.metrics->ended_in_queue(ended[i].cls, ended[i].expired, 1);
+    }
+    ended.clear();
+    return set;
+  }
+};
+
+using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
+
+void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows) {
+  auto& s = self->state;
+  auto& lane = s.lanes[lane_index];
+  idle_shard shard = std::move(lane.idle.back());
+  lane.idle.pop_back();
+  const std::uint64_t id = s.next_grant++;
+  std::shared_ptr<const row_refs> shared = std::move(rows);
+  s.grants.emplace(id, running{lane_index, shared, shard.handle});
+  caf_line::send(self, shard.handle, grant{id, std::move(shared)});
+}
+
+void dispatch(self_ptr self) {
+  auto& s = self->state;
+  const nanos now = caf_line::now(self);
+  while (s.grants.size() < s.args.slots) {
+    bool gave = false;
+    s.runnable.assign(s.lanes.size(), false);
+    for (std::size_t i = 0; i < s.lanes.size(); ++i) {
+      auto& lane = s.lanes[i];
+      const bool may = !lane.idle.empty() && (lane.breaker == breaker_position::closed ||
+                                              (lane.breaker == breaker_position::half_open && lane.probes > 0));
+      if (may && !lane.suspects.empty()) {
+        auto rows = std::make_shared<row_refs>();
+        rows->adopt(lane.suspects.front());
+        lane.suspects.pop_front();
+        give(self, i, std::move(rows));
+        gave = true;
+        break;
+      }
+      s.runnable[i] = may;
+    }
+    if (gave) continue;
+    const auto next = s.queue->next_model(now, s.runnable);
+    if (!next) break;
+    auto& lane = s.lanes[*next];
+    s.batch.clear();
+    policy::take_limits limits{s.args.max_batch, s.args.max_batch_time};
+    if (lane.breaker == breaker_position::half_open) limits.max_rows = std::min<std::size_t>(limits.max_rows, lane.probes);
+    s.queue->take(*next, now, lane.sizer, limits, s.batch, s.ended);
+    if (!s.batch.empty()) {
+      auto rows = std::make_shared<row_refs>();
+      rows->reserve(s.batch.size());
+      for (const auto& item : s.batch) rows->adopt(scheduler_state::record_of(item));
+      if (lane.breaker == breaker_position::half_open)
+        lane.probes -= std::min<std::uint32_t>(lane.probes, static_cast<std::uint32_t>(rows->size()));
+      give(self, *next, std::move(rows));
+    } else if (s.ended.empty()) {
+      break;
+    }
+    if (auto set = s.answer_ended()) caf_line::send(self, s.to.producer, answers{std::move(set)});
+    s.admit_waiting();
+  }
+}
+
+/// The shard of this grant died: its rows run again alone, so that the one that killed it shows itself.
+void shard_died(self_ptr self, const caf_line::address& shard, const std::string& why) {
+  auto& s = self->state;
+  for (auto& lane : s.lanes)
+    std::erase_if(lane.idle, [&](const idle_shard& i) { return i.handle->address() == shard; });
+  for (auto it = s.grants.begin(); it != s.grants.end();) {
+    if (it->second.shard->address() != shard) {
+      ++it;
+      continue;
+    }
+    auto& lane = s.lanes[it->second.lane];
+    const auto& rows = *it->second.rows;
+    auto poison = make_answer_set();
+    for (const record* r : rows) {
+      if (r->answered.load(std::memory_order_relaxed)) continue;
+      const bool alone = rows.size() == 1;
+      if (alone && ++s.kills[r] >= kills_allowed) {
+        s.kills.erase(r);
+        poison->rows.add(r);
+        answer a;
+        a.request = r;
+        a.code = error_code::model_failed;
+        a.dead = true;
+        a.reason_begin = static_cast<std::uint32_t>(poison->text.size());
+        poison->text += "scoring this record ended its model shard repeatedly: " + why;
+        a.reason_size = static_cast<std::uint32_t>(poison->text.size()) - a.reason_begin;
+        poison->answers.push_back(a);
+        continue;
+      }
+      r->batch->retain();
+      lane.suspects.push_back(r);
+    }
+    it = s.grants.erase(it);
+    if (!poison->answers.empty()) caf_line::send(self, s.to.producer, answers{std::move(poison)});
+  }
+  dispatch(self);
+}
+
+void publish(self_ptr self) {
+  auto& s = self->state;
+  const nanos now = caf_line::now(self);
+  for (std::size_t c = 0; c < s.args.classes.size(); ++c) {
+    const auto oldest = s.queue->oldest_arrival(c);
+    s.args.metrics->queue(c, s.queue->depth(c), oldest ? static_cast<double>(now - *oldest) * 1e-9 : 0.0);
+  }
+  s.args.metrics->slots(s.grants.size(), s.args.slots);
+}
+
+scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<scheduler_args>& args,
+                                        const wiring& neighbours) {
+  caf_line::die_of_exceptions(self);
+  auto& st = self->state;
+  st.args = *args;
+  st.to = neighbours;
+  st.queue.emplace(args->classes);
+  caf_line::on_down(self, [self](const caf_line::address& who, bool, const std::string& why) {
+    shard_died(self, who, why);
+  });
+  caf_line::send_later(self, sweep, tick{});
+  return {
+      [self](const submit& m) {
+        self->state.take(m);
+        dispatch(self);
+      },
+      [self](const shard_idle& m) {
+        auto& s = self->state;
+        caf_line::monitor(self, m.from);
+        s.lanes[s.lane_of(m.model)].idle.push_back({m.shard, m.from});
+        dispatch(self);
+      },
+      [self](const grant_done& m) {
+        auto& s = self->state;
+        const auto it = s.grants.find(m.id);
+        if (it == s.grants.end()) return;  // granted by a predecessor
+        auto& lane = s.lanes[it->second.lane];
+        if (!m.failed) lane.sizer.observe(m.rows, m.took);
+        if (!s.kills.empty())
+          for (const record* r : *it->second.rows) s.kills.erase(r);
+        lane.idle.push_back({m.shard, it->second.shard});
+        s.grants.erase(it);
+        dispatch(self);
+      },
+      [self](const breaker_changed& m) {
+        auto& s = self->state;
+        auto& lane = s.lanes[s.lane_of(m.model)];
+        lane.breaker = m.position;
+        lane.probes = m.probes;
+        dispatch(self);
+      },
+      [self](tick) {
+        auto& s = self->state;
+        s.queue->end_overdue(caf_line::now(self), s.ended);  // of models that can't run just now, too
+        if (auto set = s.answer_ended()) caf_line::send(self, s.to.producer, answers{std::move(set)});
+        s.admit_waiting();
+        dispatch(self);
+        publish(self);
+        caf_line::send_later(self, sweep, tick{});
+      },
+      [self](const wiring& w) { self->state.to = w; },
+      [](const crash& c) { throw std::runtime_error(c.why); },
+  };
+}
+
+}  // namespace
+
+scheduler_actor spawn_scheduler(caf_line::system& system, scheduler_args args, const wiring& neighbours) {
+  return system.spawn(behavior, std::make_shared<scheduler_args>(std::move(args)), neighbours);
+}
+
+}  // namespace troupe

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""troupe serve beside a bare librdkafka bridge on one warm, real broker; README.md says what each figure means.
+
+    bench/kafka_bridge/run.py [--pairs 7] [--records 2000000] [--what drain,closed,latency] [--json FILE] [--smoke]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/support"))
+import troupe_test as t  # noqa: E402
+
+BENCH = pathlib.Path(os.environ.get("TROUPE_BUILD_DIRECTORY", ROOT / "build/release")) / "bench/bench_kafka_bridge"
+LINEAR, FOREST = "diabetes-linear", "diabetes-rf-model"
+
+
+def tool(command, **options):
+    words = [str(BENCH), command]
+    for key, value in options.items():
+        words += ["--" + key, str(value)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+def interval(values):
+    """Median, with the order statistics that hold it in about 95 of 100 cases (for 7 pairs: the whole range but one end)."""
+    v = sorted(values)
+    n = len(v)
+    k = max(0, int(n / 2 - 0.98 * n ** 0.5))
+    return {"median": round(statistics.median(v), 3), "low": round(v[k], 3), "high": round(v[n - 1 - k], 3), "n": n}
+
+
+class Bench:
+    def __init__(self, stage, options):
+        self.stage, self.options, self.serial = stage, options, 0
+        self.kafka = stage.kafka()
+        self.brokers = self.kafka.bootstrap
+
+    def topics(self):
+        self.serial += 1
+        names = f"in-{self.serial}", f"out-{self.serial}"
+        for name in names:
+            tool("topic", brokers=self.brokers, topic=name, partitions=4)
+        return names
+
+    def subject(self, who, source, result, linger=None):
+        """Starts the bridge or a node on these topics."""
+        self.serial += 1
+        if who == "bridge":
+            return self.stage.start([BENCH, "bridge", "--brokers", self.brokers, "--in", source, "--out", result,
+                                     "--group", f"g{self.serial}", "--linger", linger if linger is not None else 5], "bridge")
+        model = {"linear": LINEAR, "forest": FOREST}[who]
+        return self.stage.troupe({
+            "kafka": {"brokers": self.brokers, "requests_topic": source, "results_topic": result,
+                      "dead_letter_topic": "dlq", "group": f"g{self.serial}"},
+            "models": {"directory": str(ROOT / "models"), "default": model},
+            "cache": {"mode": "off"},
+        })
+
+    def warm(self):
+        """A fresh JVM costs two or three times what a warm one does."""
+        source, result = self.topics()
+        n = min(2_000_000, self.options.records)
+        tool("fill", brokers=self.brokers, topic=source, records=n, model=FOREST)
+        p = self.subject("bridge", source, result)
+        tool("watch", brokers=self.brokers, topic=result, skip=1, count=n, pid=p.pid)
+        p.stop(60)
+
+    def drain(self, who, source):
+        _, result = self.topics()
+        p = self.subject(who, source, result)
+        n = self.options.records
+        try:
+            w = tool("watch", brokers=self.brokers, topic=result, skip=n // 10, count=n, pid=p.pid)
+        finally:
+            p.stop(60)
+        return {"rate": w["records"] / w["seconds"], "cpu_s_per_million": w["cpu_seconds"] / w["records"] * 1e6,
+                "peak_rss_mib": w["peak_rss_kb"] / 1024}
+
+    def load(self, who, *words, linger=None):
+        source, result = self.topics()
+        p = self.subject(who, source, result, linger)
+        try:
+            if hasattr(p, "wait_ready"):
+                p.wait_ready()
+            else:
+                time.sleep(2.5)  # the bridge says nothing; its group is joined by then
+            ticks = os.sysconf("SC_CLK_TCK")
+
+            def cpu():
+                f = pathlib.Path(f"/proc/{p.pid}/stat").read_text().rsplit(")", 1)[1].split()
+                return (int(f[11]) + int(f[12])) / ticks
+
+            before = cpu()
+            done = subprocess.run([str(t.TROUPE), "load", "--brokers", self.brokers, "--requests-topic", source,
+                                   "--results-topic", result, "--json", *map(str, words)],
+                                  capture_output=True, text=True, timeout=600, cwd=ROOT)
+            report = json.loads(done.stdout)
+            report["cpu_s_per_million"] = (cpu() - before) / max(1, report["predicted"]) * 1e6
+            return report
+        finally:
+            p.stop(60)
+
+    def run_drain(self):
+        source, _ = self.topics()
+        out = {}
+        for who, model in (("linear", LINEAR), ("forest", FOREST)):
+            source, _ = self.topics()
+            tool("fill", brokers=self.brokers, topic=source, records=self.options.records, model=model)
+            ours, theirs = [], []
+            for pair in range(self.options.pairs):
+                order = ("bridge", who) if pair % 2 == 0 else (who, "bridge")
+                for one in order:
+                    (theirs if one == "bridge" else ours).append(self.drain(one, source))
+                print(f"drain {who} pair {pair + 1}: {ours[-1]['rate']:,.0f}/s {ours[-1]['cpu_s_per_million']:.2f} CPU s/M"
+                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}", file=sys.stderr)
+            out[who] = self.summary(ours, theirs)
+        return out
+
+    @staticmethod
+    def summary(ours, theirs):
+        pick = lambda rows, key: [r[key] for r in rows]
+        return {
+            "rate": interval(pick(ours, "rate")), "bridge_rate": interval(pick(theirs, "rate")),
+            "rate_ratio": interval([a["rate"] / b["rate"] for a, b in zip(ours, theirs)]),
+            "cpu_s_per_million": interval(pick(ours, "cpu_s_per_million")),
+            "bridge_cpu_s_per_million": interval(pick(theirs, "cpu_s_per_million")),
+            **({"peak_rss_mib": round(max(pick(ours, "peak_rss_mib")), 1)} if "peak_rss_mib" in ours[0] else {}),
+        }
+
+    def run_closed(self):
+        out = {}
+        n = self.options.records
+        for who in ("linear", "forest"):
+            ours, theirs = [], []
+            for pair in range(self.options.pairs):
+                order = ("bridge", who) if pair % 2 == 0 else (who, "bridge")
+                for one in order:
+                    r = self.load(one, "--records", n, "--window", 50000, "--distinct", 8192, linger=5)
+                    (theirs if one == "bridge" else ours).append(
+                        {"rate": r["records_per_second"], "cpu_s_per_million": r["cpu_s_per_million"]})
+                print(f"closed {who} pair {pair + 1}: {ours[-1]['rate']:,.0f}/s | bridge {theirs[-1]['rate']:,.0f}/s",
+                      file=sys.stderr)
+            out[who] = self.summary(ours, theirs)
+        return out
+
+    def run_latency(self):
+        out = {}
+        for rate in self.options.rates:
+            seconds = self.options.seconds
+            rows = {"forest": [], **{f"bridge linger {x}": [] for x in (0, 1, 5)}}
+            for repeat in range(self.options.repeats):
+                for name in rows:
+                    who, linger = ("bridge", name.split()[-1]) if name.startswith("bridge") else (name, None)
+                    r = self.load(who, "--records", rate * seconds, "--rate", rate, "--distinct", 8192, linger=linger)
+                    rows[name].append({k: r[k] for k in ("p50_ms", "p99_ms", "cpu_s_per_million", "lost")})
+                    print(f"latency {rate}/s {name} #{repeat + 1}: p50 {r['p50_ms']:.2f} p99 {r['p99_ms']:.2f} ms",
+                          file=sys.stderr)
+            out[str(rate)] = {name: {k: interval([x[k] for x in v]) for k in v[0]} for name, v in rows.items()}
+        return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--records", type=int, default=2_000_000)
+    parser.add_argument("--rates", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 5000, 20000])
+    parser.add_argument("--seconds", type=int, default=8, help="length of a latency run")
+    parser.add_argument("--repeats", type=int, default=3, help="latency runs of each")
+    parser.add_argument("--what", default="drain,closed,latency")
+    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all")
+    o = parser.parse_args()
+    if o.smoke:
+        o.pairs, o.records, o.rates, o.seconds, o.repeats = 1, 20_000, [1000], 2, 1
+    figures = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "records": o.records}
+    figures["parts"] = {who: tool("parts", models=ROOT / "models", model=m) for who, m in (("linear", LINEAR), ("forest", FOREST))}
+    with t.Stage() as stage:
+        bench = Bench(stage, o)
+        bench.warm()
+        for what in o.what.split(","):
+            figures[what] = getattr(bench, "run_" + what)()
+    if "drain" in figures:
+        for who in ("linear", "forest"):
+            d, p = figures["drain"][who], figures["parts"][who]
+            d["sum_of_parts"] = round(d["bridge_cpu_s_per_million"]["median"] + sum(p.values()) / 1000, 3)
+            d["cpu_over_sum_of_parts"] = round(d["cpu_s_per_million"]["median"] / d["sum_of_parts"], 3)
+    text = json.dumps(figures, indent=1)
+    if o.json:
+        pathlib.Path(o.json).write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

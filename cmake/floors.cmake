@@ -1,0 +1,60 @@
+# The floors, each a set of libraries that link only what stands below: messages < runtime < actors < cli.
+# A folder without a .cpp is a header-only library under the same name.
+
+# troupe_library(NAME FOLDER [USES target...] [EXCEPT file...])
+function(troupe_library name folder)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES;EXCEPT")
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cpp")
+  foreach(file IN LISTS arg_EXCEPT)
+    list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/${folder}/${file}")
+  endforeach()
+  if(sources)
+    add_library(${name} STATIC ${sources})
+    target_link_libraries(${name} PUBLIC troupe_flags ${arg_USES})
+  else()
+    add_library(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE troupe_flags ${arg_USES})
+  endif()
+endfunction()
+
+# The version header is written at build time, so that a new commit shows without configuring again.
+set(TROUPE_GENERATED_DIRECTORY "${PROJECT_BINARY_DIR}/generated")
+set(version_command
+  "${CMAKE_COMMAND}" "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DVERSION=${PROJECT_VERSION}"
+  "-DCOMPILER=${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}" "-DBUILD_TYPE=${CMAKE_BUILD_TYPE}"
+  "-DTEMPLATE=${PROJECT_SOURCE_DIR}/cmake/version.hpp.in"
+  "-DOUTPUT=${TROUPE_GENERATED_DIRECTORY}/troupe_version.hpp" -P "${PROJECT_SOURCE_DIR}/cmake/version.cmake")
+add_custom_target(troupe_version_header
+  BYPRODUCTS "${TROUPE_GENERATED_DIRECTORY}/troupe_version.hpp"
+  COMMAND ${version_command} VERBATIM COMMENT "Version")
+add_library(troupe_version INTERFACE)
+target_include_directories(troupe_version INTERFACE "${TROUPE_GENERATED_DIRECTORY}")
+add_dependencies(troupe_version troupe_version_header)
+
+troupe_library(troupe_messages messages USES vendor_caf)
+
+troupe_library(troupe_policy runtime/policy)
+troupe_library(troupe_config runtime/config
+  USES troupe_messages troupe_policy troupe_version vendor_yaml vendor_nlohmann_json)
+troupe_library(troupe_observe runtime/observe
+  USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json)
+troupe_library(troupe_model runtime/model
+  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml)
+troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash)
+troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
+troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
+troupe_library(troupe_http runtime/http
+  USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json)
+set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
+  troupe_store troupe_http)
+
+troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
+
+# main.cpp is the program; the rest of cli/ is a library, so that tests can call it.
+troupe_library(troupe_cli cli EXCEPT main.cpp
+  USES troupe_actors troupe_version vendor_cli11 vendor_nlohmann_json)
+if(EXISTS "${PROJECT_SOURCE_DIR}/cli/main.cpp")
+  add_executable(troupe cli/main.cpp)
+  target_link_libraries(troupe PRIVATE troupe_cli)
+  set_target_properties(troupe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}")
+endif()

@@ -1,0 +1,129 @@
+#pragma once
+// The seam to CAF: the only file that knows which line of CAF is underneath (0.17.6, Debian's). Actors use the
+// names of namespace troupe::caf_line alone; moving to 1.x means a second branch here and nothing elsewhere.
+
+#include <caf/all.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <utility>
+
+#if CAF_MAJOR_VERSION != 0
+#error "messages/caf.hpp knows CAF 0.17 only; add the 1.x branch here"
+#endif
+
+/// A message that never leaves the process: no serialisation is asked of it.
+#define TROUPE_LOCAL_MESSAGE(type) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(type)
+
+namespace troupe::caf_line {
+
+namespace detail {
+template <class>
+struct signature;
+template <class Out, class... In>
+struct signature<Out(In...)> {
+  using type = typename caf::replies_to<In...>::template with<Out>;
+};
+}  // namespace detail
+
+/// actor_of<void(a), void(b)>: a typed actor that handles messages a and b.
+template <class... Signatures>
+using actor_of = caf::typed_actor<typename detail::signature<Signatures>::type...>;
+
+using any_actor = caf::actor;
+using address = caf::actor_addr;
+using system = caf::actor_system;
+
+/// The system's clock in nanoseconds: virtual under the deterministic scheduler.
+template <class Self>
+[[nodiscard]] std::int64_t now(Self* self) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(self->clock().now().time_since_epoch()).count();
+}
+
+template <class State, class Self>
+[[nodiscard]] State& state_of(Self* self) {
+  return self->state;
+}
+
+template <class Self, class To, class Message>
+void send(Self* self, const To& to, Message&& m) {
+  if (to) self->send(to, std::forward<Message>(m));
+}
+
+/// Overtakes ordinary messages in the receiver's mailbox: control only (wiring, drain, crash).
+template <class Self, class To, class Message>
+void send_urgent(Self* self, const To& to, Message&& m) {
+  if (to) self->template send<caf::message_priority::high>(to, std::forward<Message>(m));
+}
+
+/// From any thread.
+template <class To, class Message>
+void post(const To& to, Message&& m) {
+  if (to) caf::anon_send(to, std::forward<Message>(m));
+}
+
+template <class To, class Message>
+void post_urgent(const To& to, Message&& m) {
+  if (to) caf::anon_send<caf::message_priority::high>(to, std::forward<Message>(m));
+}
+
+/// To itself, after `delay` nanoseconds.
+template <class Self, class Message>
+void send_later(Self* self, std::int64_t delay, Message&& m) {
+  self->delayed_send(self, std::chrono::nanoseconds(delay), std::forward<Message>(m));
+}
+
+/// An exception that leaves a handler ends the actor with its text as the reason, quietly: the supervisor logs it.
+template <class Self>
+void die_of_exceptions(Self* self) {
+  self->set_exception_handler([](std::exception_ptr& e) -> caf::error {
+    try {
+      std::rethrow_exception(e);
+    } catch (const std::exception& x) {
+      return caf::make_error(caf::sec::runtime_error, std::string(x.what()));
+    } catch (...) {
+      return caf::make_error(caf::sec::runtime_error, std::string("unknown exception"));
+    }
+  });
+}
+
+/// Calls `f(address, normal, reason)` when a monitored actor ends.
+template <class Self, class F>
+void on_down(Self* self, F f) {
+  self->set_down_handler([f = std::move(f)](caf::down_msg& d) {
+    const bool normal = !d.reason || d.reason == caf::exit_reason::normal ||
+                        d.reason == caf::exit_reason::user_shutdown;
+    std::string why = normal ? std::string("normal") : caf::actor_system_config::render(d.reason);
+    f(d.source, normal, why);
+  });
+}
+
+template <class Self, class Handle>
+void monitor(Self* self, const Handle& h) {
+  self->monitor(h);
+}
+
+template <class Handle>
+[[nodiscard]] any_actor untyped(const Handle& h) {
+  return caf::actor_cast<any_actor>(h);
+}
+
+template <class Handle>
+void end(const Handle& h) {
+  if (h) caf::anon_send_exit(h, caf::exit_reason::user_shutdown);
+}
+
+/// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up to
+/// 10 ms, which would be most of a quiet topic's latency.
+struct system_config : caf::actor_system_config {
+  explicit system_config(std::size_t threads) {
+    set("scheduler.policy", caf::atom("sharing"));
+    set("scheduler.max-threads", threads);
+    set("logger.verbosity", caf::atom("quiet"));
+  }
+};
+
+}  // namespace troupe::caf_line

@@ -1,0 +1,124 @@
+#pragma once
+// The typed interfaces of all actors, in pipeline order: read as the system's protocol. Every actor also takes
+// `wiring` (who its neighbours are, anew after each restart) and `crash` (an injected fault).
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "messages/caf.hpp"
+#include "messages/messages.hpp"
+
+namespace troupe {
+struct wiring;
+struct shard_idle;
+struct supervise;
+struct dismiss;
+struct kill_child;
+struct report_tree;
+}  // namespace troupe
+
+TROUPE_LOCAL_MESSAGE(troupe::records_ready)
+TROUPE_LOCAL_MESSAGE(troupe::submit)
+TROUPE_LOCAL_MESSAGE(troupe::shard_idle)
+TROUPE_LOCAL_MESSAGE(troupe::grant)
+TROUPE_LOCAL_MESSAGE(troupe::grant_done)
+TROUPE_LOCAL_MESSAGE(troupe::outcome)
+TROUPE_LOCAL_MESSAGE(troupe::breaker_changed)
+TROUPE_LOCAL_MESSAGE(troupe::learned)
+TROUPE_LOCAL_MESSAGE(troupe::answers)
+TROUPE_LOCAL_MESSAGE(troupe::reports_ready)
+TROUPE_LOCAL_MESSAGE(troupe::hold_over)
+TROUPE_LOCAL_MESSAGE(troupe::delivered)
+TROUPE_LOCAL_MESSAGE(troupe::tick)
+TROUPE_LOCAL_MESSAGE(troupe::retire)
+TROUPE_LOCAL_MESSAGE(troupe::crash)
+TROUPE_LOCAL_MESSAGE(troupe::wiring)
+TROUPE_LOCAL_MESSAGE(troupe::supervise)
+TROUPE_LOCAL_MESSAGE(troupe::dismiss)
+TROUPE_LOCAL_MESSAGE(troupe::kill_child)
+TROUPE_LOCAL_MESSAGE(troupe::report_tree)
+
+namespace troupe {
+
+/// One a partition and assignment: polls within its credit, parses, submits; commits when answers are delivered.
+using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(retire), void(tick),
+                                                    void(wiring), void(crash)>;
+
+/// One a node: answers what it knows, joins equal rows in flight, passes the rest to the scheduler, learns.
+using cache_client_actor = caf_line::actor_of<void(submit), void(learned), void(tick), void(wiring), void(crash)>;
+
+/// One a node: queues rows by model and class and grants batches to idle shards, slots across all models.
+using scheduler_actor = caf_line::actor_of<void(submit), void(shard_idle), void(grant_done), void(breaker_changed),
+                                           void(tick), void(wiring), void(crash)>;
+
+/// One a model version: counts outcomes, tells the scheduler when the model may run.
+using breaker_actor = caf_line::actor_of<void(outcome), void(tick), void(wiring), void(crash)>;
+
+/// One an engine: scores a granted batch and formats its answers.
+using model_shard_actor = caf_line::actor_of<void(grant), void(wiring), void(crash)>;
+
+/// One a node: gathers answers, gives them to the sink, tells the partition_consumers what was delivered.
+using producer_actor = caf_line::actor_of<void(answers), void(reports_ready), void(hold_over), void(tick),
+                                          void(wiring), void(crash)>;
+
+/// One a node: starts children, restarts what crashes within its budget, ends the process when that is spent.
+using supervisor_actor =
+    caf_line::actor_of<void(supervise), void(dismiss), void(kill_child), void(report_tree), void(tick)>;
+
+/// A shard offers itself for the next batch of its model (model_shard -> scheduler).
+struct shard_idle {
+  std::uint64_t shard = 0;  ///< unique in the process
+  const model::loaded_model* model = nullptr;
+  model_shard_actor from;
+};
+
+/// Who is who now. Sent by the supervisor to every child whenever one was started anew.
+struct wiring {
+  std::uint64_t revision = 0;
+  cache_client_actor cache;  ///< none while the cache is off
+  scheduler_actor scheduler;
+  producer_actor producer;
+  std::shared_ptr<const std::map<const model::loaded_model*, breaker_actor>> breakers;
+};
+
+/// A child to be started and kept alive.
+struct child_spec {
+  std::string name;  ///< unique, and the `actor` label of its metrics
+  std::string kind;
+  /// Makes the actor; `restart` is false for the first start. Called on the supervisor's thread, may throw.
+  std::function<caf_line::any_actor(bool restart)> start;
+};
+
+struct supervise {
+  std::shared_ptr<const child_spec> child;
+};
+
+/// Ends a child for good: it is told `retire` (partition_consumers) or simply ended.
+struct dismiss {
+  std::string name;
+  std::shared_ptr<retire> how;  ///< null: at once
+};
+
+/// An injected fault: crashes the named child, or with an empty name one chosen by `seed`.
+struct kill_child {
+  std::string name;
+  std::uint64_t seed = 0;
+  std::shared_ptr<std::promise<std::string>> killed;  ///< its name, empty if there is none
+};
+
+struct child_report {
+  std::string name;
+  std::string kind;
+  bool running = false;
+  std::uint64_t restarts = 0;
+  std::string last_reason;
+};
+
+struct report_tree {
+  std::shared_ptr<std::promise<std::vector<child_report>>> result;
+};
+
+}  // namespace troupe

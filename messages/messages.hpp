@@ -1,0 +1,146 @@
+#pragma once
+// What actors say to one another, in the order in which a request meets it. Plain structs, passed in the process;
+// whatever is large travels behind a pointer and is read-only once sent.
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "messages/batch.hpp"
+
+namespace troupe {
+
+// --- records come in ----------------------------------------------------------------------------------------------
+
+/// The partition's queue has records (source -> partition_consumer).
+struct records_ready {};
+
+/// Rows to be answered: looked up, else queued (partition_consumer -> cache_client -> scheduler). The receiver owns them.
+struct submit {
+  std::shared_ptr<row_refs> rows;
+};
+
+// --- rows are scored ------------------------------------------------------------------------------------------------
+
+/// Score these now (scheduler -> model_shard).
+struct grant {
+  std::uint64_t id = 0;
+  std::shared_ptr<const row_refs> rows;
+};
+
+/// The batch of this grant is done; the shard is free again (model_shard -> scheduler).
+struct grant_done {
+  std::uint64_t shard = 0;
+  std::uint64_t id = 0;
+  std::uint32_t rows = 0;
+  nanos took = 0;
+  bool failed = false;
+};
+
+/// How a batch ended (model_shard -> breaker).
+struct outcome {
+  std::uint32_t ok = 0;
+  std::uint32_t failed = 0;
+};
+
+enum class breaker_position : std::uint8_t { closed, half_open, open };
+
+/// A model may be granted batches, probes only, or none (breaker -> scheduler).
+struct breaker_changed {
+  const model::loaded_model* model = nullptr;
+  breaker_position position = breaker_position::closed;
+  std::uint32_t probes = 0;  ///< rows that half_open lets through
+};
+
+/// Fresh predictions for the cache (model_shard -> cache_client). `outputs`: width doubles a row, in order.
+struct learned {
+  std::shared_ptr<const row_refs> rows;
+  std::shared_ptr<const std::vector<double>> outputs;
+  nanos took = 0;  ///< execution time of the whole batch
+};
+
+// --- answers go out -------------------------------------------------------------------------------------------------
+
+class answer_set;
+
+/// One answer of a set; its address is what the sink hands back with the delivery report.
+struct answer {
+  const record* request = nullptr;
+  answer_set* set = nullptr;
+  std::uint32_t begin = 0;  ///< of the result's value in the set's text
+  std::uint32_t size = 0;
+  error_code code = error_code::none;
+  bool dead = false;        ///< to the dead-letter topic: the request's own value, with the reason in its headers
+  std::uint8_t tries = 0;   ///< deliveries refused so far
+  std::uint32_t reason_begin = 0;  ///< dead letters: the message, in the set's text
+  std::uint32_t reason_size = 0;
+};
+
+/// Answers that were formatted together. Lives until its last delivery report: the sink reads the text in place.
+class answer_set {
+ public:
+  row_refs rows;                ///< keeps the requests alive
+  std::vector<answer> answers;  ///< never resized once sent
+  std::string text;
+  std::vector<std::vector<header>> extra_headers;  ///< by answer, when any has some
+  nanos model_time = 0;         ///< execution time of the batch, 0 if none was run
+
+  answer_set() = default;
+  answer_set(const answer_set&) = delete;
+  answer_set& operator=(const answer_set&) = delete;
+
+  void retain() { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void release() {
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+  struct releaser {
+    void operator()(answer_set* s) const { s->release(); }
+  };
+
+ private:
+  ~answer_set() = default;
+  std::atomic<std::uint32_t> refs_{1};
+};
+
+using answer_set_ptr = std::shared_ptr<answer_set>;
+[[nodiscard]] inline answer_set_ptr make_answer_set() { return {new answer_set, answer_set::releaser{}}; }
+
+/// Send these (model_shard, cache_client, scheduler, partition_consumer -> producer).
+struct answers {
+  answer_set_ptr set;
+};
+
+/// The sink has delivery reports (sink -> producer).
+struct reports_ready {};
+
+/// What was held back to gather is due (producer -> itself).
+struct hold_over {};
+
+/// Answers to these rows are safe with the broker: their offsets may be committed (producer -> partition_consumer).
+struct delivered {
+  std::shared_ptr<row_refs> rows;
+};
+
+// --- control --------------------------------------------------------------------------------------------------------
+
+/// The periodic sweep of an actor (to itself).
+struct tick {};
+
+/// Stop polling, wait for what is in flight until `deadline`, store the offsets, report, end (node -> partition_consumer).
+struct retire {
+  nanos deadline = 0;
+  bool lost = false;  ///< another member owns the partition already: end at once
+  std::shared_ptr<std::promise<bool>> done;  ///< true: everything in flight was delivered
+};
+
+/// An injected fault: the receiver throws.
+struct crash {
+  std::string why;
+};
+
+}  // namespace troupe

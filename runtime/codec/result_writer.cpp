@@ -1,0 +1,251 @@
+#include "runtime/codec/result_writer.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "runtime/codec/json_text.hpp"
+#include "runtime/model/model.hpp"
+
+namespace troupe::codec {
+namespace {
+
+constexpr std::size_t kept_texts = 8;
+
+template <std::size_t N, class Number>
+std::string_view print(std::array<char, N>& into, Number value) {
+  char* end = std::to_chars(into.data(), into.data() + into.size(), value).ptr;
+  return {into.data(), static_cast<std::size_t>(end - into.data())};
+}
+
+void append_padded(std::string& out, unsigned value, unsigned width) {
+  std::array<char, 10> digits;
+  const std::string_view text = print(digits, value);
+  if (text.size() < width) out.append(width - text.size(), '0');
+  out += text;
+}
+
+/// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
+template <class F>
+void items(std::string& out, std::size_t n, bool list, F one) {
+  if (!list) return one(std::size_t{0});
+  out += '[';
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i != 0) out += ',';
+    one(i);
+  }
+  out += ']';
+}
+
+bool hex(std::string_view text) {
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
+}
+
+bool zeros(std::string_view text) { return text.find_first_not_of('0') == std::string_view::npos; }
+
+/// W3C Trace Context, level 1: version-traceid-parentid-flags; a later version may have more behind it.
+bool valid_traceparent(std::string_view v) {
+  if (v.size() < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-') return false;
+  const std::string_view version = v.substr(0, 2);
+  if (!hex(version) || version == "ff" || (version == "00" && v.size() != 55)) return false;
+  if (v.size() > 55 && v[55] != '-') return false;
+  return hex(v.substr(3, 32)) && !zeros(v.substr(3, 32)) && hex(v.substr(36, 16)) && !zeros(v.substr(36, 16)) &&
+         hex(v.substr(53, 2));
+}
+
+/// Read by the parser; it would say something else, or nothing, about a result.
+bool consumed(std::string_view name) {
+  switch (name.size()) {
+    case 5: return name == "model";
+    case 8: return name == "priority";
+    case 10: return name == "request_id" || name == "timeout_ms";
+    case 13: return name == "model_version";
+    default: return false;
+  }
+}
+
+}  // namespace
+
+result_writer::result_writer(writer_options options) : options_(options), random_state_(options.seed) {
+  if (random_state_ == 0) {
+    std::random_device device;
+    random_state_ = (std::uint64_t{device()} << 32) | device();
+  }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+std::uint64_t result_writer::random() {
+  std::uint64_t z = (random_state_ += 0x9e3779b97f4a7c15ULL);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+const result_writer::model_text& result_writer::text_of(const model::loaded_model& model) {
+  // An address may be another model's by now, so the names are compared too.
+  for (const auto& t : texts_)
+    if (t.model == &model && t.version == model.version() && t.name == model.name()) return t;
+  model_text t;
+  t.model = &model;
+  t.name = model.name();
+  t.version = model.version();
+  t.version_field = ",\"model_version\":";
+  append_quoted(t.version_field, t.version);
+  t.tail = ",\"model_name\":";
+  append_quoted(t.tail, t.name);
+  t.tail += t.version_field;
+  const auto& output = model.output();
+  if (output.kind == model::task::classification) {
+    for (std::size_t i = 0; i < output.width; ++i) {
+      std::string& label = t.classes.emplace_back();
+      append_quoted(label, i < output.classes.size() ? std::string_view(output.classes[i]) : std::to_string(i));
+    }
+  }
+  if (texts_.size() < kept_texts) {
+    texts_.push_back(std::move(t));
+    return texts_.back();
+  }
+  oldest_ = (oldest_ + 1) % kept_texts;
+  return texts_[oldest_] = std::move(t);
+}
+
+void result_writer::timestamp(std::string& out, std::int64_t epoch_ms) const {
+  out += ",\"timestamp\":";
+  if (!options_.iso_timestamp) {
+    append_number(out, epoch_ms);
+    return;
+  }
+  using namespace std::chrono;
+  const sys_time<milliseconds> at{milliseconds(epoch_ms)};
+  const auto day = floor<days>(at);
+  const year_month_day date(day);
+  const hh_mm_ss time(at - day);
+  out += '"';
+  append_padded(out, static_cast<unsigned>(std::max(0, static_cast<int>(date.year()))), 4);
+  out += '-';
+  append_padded(out, static_cast<unsigned>(date.month()), 2);
+  out += '-';
+  append_padded(out, static_cast<unsigned>(date.day()), 2);
+  out += 'T';
+  append_padded(out, static_cast<unsigned>(time.hours().count()), 2);
+  out += ':';
+  append_padded(out, static_cast<unsigned>(time.minutes().count()), 2);
+  out += ':';
+  append_padded(out, static_cast<unsigned>(time.seconds().count()), 2);
+  out += '.';
+  append_padded(out, static_cast<unsigned>(time.subseconds().count()), 3);
+  out += "Z\"";
+}
+
+bool result_writer::prediction(std::string& out, const record& request, const double* outputs) {
+  const auto& model = *request.model;
+  const std::size_t width = model.output().width;
+  const std::size_t rows = request.rows;
+  for (std::size_t i = 0; i < rows * width; ++i)
+    if (!std::isfinite(outputs[i])) return false;
+  const model_text& text = text_of(model);
+  const bool list = request.list;
+
+  out += "{\"request_id\":";
+  out += request.request_id;
+  out += ",\"prediction\":";
+  if (model.output().kind == model::task::regression) {
+    items(out, rows, list, [&](std::size_t row) {
+      items(out, width, width != 1, [&](std::size_t i) { append_number(out, outputs[row * width + i]); });
+    });
+  } else {
+    const auto best = [&](std::size_t row) {
+      const double* p = outputs + row * width;
+      return static_cast<std::size_t>(std::max_element(p, p + width) - p);
+    };
+    const std::size_t from = out.size();
+    items(out, rows, list, [&](std::size_t row) { out += text.classes[best(row)]; });
+    const std::size_t size = out.size() - from;
+    out += ",\"predicted_class\":";
+    out.append(out, from, size);
+    out += ",\"probabilities\":";
+    items(out, rows, list, [&](std::size_t row) {
+      items(out, width, true, [&](std::size_t i) { append_number(out, outputs[row * width + i]); });
+    });
+    out += ",\"confidence\":";
+    items(out, rows, list, [&](std::size_t row) { append_number(out, outputs[row * width + best(row)]); });
+  }
+  out += text.tail;
+  if (!request.fallback_from.empty()) {
+    out += ",\"fallback_from\":\"";
+    out += request.fallback_from;
+    out += '"';
+  }
+  timestamp(out, request.timestamp_ms);
+  out += '}';
+  return true;
+}
+
+void result_writer::error(std::string& out, const record& request, error_code code, std::string_view message) {
+  out += "{\"request_id\":";
+  out += request.request_id.empty() ? std::string_view("null") : request.request_id;
+  out += ",\"error\":{\"code\":\"";
+  out += to_string(code);
+  out += "\",\"message\":";
+  append_quoted(out, message);
+  out += '}';
+  if (request.model != nullptr) {
+    out += text_of(*request.model).version_field;
+  } else if (!request.fallback_from.empty()) {
+    out += ",\"model_version\":\"";
+    out += request.fallback_from;
+    out += '"';
+  } else {
+    out += ",\"model_version\":null";
+  }
+  if (request.model != nullptr && !request.fallback_from.empty()) {
+    out += ",\"fallback_from\":\"";
+    out += request.fallback_from;
+    out += '"';
+  }
+  timestamp(out, request.timestamp_ms);
+  out += '}';
+}
+
+void result_writer::dead_letter_headers(std::vector<header>& out, const record& request, error_code code,
+                                        std::string_view message) {
+  const record_batch* batch = request.batch;
+  const bool unread = code == error_code::invalid_json || code == error_code::too_large;
+  out.push_back({"__connect.errors.topic", batch != nullptr && batch->topic ? std::string_view(*batch->topic) : ""});
+  out.push_back({"__connect.errors.partition", print(partition_, batch != nullptr ? batch->partition : -1)});
+  out.push_back({"__connect.errors.offset", print(offset_, request.offset)});
+  // Connect's names for where it happened: reading the value, or the work on it.
+  out.push_back({"__connect.errors.stage", unread ? "VALUE_CONVERTER" : "TASK_PUT"});
+  out.push_back({"__connect.errors.exception.class.name", to_string(code)});
+  out.push_back({"__connect.errors.exception.message", message});
+}
+
+void result_writer::dropped_value_headers(std::vector<header>& out, const record& request) {
+  out.push_back({"troupe.dropped.value.length", print(length_, request.value.size())});
+}
+
+void result_writer::result_headers(std::vector<header>& out, std::span<const header> request_headers) {
+  const header* trace = nullptr;
+  for (const header& h : request_headers)
+    if (trace == nullptr && h.name == "traceparent" && valid_traceparent(h.value)) trace = &h;
+  for (const header& h : request_headers) {
+    if (consumed(h.name)) continue;
+    if (h.name == "tracestate" && trace == nullptr) continue;
+    if (h.name != "traceparent") {
+      out.push_back(h);
+    } else if (&h == trace) {
+      h.value.copy(traceparent_.data(), traceparent_.size());
+      traceparent_[0] = traceparent_[1] = '0';
+      std::uint64_t span = random();
+      while (span == 0) span = random();
+      for (std::size_t i = 0; i < 16; ++i, span >>= 4) traceparent_[36 + i] = "0123456789abcdef"[span & 15];
+      out.push_back({h.name, {traceparent_.data(), traceparent_.size()}});
+    }
+  }
+}
+
+}  // namespace troupe::codec

@@ -1,0 +1,249 @@
+// The road of a request, all actors, under the deterministic scheduler.
+
+#include <gtest/gtest.h>
+
+#include "tests/actors/stage.hpp"
+
+namespace troupe {
+namespace {
+
+using test::simulated_queue;
+using test::stage;
+using test::stage_options;
+
+std::int64_t end_of(int records) { return (records - 1) * simulated_queue::stride + 1; }
+
+void expect_one_answer_each(const stage& s, int records) {
+  for (int i = 0; i < records; ++i) {
+    const auto results = s.results_of(i);
+    ASSERT_EQ(results.size(), 1U) << "request " << i;
+    EXPECT_NE(results[0].find("\"prediction\":" + std::to_string(i) + ".5"), std::string::npos) << results[0];
+  }
+}
+
+TEST(road, every_request_gets_its_prediction_and_offsets_follow_delivery) {
+  stage s;
+  for (int i = 0; i < 50; ++i) s.request(i);
+  s.system.advance(500'000'000);
+  EXPECT_EQ(s.sink->waiting(), 50U);
+  EXPECT_EQ(s.queue->stored, -1) << "nothing was delivered yet";
+  s.sink->deliver(20);
+  s.system.advance(500'000'000);
+  EXPECT_EQ(s.queue->stored, end_of(20));
+  s.settle();
+  EXPECT_EQ(s.queue->stored, end_of(50));
+  expect_one_answer_each(s, 50);
+}
+
+TEST(road, credit_bounds_what_is_in_flight) {
+  stage_options o;
+  o.credit_records = 40;
+  stage s(o);
+  for (int i = 0; i < 200; ++i) s.request(i);
+  s.system.advance(2'000'000'000);
+  EXPECT_EQ(s.queue->polled, 40U) << "the sink delivers nothing, so no more than the credit is taken";
+  s.settle();
+  EXPECT_EQ(s.queue->polled, 200U);
+  expect_one_answer_each(s, 200);
+}
+
+TEST(road, bad_records_end_in_the_dead_letter_topic_or_as_error_results) {
+  stage s;
+  s.queue->add("not json", "key-1");
+  s.queue->add("{\"request_id\":\"r-1\",\"features\":[1]}");
+  s.request(2);
+  s.settle();
+  ASSERT_EQ(s.sink->delivered.size(), 3U);
+  const auto& dead = *std::find_if(s.sink->delivered.begin(), s.sink->delivered.end(),
+                                   [](const auto& x) { return x.to == kafka::destination::dead_letters; });
+  EXPECT_EQ(dead.value, "not json");
+  EXPECT_EQ(dead.key, "key-1");
+  EXPECT_EQ(dead.headers.at("__connect.errors.topic"), "requests");
+  EXPECT_EQ(dead.headers.at("__connect.errors.offset"), "0");
+  ASSERT_EQ(s.results_of(1).size(), 1U);
+  EXPECT_NE(s.results_of(1)[0].find("\"code\":\"invalid_features\""), std::string::npos);
+  EXPECT_EQ(s.queue->stored, end_of(3));
+}
+
+class crash_of : public testing::TestWithParam<std::tuple<std::string, bool>> {};
+
+TEST_P(crash_of, an_actor_loses_nothing_and_doubles_nothing) {
+  const auto& [victim, cache] = GetParam();
+  stage_options o;
+  o.cache = cache;
+  o.credit_records = 64;
+  stage s(o);
+  int sent = 0;
+  for (int round = 0; round < 8; ++round) {
+    for (int i = 0; i < 20; ++i) s.request(sent++);
+    if (round % 2) s.sink->deliver(7);
+    s.crash_child(victim);
+    s.system.advance(30'000'000);
+  }
+  s.settle(10'000'000'000);
+  EXPECT_EQ(s.queue->stored, end_of(sent));
+  EXPECT_TRUE(s.escalated.empty()) << s.escalated;
+  if (victim == "partition_consumer") {
+    for (int i = 0; i < sent; ++i) EXPECT_GE(s.results_of(i).size(), 1U) << "request " << i;
+    EXPECT_GT(s.queue->rewinds, 0);
+  } else {
+    expect_one_answer_each(s, sent);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(road, crash_of,
+                         testing::Combine(testing::Values("partition_consumer", "scheduler", "model_shard", "producer",
+                                                          "breaker"),
+                                          testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(road_with_cache, crash_of, testing::Values(std::tuple("cache_client", true)));
+
+TEST(road, a_record_that_kills_its_shard_is_dead_lettered_and_only_that_one) {
+  stage s;
+  *s.before_scoring = [](std::span<const double* const> rows) {
+    for (const double* r : rows)
+      if (r[0] == 13) throw std::runtime_error("segmentation fault of row 13");
+  };
+  for (int i = 0; i < 30; ++i) s.request(i);
+  s.settle(10'000'000'000);
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(s.results_of(i).size(), i == 13 ? 0U : 1U) << i;
+  ASSERT_EQ(s.sink->delivered.size(), 30U);
+  const auto& dead = *std::find_if(s.sink->delivered.begin(), s.sink->delivered.end(),
+                                   [](const auto& x) { return x.to == kafka::destination::dead_letters; });
+  EXPECT_NE(dead.value.find("r-13"), std::string::npos);
+  EXPECT_NE(dead.headers.at("__connect.errors.exception.message").find("repeatedly"), std::string::npos);
+  EXPECT_EQ(s.queue->stored, end_of(30));
+}
+
+TEST(road, a_failing_model_trips_its_breaker_and_its_records_wait) {
+  stage_options o;
+  o.circuit.threshold = 5;
+  o.circuit.open_for = 60'000'000'000;
+  stage s(o);
+  bool broken = true;
+  *s.before_scoring = [&](std::span<const double* const>) {
+    if (broken) throw model::model_error("out of memory");
+  };
+  for (int i = 0; i < 200; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  const std::size_t failed = s.sink->delivered.size();
+  EXPECT_GE(failed, 5U);
+  EXPECT_LT(failed, 100U) << "the rest waits behind the open breaker";
+  broken = false;
+  s.settle(30'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), failed) << "open for 60 s";
+  s.settle(60'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), 200U) << "probes succeeded, the breaker closed";
+  EXPECT_EQ(s.queue->stored, end_of(200));
+}
+
+TEST(road, a_spent_restart_budget_escalates_once) {
+  stage_options o;
+  o.intensity = 3;
+  stage s(o);
+  for (int i = 0; i < 6; ++i) {
+    s.crash_child("model_shard");
+    s.system.advance(5'000'000'000);
+  }
+  EXPECT_NE(s.escalated.find("model_shard"), std::string::npos);
+  EXPECT_NE(s.escalated.find("3 restarts in 60 s"), std::string::npos) << s.escalated;
+}
+
+TEST(road, equal_rows_in_flight_are_scored_once) {
+  stage_options o;
+  o.cache = true;
+  stage s(o);
+  std::size_t scored = 0;
+  *s.before_scoring = [&](std::span<const double* const> rows) { scored += rows.size(); };
+  for (int i = 0; i < 60; ++i)
+    s.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[" + std::to_string(i % 3) + ",0.5]}");
+  s.settle();
+  EXPECT_EQ(s.sink->delivered.size(), 60U);
+  EXPECT_EQ(scored, 3U);
+  EXPECT_EQ(s.queue->stored, end_of(60));
+}
+
+TEST(road, a_refused_delivery_is_sent_again) {
+  stage s;
+  s.sink->refuse_next = 3;
+  for (int i = 0; i < 10; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  expect_one_answer_each(s, 10);
+  EXPECT_EQ(s.queue->stored, end_of(10));
+}
+
+TEST(road, a_full_sink_holds_back_and_goes_on) {
+  stage s;
+  s.sink->capacity = 3;
+  for (int i = 0; i < 40; ++i) s.request(i);
+  s.settle(20'000'000'000);
+  expect_one_answer_each(s, 40);
+}
+
+TEST(road, a_result_over_the_broker_s_limit_becomes_a_dead_letter_and_one_over_it_too_loses_its_value) {
+  stage s;
+  s.sink->max_value = 60;  // a result is longer, the request is not
+  s.queue->add("{\"request_id\":\"a\",\"features\":[1,2]}");
+  s.queue->add("{\"request_id\":\"" + std::string(80, 'b') + "\",\"features\":[1,2]}");
+  s.settle(5'000'000'000);
+  ASSERT_EQ(s.sink->delivered.size(), 2U);
+  EXPECT_EQ(s.sink->delivered[0].to, kafka::destination::dead_letters);
+  EXPECT_EQ(s.sink->delivered[0].value, "{\"request_id\":\"a\",\"features\":[1,2]}");
+  EXPECT_EQ(s.sink->delivered[1].to, kafka::destination::dead_letters);
+  EXPECT_EQ(s.sink->delivered[1].value, "");
+  EXPECT_EQ(s.queue->stored, end_of(2));
+}
+
+TEST(road, a_full_class_waits) {
+  stage_options o;
+  o.class_limit = 4;
+  stage s(o);
+  for (int i = 0; i < 60; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  expect_one_answer_each(s, 60);
+}
+
+TEST(road, an_expired_request_gets_an_error_result) {
+  stage s;
+  s.request(1, ",\"timeout_ms\":0");
+  s.settle();
+  ASSERT_EQ(s.results_of(1).size(), 1U);
+  EXPECT_NE(s.results_of(1)[0].find("deadline_exceeded"), std::string::npos);
+}
+
+TEST(road, a_retired_partition_waits_for_what_is_in_flight_and_stores_its_offsets) {
+  stage s;
+  for (int i = 0; i < 10; ++i) s.request(i);
+  s.system.advance(200'000'000);
+  auto how = std::make_shared<retire>();
+  how->deadline = INT64_MAX;
+  how->done = std::make_shared<std::promise<bool>>();
+  auto done = how->done->get_future();
+  caf_line::post(s.supervisor, dismiss{"partition_consumer", how});
+  s.system.advance(1'000'000'000);
+  EXPECT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::timeout) << "ten records are in flight";
+  for (int i = 10; i < 20; ++i) s.request(i);
+  s.settle();
+  ASSERT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+  EXPECT_TRUE(done.get());
+  EXPECT_EQ(s.queue->stored, end_of(10));
+  EXPECT_EQ(s.sink->delivered.size(), 10U) << "a retired partition polls no more";
+}
+
+TEST(road, a_retired_partition_gives_up_at_its_deadline) {
+  stage s;
+  for (int i = 0; i < 10; ++i) s.request(i);
+  s.system.advance(200'000'000);
+  s.sink->deliver(4);
+  auto how = std::make_shared<retire>();
+  how->deadline = 3'000'000'000;
+  how->done = std::make_shared<std::promise<bool>>();
+  auto done = how->done->get_future();
+  caf_line::post(s.supervisor, dismiss{"partition_consumer", how});
+  s.system.advance(10'000'000'000);
+  ASSERT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+  EXPECT_FALSE(done.get());
+  EXPECT_EQ(s.queue->stored, end_of(4));
+}
+
+}  // namespace
+}  // namespace troupe

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""Redis stopped and started under load: results go on, the breaker opens and closes, readiness is not touched.
+
+    redis_outage.py [--seconds 15] [--rate 3000]
+"""
+
+import argparse
+import json
+
+import troupe_test as t
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--seconds", type=float, default=20)
+parser.add_argument("--rate", type=int, default=3000)
+options = parser.parse_args()
+OPEN = 2
+
+with t.Stage() as stage:
+    kafka, redis = stage.kafka(), stage.redis()
+    for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
+        kafka.client.create_topic(topic, 4)
+    node = stage.troupe({
+        "kafka": {"brokers": kafka.bootstrap},
+        "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "1s"},
+        "cache": {"mode": "on"},
+    })
+    node.wait_ready()
+
+    def breaker():
+        return node.metrics().total("troupe_breaker_state", breaker="redis")
+
+    def answered():
+        return node.metrics().total("inference_requests_total", status="success")
+
+    records = int(options.rate * options.seconds)
+    load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
+                        "--distinct", records, "--wait-for", "30s", "--json"], "load")
+    t.wait_until(lambda: answered() > options.rate, "results come")
+    assert b"db0" in redis.command("INFO", "keyspace"), "predictions are in Redis"
+    for outage in (redis.kill, redis.freeze):
+        t.wait_until(lambda: breaker() == 0, "the breaker is closed")
+        outage()
+        t.wait_until(lambda: breaker() == OPEN, "the breaker opens", 20)
+        before = answered()
+        t.wait_until(lambda: answered() > before + options.rate, "results go on without Redis", 20)
+        status, body = node.get("/ready")
+        assert status == 200 and b"degraded" in body and b"redis" in body.lower(), (status, body)
+        redis.start() if outage == redis.kill else redis.thaw()
+        t.wait_until(lambda: breaker() == 0, "the breaker closes again", 20)
+    assert load.wait(options.seconds + 120) == 0, load.stdout() + load.stderr()
+    report = json.loads(load.stdout())
+    print(json.dumps(report))
+    assert report["lost"] == 0 and report["predicted"] == records, report
+    assert node.stop() == 0, node.stderr()
