@@ -282,7 +282,9 @@ void level2_answered(self_ptr self, const level2_answer& m) {
   }
   s.publish_circuit();
   std::size_t hit_count = 0;
-  for (std::size_t i = 0; i < look.rows.size(); ++i) {
+  const std::size_t asked = look.rows.size();
+  auto& worth = s.worth_of(look.rows.front()->model);
+  for (std::size_t i = 0; i < asked; ++i) {
     const record* r = look.rows[i];
     const std::size_t width = r->model->output().width;
     const bool hit = result.ok && i < result.values.size() && result.values[i] &&
@@ -299,7 +301,11 @@ void level2_answered(self_ptr self, const level2_answer& m) {
     land(self, look.keys[i], s.value.data(), hits);
     r->batch->release();
   }
-  if (result.ok) s.args.metrics->cache_lookups(2, hit_count, look.rows.size() - hit_count);
+  if (result.ok) {
+    s.args.metrics->cache_lookups(2, hit_count, asked - hit_count);
+    worth.observe_level2(asked, hit_count);
+    worth.observe_level2_cost(asked, result.took);
+  }
   if (hits) caf_line::send(self, s.to.producer, answers{std::move(hits)});
   pass_on(self, std::move(miss));
 }

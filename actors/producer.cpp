@@ -200,7 +200,7 @@ void send_or_hold(self_ptr self, std::size_t fresh) {
   auto& s = self->state;
   const nanos now = caf_line::now(self);
   if (fresh != 0) s.gather.observe(now, fresh);
-  const nanos hold = s.gather.hold();
+  const nanos hold = s.gather.hold(now);
   if (hold == 0 || s.held.size() >= flush_at) {
     s.flush(now);
   } else if (!s.timer_set && !s.held.empty()) {

@@ -40,14 +40,14 @@ struct supervisor_state {
     for (auto& c : children) caf_line::end(c.handle);
   }
 
-  child* find(const std::string& name) {
+  child* find(const std::string& wanted) {
     const auto it =
-        std::find_if(children.begin(), children.end(), [&](const child& c) { return c.spec->name == name; });
+        std::find_if(children.begin(), children.end(), [&](const child& c) { return c.spec->name == wanted; });
     return it == children.end() ? nullptr : &*it;
   }
 
-  void erase(const std::string& name) {
-    std::erase_if(children, [&](const child& c) { return c.spec->name == name; });
+  void erase(const std::string& wanted) {
+    std::erase_if(children, [&](const child& c) { return c.spec->name == wanted; });
   }
 };
 
@@ -72,7 +72,7 @@ void start(self_ptr self, child& c, bool restart) {
   }
   const auto changed = s.args.started(*c.spec, c.handle, restart);
   if (!changed) return;
-  for (auto& other : s.children) caf_line::send_urgent(self, other.handle, *changed);
+  for (auto& other : s.children) caf_line::post_urgent(other.handle, *changed);
 }
 
 void crashed(self_ptr self, child& c, const std::string& why) {
@@ -131,7 +131,7 @@ supervisor_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<su
         }
         c->leaving = m.how ? m.how : std::make_shared<retire>();
         if (m.how)
-          caf_line::send_urgent(self, c->handle, *m.how);
+          caf_line::post_urgent(c->handle, *m.how);
         else
           caf_line::end(c->handle);
       },
@@ -145,7 +145,7 @@ supervisor_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<su
           return;
         }
         child* victim = alive[(m.seed ? m.seed : s.random()) % alive.size()];
-        caf_line::send_urgent(self, victim->handle, crash{"injected fault"});
+        caf_line::post_urgent(victim->handle, crash{"injected fault"});
         m.killed->set_value(victim->spec->name);
       },
       [self](const report_tree& m) {

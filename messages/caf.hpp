@@ -111,6 +111,12 @@ template <class Handle>
   return caf::actor_cast<any_actor>(h);
 }
 
+/// The other way: the caller knows what it is.
+template <class Typed>
+[[nodiscard]] Typed typed(const any_actor& h) {
+  return caf::actor_cast<Typed>(h);
+}
+
 template <class Handle>
 void end(const Handle& h) {
   if (h) caf::anon_send_exit(h, caf::exit_reason::user_shutdown);

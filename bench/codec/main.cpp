@@ -1,5 +1,5 @@
-// What it costs to read a request and to write its answer, in nanoseconds of one core a record, beside nlohmann::json
-// doing the same to the same records. README.md says how to read it.
+// What it costs to read a request and to write its answer, in nanoseconds of one core a record, beside
+// nlohmann::json doing the same to the same records. README.md says how to read it.
 //   bench_codec [--smoke] [--json]
 
 #include <time.h>
@@ -44,7 +44,8 @@ std::shared_ptr<const model::model_table> one_model() {
     columns.push_back({name, false});
   p.schema = model::schema(std::move(columns), true);
   return std::make_shared<const model::model_table>(
-      std::vector<std::shared_ptr<const model::loaded_model>>{std::make_shared<const model::loaded_model>(std::move(p))},
+      std::vector<std::shared_ptr<const model::loaded_model>>{
+          std::make_shared<const model::loaded_model>(std::move(p))},
       model::model_table::options{});
 }
 
@@ -61,7 +62,8 @@ std::vector<std::string> requests(int digits, bool by_name) {
                   static_cast<unsigned>(random() & 0xffff), static_cast<unsigned>(random() & 0xfff),
                   static_cast<unsigned>(random() & 0xfff),
                   static_cast<unsigned long long>(random() & 0xffffffffffff));
-    std::string r = std::string("{\"request_id\": \"") + text.data() + "\", \"features\": " + (by_name ? "{" : "[");
+    std::string r =
+        std::string("{\"request_id\": \"") + text.data() + "\", \"features\": " + (by_name ? "{" : "[");
     for (std::size_t k = 0; k < features; ++k) {
       std::snprintf(text.data(), text.size(), "%.*g", digits, feature(random));
       if (k != 0) r += ", ";
@@ -80,7 +82,8 @@ struct figure {
   std::size_t bytes = 0;
 };
 
-/// The median over `rounds` of CPU nanoseconds a record; the two take turns, so that both see the same machine.
+/// The median over `rounds` of CPU nanoseconds a record; the two take turns, so that both see the same
+/// machine.
 std::pair<double, double> measure(int rounds, int repeats, const std::function<void()>& ours,
                                   const std::function<void()>& reference) {
   std::vector<double> a, b;
@@ -141,8 +144,8 @@ int main(int argc, char** argv) {
     int digits;
     bool by_name;
   };
-  for (const shape& s : {shape{"parse", 10, false}, shape{"parse_17_digits", 17, false},
-                         shape{"parse_by_name", 10, true}}) {
+  for (const shape& s :
+       {shape{"parse", 10, false}, shape{"parse_17_digits", 17, false}, shape{"parse_by_name", 10, true}}) {
     const auto values = requests(s.digits, s.by_name);
     codec::request_parser parser({.class_targets = {100'000'000, 1'000'000'000, 60'000'000'000}});
     std::vector<double> last;
@@ -217,7 +220,10 @@ int main(int argc, char** argv) {
     out["unit"] = "ns of one core a record";
     out["agrees"] = same;
     for (const auto& f : figures) {
-      out["figures"].push_back({{"name", f.name}, {"bytes", f.bytes}, {"ns", f.ns}, {"nlohmann_ns", f.reference_ns},
+      out["figures"].push_back({{"name", f.name},
+                                {"bytes", f.bytes},
+                                {"ns", f.ns},
+                                {"nlohmann_ns", f.reference_ns},
                                 {"times", f.reference_ns / f.ns}});
     }
     std::printf("%s\n", out.dump(2).c_str());

@@ -13,8 +13,8 @@ namespace {
 constexpr std::uint64_t ones = 0x0101010101010101ULL;
 constexpr std::uint64_t highs = ones << 7;
 
-/// Bit 7 of each byte that is a quote, a backslash, a control character or not ASCII (false alarms only above a true
-/// one, so zero is exact).
+/// Bit 7 of each byte that is a quote, a backslash, a control character or not ASCII (false alarms only above
+/// a true one, so zero is exact).
 constexpr std::uint64_t special(std::uint64_t x) {
   const std::uint64_t quote = x ^ (ones * '"');
   const std::uint64_t slash = x ^ (ones * '\\');
@@ -38,17 +38,33 @@ bool ascii_without_escapes(std::string_view text) {
   return found == 0;
 }
 
-bool to_escape(unsigned char c) { return c < 0x20 || c == '"' || c == '\\'; }
+bool to_escape(unsigned char c) {
+  return c < 0x20 || c == '"' || c == '\\';
+}
 
 void append_escape(std::string& out, unsigned char c) {
   switch (c) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\b': out += "\\b"; return;
-    case '\f': out += "\\f"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
+    case '"':
+      out += "\\\"";
+      return;
+    case '\\':
+      out += "\\\\";
+      return;
+    case '\b':
+      out += "\\b";
+      return;
+    case '\f':
+      out += "\\f";
+      return;
+    case '\n':
+      out += "\\n";
+      return;
+    case '\r':
+      out += "\\r";
+      return;
+    case '\t':
+      out += "\\t";
+      return;
     default: {
       constexpr char hex[] = "0123456789abcdef";
       out += "\\u00";
@@ -61,7 +77,12 @@ void append_escape(std::string& out, unsigned char c) {
 /// Length of the valid UTF-8 sequence at the start of `text` (not empty), 0 if there is none.
 std::size_t sequence(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
-  const std::size_t n = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  const std::size_t n = lead < 0x80   ? 1
+                        : lead < 0xc2 ? 0
+                        : lead < 0xe0 ? 2
+                        : lead < 0xf0 ? 3
+                        : lead < 0xf5 ? 4
+                                      : 0;
   return n != 0 && n <= text.size() && simdjson::validate_utf8(text.data(), n) ? n : 0;
 }
 
@@ -98,7 +119,8 @@ void append_quoted(std::string& out, std::string_view text) {
 
 bool plain(std::string_view text) {
   if (ascii_without_escapes(text)) return true;
-  return std::none_of(text.begin(), text.end(), [](char c) { return to_escape(static_cast<unsigned char>(c)); }) &&
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return to_escape(static_cast<unsigned char>(c)); }) &&
          simdjson::validate_utf8(text.data(), text.size());
 }
 

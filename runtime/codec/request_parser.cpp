@@ -33,7 +33,9 @@ bool token_char(char c) {
          c == '.';
 }
 
-bool space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+bool space(char c) {
+  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
 
 /// Whether `text` is a number by JSON's grammar; `integer` tells that it has neither fraction nor exponent.
 bool json_number(std::string_view text, bool& integer) {
@@ -76,8 +78,8 @@ std::size_t string_end(std::string_view text, std::size_t at) {
   return text.size();
 }
 
-/// The text of the last top-level number under `key` in a valid JSON object; empty if there is none (or the key is
-/// written with escapes). Numbers as ids and versions are taken by their text: 2.10 is not 2.1.
+/// The text of the last top-level number under `key` in a valid JSON object; empty if there is none (or the
+/// key is written with escapes). Numbers as ids and versions are taken by their text: 2.10 is not 2.1.
 std::string_view number_text(std::string_view json, std::string_view key) {
   std::string_view found;
   int depth = 0;
@@ -111,17 +113,22 @@ T as(const dom::element& e) {
 
 std::string_view found(const dom::element& e) {
   switch (e.type()) {
-    case dom::element_type::ARRAY: return "a list";
-    case dom::element_type::OBJECT: return "an object";
-    case dom::element_type::BOOL: return "a boolean";
-    case dom::element_type::NULL_VALUE: return "null";
+    case dom::element_type::ARRAY:
+      return "a list";
+    case dom::element_type::OBJECT:
+      return "an object";
+    case dom::element_type::BOOL:
+      return "a boolean";
+    case dom::element_type::NULL_VALUE:
+      return "null";
     case dom::element_type::STRING: {
       const std::string_view text = as<std::string_view>(e);
       if (text == not_a_number) return "NaN or Infinity";
       if (text == out_of_range) return "a number beyond the range of a double";
       return "a string";
     }
-    default: return "a number";
+    default:
+      return "a number";
   }
 }
 
@@ -136,21 +143,31 @@ bool holds_not_a_number(const dom::element& e) {
       for (const auto field : as<dom::object>(e))
         if (holds_not_a_number(field.value)) return true;
       return false;
-    case dom::element_type::STRING: return as<std::string_view>(e) == not_a_number;
-    default: return false;
+    case dom::element_type::STRING:
+      return as<std::string_view>(e) == not_a_number;
+    default:
+      return false;
   }
 }
 
 std::string_view reason(simdjson::error_code code) {
   switch (code) {
-    case simdjson::UTF8_ERROR: return "the value is not valid UTF-8";
-    case simdjson::EMPTY: return "the value is empty";
-    case simdjson::DEPTH_ERROR: return "the value is nested deeper than 64 levels";
-    case simdjson::UNCLOSED_STRING: return "the value is not valid JSON: a string is not closed";
-    case simdjson::UNESCAPED_CHARS: return "the value is not valid JSON: a control character in a string";
-    case simdjson::STRING_ERROR: return "the value is not valid JSON: an invalid escape in a string";
-    case simdjson::NUMBER_ERROR: return "the value is not valid JSON: a malformed number";
-    default: return "the value is not valid JSON";
+    case simdjson::UTF8_ERROR:
+      return "the value is not valid UTF-8";
+    case simdjson::EMPTY:
+      return "the value is empty";
+    case simdjson::DEPTH_ERROR:
+      return "the value is nested deeper than 64 levels";
+    case simdjson::UNCLOSED_STRING:
+      return "the value is not valid JSON: a string is not closed";
+    case simdjson::UNESCAPED_CHARS:
+      return "the value is not valid JSON: a control character in a string";
+    case simdjson::STRING_ERROR:
+      return "the value is not valid JSON: an invalid escape in a string";
+    case simdjson::NUMBER_ERROR:
+      return "the value is not valid JSON: a malformed number";
+    default:
+      return "the value is not valid JSON";
   }
 }
 
@@ -267,8 +284,9 @@ simdjson::error_code request_parser::work::run(const char* json, std::size_t siz
   return json_.parse(buffer_.get(), size, false).get(root);
 }
 
-/// Copies `json` into repaired_ with each token that the library has no number for (NaN, Infinity, 1e400) as a marker
-/// string, and long integers as doubles. False if nothing was changed. All else stays for the library to judge.
+/// Copies `json` into repaired_ with each token that the library has no number for (NaN, Infinity, 1e400) as
+/// a marker string, and long integers as doubles. False if nothing was changed. All else stays for the
+/// library to judge.
 bool request_parser::work::repair(std::string_view json) {
   repaired_.clear();
   bool changed = false;
@@ -391,7 +409,8 @@ void request_parser::work::parse_record(record& r) {
       case 13:
         if (field.key == "model_version") f.version = field.value;
         break;
-      default: break;
+      default:
+        break;
     }
     if (was_repaired_ && field.key != "features" && holds_not_a_number(field.value)) {
       fail(r, error_code::invalid_json, "the value is not valid JSON: NaN or Infinity");
@@ -415,7 +434,8 @@ void request_parser::work::parse_record(record& r) {
   request_id(r, f, h);
   find_model(r, f, h);
   priority(r, f, h);
-  r.target = later(base, r.cls < options_.class_targets.size() ? static_cast<double>(options_.class_targets[r.cls]) : 0);
+  r.target = later(
+      base, r.cls < options_.class_targets.size() ? static_cast<double>(options_.class_targets[r.cls]) : 0);
   timeout(r, f, h, base);
   if (r.error == error_code::none) {
     features(r, f.features);
@@ -432,7 +452,8 @@ void request_parser::work::parse_record(record& r) {
   }
 }
 
-// --- who asks, whom, how urgently -----------------------------------------------------------------------------------
+// --- who asks, whom, how urgently
+// -----------------------------------------------------------------------------------
 
 void request_parser::work::default_id(record& r) {
   text_.assign(1, '"');
@@ -457,16 +478,22 @@ void request_parser::work::request_id(record& r, const fields& f, const override
     if (!simdjson::validate_utf8(id.data(), id.size())) return refuse("header request_id is not valid UTF-8");
   } else if (f.request_id) {
     switch (f.request_id->type()) {
-      case dom::element_type::STRING: id = as<std::string_view>(*f.request_id); break;
+      case dom::element_type::STRING:
+        id = as<std::string_view>(*f.request_id);
+        break;
       case dom::element_type::INT64:
-        id = {digits.data(), static_cast<std::size_t>(std::to_chars(digits.data(), digits.data() + digits.size(),
-                                                                    as<std::int64_t>(*f.request_id))
-                                                          .ptr -
-                                                      digits.data())};
+        id = {digits.data(),
+              static_cast<std::size_t>(
+                  std::to_chars(digits.data(), digits.data() + digits.size(), as<std::int64_t>(*f.request_id))
+                      .ptr -
+                  digits.data())};
         break;
       case dom::element_type::UINT64:
-      case dom::element_type::DOUBLE: id = number_text(r.value, "request_id"); break;
-      case dom::element_type::NULL_VALUE: break;
+      case dom::element_type::DOUBLE:
+        id = number_text(r.value, "request_id");
+        break;
+      case dom::element_type::NULL_VALUE:
+        break;
       default:
         text_ = "request_id must be a string or a number, found ";
         text_ += found(*f.request_id);
@@ -523,7 +550,9 @@ void request_parser::work::find_model(record& r, const fields& f, const override
   }
   if (version.data() == nullptr && f.version) {
     switch (f.version->type()) {
-      case dom::element_type::STRING: version = as<std::string_view>(*f.version); break;
+      case dom::element_type::STRING:
+        version = as<std::string_view>(*f.version);
+        break;
       case dom::element_type::INT64: {
         char* end =
             std::to_chars(digits.data(), digits.data() + digits.size(), as<std::int64_t>(*f.version)).ptr;
@@ -531,8 +560,11 @@ void request_parser::work::find_model(record& r, const fields& f, const override
         break;
       }
       case dom::element_type::UINT64:
-      case dom::element_type::DOUBLE: version = number_text(r.value, "model_version"); break;
-      case dom::element_type::NULL_VALUE: break;
+      case dom::element_type::DOUBLE:
+        version = number_text(r.value, "model_version");
+        break;
+      case dom::element_type::NULL_VALUE:
+        break;
       default:
         text_ = "model_version must be a string or a number, found ";
         text_ += found(*f.version);
@@ -554,6 +586,8 @@ void request_parser::work::find_model(record& r, const fields& f, const override
   constexpr std::size_t longest = 20;
   bool known_name = false;
   if (models_ != nullptr) {
+    if (name.empty() && !version.empty() && models_->default_model() != nullptr)
+      name = models_->default_model()->name();
     for (const auto& m : models_->all()) known_name = known_name || m->name() == name;
     for (const auto& m : models_->all()) {
       if (known_name && m->name() != name) continue;
@@ -566,8 +600,7 @@ void request_parser::work::find_model(record& r, const fields& f, const override
   } else if (!name.empty()) {
     text_ = "model " + shown(name) + " is not loaded";
   } else if (!there.empty()) {
-    text_ = version.empty() ? std::string("the request names no model and there is no default")
-                            : "version " + shown(model::plain_version(version)) + " of the default model is not loaded";
+    text_ = "the request names no model and there is no default";
   } else {
     text_ = "no model is loaded";
   }
@@ -628,7 +661,8 @@ void request_parser::work::timeout(record& r, const fields& f, const overrides& 
   r.expiry = later(base, ms * 1e6);
 }
 
-// --- features -------------------------------------------------------------------------------------------------------
+// --- features
+// -------------------------------------------------------------------------------------------------------
 
 std::string request_parser::work::asked(const record& r) const {
   return "model " + std::string(r.model->name()) + " version " + std::string(r.model->version());
@@ -641,12 +675,14 @@ std::string request_parser::work::row_prefix(const record& r, std::size_t row) {
 std::string request_parser::work::feature(const record& r, std::size_t row, std::size_t i) const {
   const auto& schema = r.model->schema();
   if (schema.named) return row_prefix(r, row) + "feature " + shown(schema.features[i].name);
-  return (r.list ? "features[" + std::to_string(row) + "][" : std::string("features[")) + std::to_string(i) + "]";
+  return (r.list ? "features[" + std::to_string(row) + "][" : std::string("features[")) + std::to_string(i) +
+         "]";
 }
 
 void request_parser::work::missing(record& r, std::size_t row, std::size_t i, std::string_view how) {
   fail(r, error_code::invalid_features,
-       feature(r, row, i) + " is " + std::string(how) + " and " + asked(r) + " does not say what to put in its place");
+       feature(r, row, i) + " is " + std::string(how) + " and " + asked(r) +
+           " does not say what to put in its place");
 }
 
 void request_parser::work::wrong_count(record& r, std::size_t row, std::size_t count) {
@@ -704,7 +740,8 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
     const int at = schema.index_of(field.key);
     if (at < 0) {
       text_ = row_prefix(r, row) + shown(field.key) + " is not a feature of " + asked(r);
-      const auto close = nearest(field.key, schema.features, [](const auto& x) -> std::string_view { return x.name; });
+      const auto close =
+          nearest(field.key, schema.features, [](const auto& x) -> std::string_view { return x.name; });
       if (!close.empty()) {
         text_ += "; did you mean ";
         text_ += shown(close);
@@ -763,9 +800,9 @@ void request_parser::work::features(record& r, const std::optional<dom::element>
   std::size_t rows = 0;
   for ([[maybe_unused]] const dom::element row : list) ++rows;
   if (rows > options_.max_rows || rows * width > options_.max_values) {
-    text_ = "the request has " + std::to_string(rows) + " rows of " + std::to_string(width) + " features; at most " +
-            std::to_string(options_.max_rows) + " rows and " + std::to_string(options_.max_values) +
-            " numbers are taken";
+    text_ = "the request has " + std::to_string(rows) + " rows of " + std::to_string(width) +
+            " features; at most " + std::to_string(options_.max_rows) + " rows and " +
+            std::to_string(options_.max_values) + " numbers are taken";
     fail(r, error_code::too_large, text_);
     return;
   }
@@ -794,7 +831,8 @@ request_parser::~request_parser() = default;
 request_parser::request_parser(request_parser&&) noexcept = default;
 request_parser& request_parser::operator=(request_parser&&) noexcept = default;
 
-void request_parser::parse(record_batch& batch, std::shared_ptr<const model::model_table> models, std::size_t from) {
+void request_parser::parse(record_batch& batch, std::shared_ptr<const model::model_table> models,
+                           std::size_t from) {
   work_->parse(batch, std::move(models), from);
 }
 

@@ -1,9 +1,11 @@
 #pragma once
-// Reads requests: the JSON value and the headers of each record of a batch become numbers, a model and a deadline.
+// Reads requests: the JSON value and the headers of each record of a batch become numbers, a model and a
+// deadline.
 //
-// The formats, and what each kind of bad input ends as, are in docs/formats.md. In short: a value that is not one
-// JSON object (RFC 8259, UTF-8, at most 64 levels deep) or is over its size ends as a dead letter (`parsed` false); an
-// object that can't be scored ends as an error result (`parsed` true). Nothing throws but a failed allocation.
+// The formats, and what each kind of bad input ends as, are in docs/formats.md. In short: a value that is not
+// one JSON object (RFC 8259, UTF-8, at most 64 levels deep) or is over its size ends as a dead letter
+// (`parsed` false); an object that can't be scored ends as an error result (`parsed` true). Nothing throws
+// but a failed allocation.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,14 +27,14 @@ struct parser_options {
   std::uint32_t max_rows = 10'000;                      ///< rows of one request
   std::size_t max_values = 1'000'000;                   ///< rows x features of one request
   std::uint8_t default_class = 0;                       ///< of a request without priority, an index
-  /// Target by class, relative to the request's timestamp. Priority p (from 1) asks for class p - 1, a priority
-  /// beyond the list for the last one; 0 or none for the default.
+  /// Target by class, relative to the request's timestamp. Priority p (from 1) asks for class p - 1, a
+  /// priority beyond the list for the last one; 0 or none for the default.
   std::vector<nanos> class_targets;
   nanos queue_timeout = 0;  ///< expiry of a request without timeout_ms, after its timestamp; 0: never
 };
 
-/// One a partition_consumer; not thread safe. Owns its buffers: what a usual record needs is kept between calls, what
-/// an unusually large one needed is given back at the end of the call.
+/// One a partition_consumer; not thread safe. Owns its buffers: what a usual record needs is kept between
+/// calls, what an unusually large one needed is given back at the end of the call.
 class request_parser {
  public:
   explicit request_parser(parser_options options);
@@ -40,11 +42,11 @@ class request_parser {
   request_parser(request_parser&&) noexcept;
   request_parser& operator=(request_parser&&) noexcept;
 
-  /// Parses records [from, size) of `batch` where they are: fills what messages/batch.hpp lists under "from the
-  /// parser" (every record ends with a request_id; an error has its code and message) and appends to `values`.
-  /// `models` becomes batch.models, unless earlier records of the batch were already parsed against another
-  /// snapshot: then that one is used, so that one batch has one.
-  /// Time is the batch's own: `arrived` and `arrived_ms` must be set.
+  /// Parses records [from, size) of `batch` where they are: fills what messages/batch.hpp lists under "from
+  /// the parser" (every record ends with a request_id; an error has its code and message) and appends to
+  /// `values`. `models` becomes batch.models, unless earlier records of the batch were already parsed against
+  /// another snapshot: then that one is used, so that one batch has one. Time is the batch's own: `arrived`
+  /// and `arrived_ms` must be set.
   void parse(record_batch& batch, std::shared_ptr<const model::model_table> models, std::size_t from = 0);
 
  private:

@@ -45,7 +45,9 @@ bool hex(std::string_view text) {
                      [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
-bool zeros(std::string_view text) { return text.find_first_not_of('0') == std::string_view::npos; }
+bool zeros(std::string_view text) {
+  return text.find_first_not_of('0') == std::string_view::npos;
+}
 
 /// W3C Trace Context, level 1: version-traceid-parentid-flags; a later version may have more behind it.
 bool valid_traceparent(std::string_view v) {
@@ -53,18 +55,23 @@ bool valid_traceparent(std::string_view v) {
   const std::string_view version = v.substr(0, 2);
   if (!hex(version) || version == "ff" || (version == "00" && v.size() != 55)) return false;
   if (v.size() > 55 && v[55] != '-') return false;
-  return hex(v.substr(3, 32)) && !zeros(v.substr(3, 32)) && hex(v.substr(36, 16)) && !zeros(v.substr(36, 16)) &&
-         hex(v.substr(53, 2));
+  return hex(v.substr(3, 32)) && !zeros(v.substr(3, 32)) && hex(v.substr(36, 16)) &&
+         !zeros(v.substr(36, 16)) && hex(v.substr(53, 2));
 }
 
 /// Read by the parser; it would say something else, or nothing, about a result.
 bool consumed(std::string_view name) {
   switch (name.size()) {
-    case 5: return name == "model";
-    case 8: return name == "priority";
-    case 10: return name == "request_id" || name == "timeout_ms";
-    case 13: return name == "model_version";
-    default: return false;
+    case 5:
+      return name == "model";
+    case 8:
+      return name == "priority";
+    case 10:
+      return name == "request_id" || name == "timeout_ms";
+    case 13:
+      return name == "model_version";
+    default:
+      return false;
   }
 }
 
@@ -102,7 +109,8 @@ const result_writer::model_text& result_writer::text_of(const model::loaded_mode
   if (output.kind == model::task::classification) {
     for (std::size_t i = 0; i < output.width; ++i) {
       std::string& label = t.classes.emplace_back();
-      append_quoted(label, i < output.classes.size() ? std::string_view(output.classes[i]) : std::to_string(i));
+      append_quoted(label,
+                    i < output.classes.size() ? std::string_view(output.classes[i]) : std::to_string(i));
     }
   }
   if (texts_.size() < kept_texts) {
@@ -185,7 +193,8 @@ bool result_writer::prediction(std::string& out, const record& request, const do
   return true;
 }
 
-void result_writer::error(std::string& out, const record& request, error_code code, std::string_view message) {
+void result_writer::error(std::string& out, const record& request, error_code code,
+                          std::string_view message) {
   out += "{\"request_id\":";
   out += request.request_id.empty() ? std::string_view("null") : request.request_id;
   out += ",\"error\":{\"code\":\"";
@@ -215,7 +224,8 @@ void result_writer::dead_letter_headers(std::vector<header>& out, const record& 
                                         std::string_view message) {
   const record_batch* batch = request.batch;
   const bool unread = code == error_code::invalid_json || code == error_code::too_large;
-  out.push_back({"__connect.errors.topic", batch != nullptr && batch->topic ? std::string_view(*batch->topic) : ""});
+  out.push_back(
+      {"__connect.errors.topic", batch != nullptr && batch->topic ? std::string_view(*batch->topic) : ""});
   out.push_back({"__connect.errors.partition", print(partition_, batch != nullptr ? batch->partition : -1)});
   out.push_back({"__connect.errors.offset", print(offset_, request.offset)});
   // Connect's names for where it happened: reading the value, or the work on it.

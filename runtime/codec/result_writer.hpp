@@ -1,5 +1,6 @@
 #pragma once
-// Writes what goes back: result and error values, and the headers of results and dead letters (docs/formats.md).
+// Writes what goes back: result and error values, and the headers of results and dead letters
+// (docs/formats.md).
 
 #include <array>
 #include <cstdint>
@@ -13,8 +14,9 @@
 namespace troupe::codec {
 
 struct writer_options {
-  bool iso_timestamp = false;  ///< `timestamp` as an ISO 8601 string (UTC, milliseconds) instead of epoch milliseconds
-  std::uint64_t seed = 0;      ///< of the span ids; 0: the system's randomness
+  bool iso_timestamp =
+      false;  ///< `timestamp` as an ISO 8601 string (UTC, milliseconds) instead of epoch milliseconds
+  std::uint64_t seed = 0;  ///< of the span ids; 0: the system's randomness
 };
 
 /// Owns small caches of texts; not thread safe, one an actor.
@@ -22,21 +24,22 @@ class result_writer {
  public:
   explicit result_writer(writer_options options = {});
 
-  /// Appends the result value of `request` to `out`. `outputs`: request.rows x output width doubles, row-major, as the
-  /// engine of request.model wrote them. False, and nothing appended, when one of them is not finite.
+  /// Appends the result value of `request` to `out`. `outputs`: request.rows x output width doubles,
+  /// row-major, as the engine of request.model wrote them. False, and nothing appended, when one of them is
+  /// not finite.
   [[nodiscard]] bool prediction(std::string& out, const record& request, const double* outputs);
 
   /// Appends an error value. `message` is plain text (UTF-8; anything else in it is replaced).
   void error(std::string& out, const record& request, error_code code, std::string_view message);
 
-  /// Appends Kafka Connect's __connect.errors.* headers for a dead letter of `request`, to follow the record's own.
-  /// Names and values are good until the next call or the end of this writer, whichever is first; `message` must
-  /// live as long.
+  /// Appends Kafka Connect's __connect.errors.* headers for a dead letter of `request`, to follow the
+  /// record's own. Names and values are good until the next call or the end of this writer, whichever is
+  /// first; `message` must live as long.
   void dead_letter_headers(std::vector<header>& out, const record& request, error_code code,
                            std::string_view message);
 
-  /// Appends what says that a dead letter's value was left out, and how long it was. Good as long as the headers of
-  /// the dead_letter_headers call before.
+  /// Appends what says that a dead letter's value was left out, and how long it was. Good as long as the
+  /// headers of the dead_letter_headers call before.
   void dropped_value_headers(std::vector<header>& out, const record& request);
 
   /// Appends the headers that a result carries on: all of the request's but those that this service read. A

@@ -40,7 +40,7 @@ class cache_value {
 
   [[nodiscard]] bool worthwhile() const { return level1_.on; }
   /// Level 2 is asked while that pays for the rows level 1 misses, by a guess of 0.3 hits a row until it is known.
-  [[nodiscard]] bool level2_worthwhile() const { return level2_.on || probing_; }
+  [[nodiscard]] bool level2_worthwhile() const { return level2_.on || (probing_ && model_cost_ > config_.level2_cost); }
 
   [[nodiscard]] double hit_ratio() const { return level1_.ratio; }
   [[nodiscard]] double level2_hit_ratio() const { return level2_.ratio; }

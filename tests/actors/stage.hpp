@@ -41,7 +41,7 @@ struct stage_options {
   bool cache = false;
   std::size_t credit_records = 100;
   std::size_t class_limit = 100'000;
-  std::size_t intensity = 1'000;
+  std::uint32_t intensity = 1'000;
   policy::circuit_config circuit;
   std::shared_ptr<store::level2_cache> level2;
 };

@@ -83,7 +83,8 @@ TEST(JsonText, NumbersReadBackTheSame) {
 
 TEST(JsonText, ShownIsShortAndPrintable) {
   EXPECT_EQ(shown("bmi"), "'bmi'");
-  EXPECT_EQ(shown("a\nb\x7f\xff"), "'a?b??'");
+  EXPECT_EQ(shown("a\nb\x7f"), "'a?b?'");
+  EXPECT_EQ(shown("\xc3\xa9\xff"), "'\xc3\xa9?'");
   EXPECT_EQ(shown(std::string(64, 'x')), "'" + std::string(64, 'x') + "'");
   EXPECT_EQ(shown(std::string(65, 'x')), "'" + std::string(64, 'x') + "...'");
 }

@@ -18,8 +18,9 @@ using namespace troupe::codec::testing;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-test_batch parsed(std::string_view value, std::vector<header> headers = {}, parser_options options = make_options(),
-                  bool fallback = true, std::int64_t timestamp_ms = sent_ms) {
+test_batch parsed(std::string_view value, std::vector<header> headers = {},
+                  parser_options options = make_options(), bool fallback = true,
+                  std::int64_t timestamp_ms = sent_ms) {
   test_batch b;
   b.add(value, std::move(headers), timestamp_ms);
   request_parser parser(std::move(options));
@@ -31,9 +32,12 @@ std::string nested(std::size_t levels) {  // lists within one another, the inner
   return std::string(levels, '[') + "1" + std::string(levels, ']');
 }
 
-std::string id_of(std::size_t bytes) { return R"({"features":[1,2,3],"request_id":")" + std::string(bytes, 'x') + "\"}"; }
+std::string id_of(std::size_t bytes) {
+  return R"({"features":[1,2,3],"request_id":")" + std::string(bytes, 'x') + "\"}";
+}
 
-// --- bad input ------------------------------------------------------------------------------------------------------
+// --- bad input
+// ------------------------------------------------------------------------------------------------------
 
 struct bad_input {
   std::string name;
@@ -43,7 +47,9 @@ struct bad_input {
   std::string message;  // all of it
 };
 
-void PrintTo(const bad_input& b, std::ostream* out) { *out << b.name; }
+void PrintTo(const bad_input& b, std::ostream* out) {
+  *out << b.name;
+}
 
 class BadInput : public ::testing::TestWithParam<bad_input> {};
 
@@ -94,7 +100,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"hex", R"({"features":[0x1,2,3]})", json, false, "the value is not valid JSON: a malformed number"},
         {"bad_utf8", "{\"features\":[1,2,3],\"x\":\"\xff\"}", json, false, "the value is not valid UTF-8"},
         {"cut_utf8", "{\"features\":[1,2,3],\"x\":\"\xc3\"}", json, false, "the value is not valid UTF-8"},
-        {"overlong_utf8", "{\"features\":[1,2,3],\"x\":\"\xc0\xaf\"}", json, false, "the value is not valid UTF-8"},
+        {"overlong_utf8", "{\"features\":[1,2,3],\"x\":\"\xc0\xaf\"}", json, false,
+         "the value is not valid UTF-8"},
         {"surrogate_utf8", "{\"features\":[1,2,3],\"x\":\"\xed\xa0\x80\"}", json, false,
          "the value is not valid UTF-8"},
         {"utf16", std::string("\xff\xfe{\0}\0", 6), json, false, "the value is not valid UTF-8"},
@@ -111,13 +118,15 @@ INSTANTIATE_TEST_SUITE_P(
         {"nan_outside_features", R"({"features":[1,2,3],"x":[{"y":NaN}]})", json, false,
          "the value is not valid JSON: NaN or Infinity"},
         {"nan_as_key", R"({"features":{NaN:1}})", json, false, "the value is not valid JSON"},
-        {"number_as_key", R"({"features":[1,2,3],"x":{1e400:1}})", json, false, "the value is not valid JSON"},
+        {"number_as_key", R"({"features":[1,2,3],"x":{1e400:1}})", json, false,
+         "the value is not valid JSON"},
         {"nul", std::string("{\0}", 3), json, false, "the value is not valid JSON"},
         {"too_deep", "{" + f3 + ",\"x\":" + nested(max_depth) + "}", json, false,
          "the value is nested deeper than 64 levels"},
         {"open_brackets", std::string(1 << 20, '['), json, false, "the value is not valid JSON"},
         {"brackets", nested(1 << 18), json, false, "the value is nested deeper than 64 levels"},
-        {"open_objects", "{\"features\":" + std::string(200'000, '{'), json, false, "the value is not valid JSON"},
+        {"open_objects", "{\"features\":" + std::string(200'000, '{'), json, false,
+         "the value is not valid JSON"},
         {"too_large", "{" + f3 + "}" + std::string((1 << 20) - 20 + 1, ' '), error_code::too_large, false,
          "the value has 1048577 bytes, more than the 1048576 of kafka.max_record_bytes"},
     }),
@@ -134,8 +143,10 @@ INSTANTIATE_TEST_SUITE_P(
         {"number_features", R"({"features":7})", features, true,
          "features must be a list of numbers, an object by feature name or a list of rows, found a number"},
         {"nan_features", R"({"features":NaN})", features, true,
-         "features must be a list of numbers, an object by feature name or a list of rows, found NaN or Infinity"},
-        {"zero", R"({"features":[]})", features, true, "model trio version 3 takes 3 features (a, bmi, c), got 0"},
+         "features must be a list of numbers, an object by feature name or a list of rows, found NaN or "
+         "Infinity"},
+        {"zero", R"({"features":[]})", features, true,
+         "model trio version 3 takes 3 features (a, bmi, c), got 0"},
         {"too_few", R"({"features":[1,2]})", features, true,
          "model trio version 3 takes 3 features (a, bmi, c), got 2"},
         {"too_many", R"({"features":[1,2,3,4]})", features, true,
@@ -169,7 +180,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"name_far", R"({"features":{"a":1,"weight":2,"c":3}})", features, true,
          "'weight' is not a feature of model trio version 3"},
         {"name_unnamed", R"({"features":{"weight":2},"model":"wide"})", features, true,
-         "'weight' is not a feature of model wide version 1, whose features have no names of their own: send a list, "
+         "'weight' is not a feature of model wide version 1, whose features have no names of their own: send "
+         "a list, "
          "or f0, f1, ..."},
         {"name_string", R"({"features":{"a":1,"bmi":"2","c":3}})", features, true,
          "feature 'bmi' must be a finite number, found a string"},
@@ -183,8 +195,8 @@ INSTANTIATE_TEST_SUITE_P(
          "features[0][0] must be a finite number, found a string"},
         {"row_name", R"({"features":[{"a":1,"c":2,"d":3}]})", features, true,
          "features[0]: 'd' is not a feature of model trio version 3; did you mean 'a'?"},
-        {"hostile_name", "{\"features\":{\"\\u0000\\n\\u001b[31m" + std::string(200, 'y') + "\":1}}", features, true,
-         "'???[31m" + std::string(57, 'y') + "...' is not a feature of model trio version 3"},
+        {"hostile_name", "{\"features\":{\"\\u0000\\n\\u001b[31m" + std::string(200, 'y') + "\":1}}",
+         features, true, "'???[31m" + std::string(57, 'y') + "...' is not a feature of model trio version 3"},
         {"model_unknown", R"({"model":"quartet",)" + f3 + "}", no_model, true,
          "model 'quartet' is not loaded; loaded: iris, trio, wide"},
         {"model_number", R"({"model":7,)" + f3 + "}", json, true, "model must be a string, found a number"},
@@ -197,8 +209,10 @@ INSTANTIATE_TEST_SUITE_P(
         {"id_too_long", id_of(1025), json, true, "request_id has 1025 bytes, more than 1024"},
         {"priority_string", R"({"priority":"1",)" + f3 + "}", json, true,
          "priority must be an integer from 0, found a string"},
-        {"priority_negative", R"({"priority":-1,)" + f3 + "}", json, true, "priority must be an integer from 0"},
-        {"priority_fraction", R"({"priority":1.5,)" + f3 + "}", json, true, "priority must be an integer from 0"},
+        {"priority_negative", R"({"priority":-1,)" + f3 + "}", json, true,
+         "priority must be an integer from 0"},
+        {"priority_fraction", R"({"priority":1.5,)" + f3 + "}", json, true,
+         "priority must be an integer from 0"},
         {"priority_huge", R"({"priority":1e999,)" + f3 + "}", json, true,
          "priority must be an integer from 0, found a number beyond the range of a double"},
         {"timeout_string", R"({"timeout_ms":"9",)" + f3 + "}", json, true,
@@ -248,7 +262,8 @@ TEST(RequestParser, OneBeyondTheRowsIsTooLarge) {
   auto b = parsed(R"({"features":[[1,2,3],[1,2,3],[1,2,3]]})", {}, o);
   EXPECT_EQ(b[0].error, error_code::too_large);
   EXPECT_TRUE(b[0].parsed);
-  EXPECT_EQ(b[0].error_message, "the request has 3 rows of 3 features; at most 2 rows and 1000000 numbers are taken");
+  EXPECT_EQ(b[0].error_message,
+            "the request has 3 rows of 3 features; at most 2 rows and 1000000 numbers are taken");
   o.max_rows = 10;
   o.max_values = 8;
   b = parsed(R"({"features":[{},{},{}],"model":"wide"})", {}, o);
@@ -284,10 +299,12 @@ TEST(RequestParser, ABadRecordLeavesItsNeighboursAlone) {
   }
 }
 
-// --- features -------------------------------------------------------------------------------------------------------
+// --- features
+// -------------------------------------------------------------------------------------------------------
 
 TEST(RequestParser, FlatListIsOneRow) {
-  const auto b = parsed(R"({"request_id":"r-1","features":[1, -2.5e-3 ,18446744073709551615],"model_version":"v3"})");
+  const auto b =
+      parsed(R"({"request_id":"r-1","features":[1, -2.5e-3 ,18446744073709551615],"model_version":"v3"})");
   EXPECT_EQ(b[0].error, error_code::none) << b[0].error_message;
   EXPECT_TRUE(b[0].parsed);
   EXPECT_FALSE(b[0].list);
@@ -322,7 +339,8 @@ TEST(RequestParser, ObjectByNameInAnyOrder) {
 }
 
 TEST(RequestParser, LongNumbersAreReadAsDoubles) {
-  const auto b = parsed(R"({"features":[123456789012345678901234567890,1e-400,0.1000000000000000055511151231257827]})");
+  const auto b =
+      parsed(R"({"features":[123456789012345678901234567890,1e-400,0.1000000000000000055511151231257827]})");
   EXPECT_EQ(b[0].error, error_code::none) << b[0].error_message;
   EXPECT_THAT(b.values(0), ElementsAre(123456789012345678901234567890.0, 0.0, 0.1));
 }
@@ -355,7 +373,8 @@ TEST(RequestParser, FieldsInEveryOrder) {
   EXPECT_EQ(orders, 120);
 }
 
-// --- ids, models, classes, deadlines --------------------------------------------------------------------------------
+// --- ids, models, classes, deadlines
+// --------------------------------------------------------------------------------
 
 TEST(RequestParser, RequestIds) {
   const std::vector<std::pair<std::string, std::string>> table = {
@@ -371,7 +390,8 @@ TEST(RequestParser, RequestIds) {
       {R"("")", R"("requests-3-100")"},
   };
   for (const auto& [given, expected] : table) {
-    const auto b = parsed(R"({"x":{"request_id":5.5}, "request_id" : )" + given + R"( ,"y":[{"request_id":6.5}],"features":[1,2,3]})");
+    const auto b = parsed(R"({"x":{"request_id":5.5}, "request_id" : )" + given +
+                          R"( ,"y":[{"request_id":6.5}],"features":[1,2,3]})");
     EXPECT_EQ(b[0].error, error_code::none) << given << b[0].error_message;
     EXPECT_EQ(b[0].request_id, expected) << given;
   }
@@ -403,8 +423,10 @@ TEST(RequestParser, AnUnknownVersionFallsBackIfAllowed) {
     EXPECT_EQ(b[0].model, nullptr);
     EXPECT_EQ(b[0].fallback_from, from);
   }
-  EXPECT_EQ(parsed(R"({"features":[1,2,3],"model_version":"v9","model":"trio"})", {}, make_options(), false)[0].error_message,
-            "version '9' of model 'trio' is not loaded; loaded: 1, 2, 3");
+  EXPECT_EQ(
+      parsed(R"({"features":[1,2,3],"model_version":"v9","model":"trio"})", {}, make_options(), false)[0]
+          .error_message,
+      "version '9' of model 'trio' is not loaded; loaded: 1, 2, 3");
 }
 
 TEST(RequestParser, WithoutModelsNothingIsFound) {
@@ -418,7 +440,8 @@ TEST(RequestParser, WithoutModelsNothingIsFound) {
 
 TEST(RequestParser, PrioritiesAreClasses) {
   const std::vector<std::pair<std::string, int>> table = {
-      {"null", 2}, {"0", 2}, {"1", 0}, {"2", 1}, {"2.0", 1}, {"3", 2}, {"4", 2}, {"1000000000000000000000", 2}};
+      {"null", 2}, {"0", 2}, {"1", 0}, {"2", 1},
+      {"2.0", 1},  {"3", 2}, {"4", 2}, {"1000000000000000000000", 2}};
   const nanos targets[] = {100'000'000, 1'000'000'000, 60'000'000'000};
   for (const auto& [given, cls] : table) {
     const auto b = parsed(R"({"features":[1,2,3],"priority":)" + given + "}");
@@ -452,8 +475,12 @@ TEST(RequestParser, Deadlines) {
 TEST(RequestParser, HeadersOverrideTheBody) {
   const std::string value =
       R"({"features":[1,2,3],"request_id":"body","model":"iris","model_version":"1","priority":3,"timeout_ms":1})";
-  auto b = parsed(value, {{"request_id", "he\"ad"}, {"model", "trio"}, {"model_version", "v2"}, {"priority", "1"},
-                          {"timeout_ms", "5000"}, {"ce_id", "x"}});
+  auto b = parsed(value, {{"request_id", "he\"ad"},
+                          {"model", "trio"},
+                          {"model_version", "v2"},
+                          {"priority", "1"},
+                          {"timeout_ms", "5000"},
+                          {"ce_id", "x"}});
   EXPECT_EQ(b[0].error, error_code::none) << b[0].error_message;
   EXPECT_EQ(b[0].request_id, R"("he\"ad")");
   EXPECT_EQ(b[0].model->name(), "trio");
@@ -499,16 +526,23 @@ TEST(RequestParser, GoesOnInABatchWithTheSameModels) {
   EXPECT_THAT(b.values(1), ElementsAre(4, 5, 6));
 }
 
-// --- properties -----------------------------------------------------------------------------------------------------
+// --- properties
+// -----------------------------------------------------------------------------------------------------
 
 /// A JSON value of any shape, as text with random blanks.
 std::string anything(std::mt19937_64& random, int depth) {
   switch (random() % (depth > 0 ? 7 : 5)) {
-    case 0: return "null";
-    case 1: return random() % 2 ? "true" : "false";
-    case 2: return std::to_string(static_cast<std::int64_t>(random()));
-    case 3: return nlohmann::json(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 200) - 100)).dump();
-    case 4: return R"("\u0041\n\"\\ )" + std::string(random() % 9, 'z') + "\xc3\xa9\"";
+    case 0:
+      return "null";
+    case 1:
+      return random() % 2 ? "true" : "false";
+    case 2:
+      return std::to_string(static_cast<std::int64_t>(random()));
+    case 3:
+      return nlohmann::json(std::ldexp(static_cast<double>(random()), static_cast<int>(random() % 200) - 100))
+          .dump();
+    case 4:
+      return R"("\u0041\n\"\\ )" + std::string(random() % 9, 'z') + "\xc3\xa9\"";
     case 5: {
       std::string out = "[ ";
       for (std::size_t i = random() % 4; i-- > 0;) out += anything(random, depth - 1) + (i != 0 ? " ," : "");
@@ -528,9 +562,15 @@ double some_number(std::mt19937_64& random) {
     double x = 0;
     const std::uint64_t bits = random();
     switch (random() % 3) {
-      case 0: std::memcpy(&x, &bits, sizeof x); break;
-      case 1: x = static_cast<double>(static_cast<std::int64_t>(bits) >> (random() % 64)); break;
-      default: x = std::round(static_cast<double>(bits >> 40) / 3.0) / 1e4; break;
+      case 0:
+        std::memcpy(&x, &bits, sizeof x);
+        break;
+      case 1:
+        x = static_cast<double>(static_cast<std::int64_t>(bits) >> (random() % 64));
+        break;
+      default:
+        x = std::round(static_cast<double>(bits >> 40) / 3.0) / 1e4;
+        break;
     }
     if (std::isfinite(x)) return x;
   }
@@ -556,11 +596,14 @@ TEST(RequestParser, ReadsWhatAnotherLibraryReads) {
       body.push_back(row);
     }
     parts.push_back("\"features\":" + (list ? body : body[0]).dump());
-    if (random() % 2) parts.push_back("\"request_id\":" + nlohmann::json("id-" + std::to_string(random()) + "\n\xc3\xa9").dump());
+    if (random() % 2)
+      parts.push_back("\"request_id\":" +
+                      nlohmann::json("id-" + std::to_string(random()) + "\n\xc3\xa9").dump());
     if (random() % 2) parts.push_back("\"model_version\" : \"v" + std::to_string(1 + random() % 3) + "\"");
     if (random() % 2) parts.push_back("\"priority\": " + std::to_string(random() % 5));
     if (random() % 2) parts.push_back("\"model\":\"trio\"");
-    for (std::size_t i = random() % 3; i-- > 0;) parts.push_back("\"x" + std::to_string(i) + "\":" + anything(random, 4));
+    for (std::size_t i = random() % 3; i-- > 0;)
+      parts.push_back("\"x" + std::to_string(i) + "\":" + anything(random, 4));
     std::shuffle(parts.begin(), parts.end(), random);
     std::string value = " {";
     for (const auto& p : parts) value += (value.size() > 2 ? "," : "") + p;
@@ -572,7 +615,8 @@ TEST(RequestParser, ReadsWhatAnotherLibraryReads) {
     const auto expected = nlohmann::json::parse(value);
     ASSERT_EQ(b[0].error, error_code::none) << value << b[0].error_message;
     ASSERT_EQ(b[0].list, list) << value;
-    ASSERT_EQ(nlohmann::json::parse(b[0].request_id), expected.value("request_id", "requests-3-100")) << value;
+    ASSERT_EQ(nlohmann::json::parse(b[0].request_id), expected.value("request_id", "requests-3-100"))
+        << value;
     ASSERT_EQ("v" + b[0].model->version(), expected.value("model_version", "v3")) << value;
     std::vector<double> numbers;
     for (const auto& row : list ? expected["features"] : nlohmann::json::array({expected["features"]})) {
@@ -595,9 +639,15 @@ TEST(RequestParser, AcceptsNothingThatAnotherLibraryRefuses) {
     for (std::size_t i = 1 + random() % 3; i-- > 0;) {
       const std::size_t at = random() % value.size();
       switch (random() % 3) {
-        case 0: value[at] = bytes[random() % bytes.size()]; break;
-        case 1: value.erase(at, 1 + random() % 3); break;
-        default: value.insert(at, 1, bytes[random() % bytes.size()]); break;
+        case 0:
+          value[at] = bytes[random() % bytes.size()];
+          break;
+        case 1:
+          value.erase(at, 1 + random() % 3);
+          break;
+        default:
+          value.insert(at, 1, bytes[random() % bytes.size()]);
+          break;
       }
     }
     test_batch b;

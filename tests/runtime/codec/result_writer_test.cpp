@@ -15,7 +15,8 @@ namespace {
 
 using namespace troupe::codec::testing;
 
-std::string prediction(std::string_view value, std::vector<double> outputs, writer_options options = {.seed = 1}) {
+std::string prediction(std::string_view value, std::vector<double> outputs,
+                       writer_options options = {.seed = 1}) {
   test_batch b;
   b.add(value);
   request_parser parser(make_options());
@@ -37,13 +38,15 @@ TEST(ResultWriter, ListOfRows) {
   EXPECT_EQ(prediction(R"({"features":[[1,2,3],[4,5,6]]})", {1.5, -2}),
             R"({"request_id":"requests-3-100","prediction":[1.5,-2],"model_name":"trio","model_version":"3",)"
             R"("timestamp":1731650000123})");
-  EXPECT_EQ(nlohmann::json::parse(prediction(R"({"features":[[1,2,3]]})", {1.5}))["prediction"].dump(), "[1.5]");
+  EXPECT_EQ(nlohmann::json::parse(prediction(R"({"features":[[1,2,3]]})", {1.5}))["prediction"].dump(),
+            "[1.5]");
 }
 
 TEST(ResultWriter, Fallback) {
-  EXPECT_EQ(prediction(R"({"request_id":"r","features":[1,2,3],"model_version":"v\"9"})", {0.1}),
-            R"({"request_id":"r","prediction":0.1,"model_name":"trio","model_version":"3","fallback_from":"v\"9",)"
-            R"("timestamp":1731650000123})");
+  EXPECT_EQ(
+      prediction(R"({"request_id":"r","features":[1,2,3],"model_version":"v\"9"})", {0.1}),
+      R"({"request_id":"r","prediction":0.1,"model_name":"trio","model_version":"3","fallback_from":"v\"9",)"
+      R"("timestamp":1731650000123})");
 }
 
 TEST(ResultWriter, Classifier) {
@@ -51,10 +54,11 @@ TEST(ResultWriter, Classifier) {
             R"({"request_id":"r","prediction":"versi\"color","predicted_class":"versi\"color",)"
             R"("probabilities":[0.2,0.7,0.1],"confidence":0.7,"model_name":"iris","model_version":"1",)"
             R"("timestamp":1731650000123})");
-  EXPECT_EQ(prediction(R"({"request_id":"r","features":[[1,2],[3,4]],"model":"iris"})", {0.5, 0.5, 0, 0, 0, 1}),
-            R"({"request_id":"r","prediction":["setosa","virginica"],"predicted_class":["setosa","virginica"],)"
-            R"("probabilities":[[0.5,0.5,0],[0,0,1]],"confidence":[0.5,1],"model_name":"iris","model_version":"1",)"
-            R"("timestamp":1731650000123})");
+  EXPECT_EQ(
+      prediction(R"({"request_id":"r","features":[[1,2],[3,4]],"model":"iris"})", {0.5, 0.5, 0, 0, 0, 1}),
+      R"({"request_id":"r","prediction":["setosa","virginica"],"predicted_class":["setosa","virginica"],)"
+      R"("probabilities":[[0.5,0.5,0],[0,0,1]],"confidence":[0.5,1],"model_name":"iris","model_version":"1",)"
+      R"("timestamp":1731650000123})");
 }
 
 TEST(ResultWriter, SeveralTargets) {
@@ -68,12 +72,12 @@ TEST(ResultWriter, SeveralTargets) {
   std::string out;
   const double outputs[] = {1, 2, 3, 4};
   ASSERT_TRUE(writer.prediction(out, r, outputs));
-  EXPECT_EQ(nlohmann::json::parse(out)["prediction"].dump(), "[1.0,2.0]");
+  EXPECT_EQ(nlohmann::json::parse(out)["prediction"].dump(), "[1,2]");
   out.clear();
   r.rows = 2;
   r.list = true;
   ASSERT_TRUE(writer.prediction(out, r, outputs));
-  EXPECT_EQ(nlohmann::json::parse(out)["prediction"].dump(), "[[1.0,2.0],[3.0,4.0]]");
+  EXPECT_EQ(nlohmann::json::parse(out)["prediction"].dump(), "[[1,2],[3,4]]");
 }
 
 TEST(ResultWriter, ClassesWithoutNamesAreNumbered) {
@@ -110,7 +114,7 @@ TEST(ResultWriter, AnotherModelAtTheSameAddressIsAnotherModel) {
   alignas(model::loaded_model) std::byte place[sizeof(model::loaded_model)];
   for (const std::string version : {"1", "2", "3"}) {
     model::loaded_model::parts p;
-    p.name = "m";
+    p.name = std::string("twin");
     p.version = version;
     auto* m = new (place) model::loaded_model(std::move(p));
     test_batch b;
@@ -128,7 +132,7 @@ TEST(ResultWriter, AnotherModelAtTheSameAddressIsAnotherModel) {
 TEST(ResultWriter, ManyModelsTakeTurns) {
   result_writer writer;
   std::vector<std::shared_ptr<const model::loaded_model>> models;
-  for (int i = 0; i < 30; ++i) models.push_back(make_model("m" + std::to_string(i), "1", {}));
+  for (int i = 0; i < 30; ++i) models.push_back(make_model(std::string("m").append(std::to_string(i)), "1", {}));
   test_batch b;
   record& r = b.add("{}");
   r.request_id = "\"r\"";
@@ -170,15 +174,18 @@ TEST(ResultWriter, Errors) {
     EXPECT_TRUE(nlohmann::json::accept(out.substr(1))) << out;
     return out.substr(1);
   };
-  EXPECT_EQ(error(R"({"request_id":"r-1","features":[1,2,"3"]})"),
-            R"({"request_id":"r-1","error":{"code":"invalid_features","message":"feature 'c' must be a finite )"
-            R"(number, found a string"},"model_version":"3","timestamp":1731650000123})");
-  EXPECT_EQ(error(R"({"request_id":"r-1","features":[1,2,3],"model_version":"v9"})"),
-            R"({"request_id":"r-1","error":{"code":"model_not_found","message":"version '9' of the default model is )"
-            R"(not loaded; loaded: iris, trio, wide"},"model_version":"v9","timestamp":1731650000123})");
-  EXPECT_EQ(error(R"({"request_id":"r-1","features":[1,2,3],"model":"\"x\\"})"),
-            R"({"request_id":"r-1","error":{"code":"model_not_found","message":"model '\"x\\' is not loaded; )"
-            R"(loaded: iris, trio, wide"},"model_version":null,"timestamp":1731650000123})");
+  EXPECT_EQ(
+      error(R"({"request_id":"r-1","features":[1,2,"3"]})"),
+      R"({"request_id":"r-1","error":{"code":"invalid_features","message":"feature 'c' must be a finite )"
+      R"(number, found a string"},"model_version":"3","timestamp":1731650000123})");
+  EXPECT_EQ(
+      error(R"({"request_id":"r-1","features":[1,2,3],"model_version":"v9"})"),
+      R"({"request_id":"r-1","error":{"code":"model_not_found","message":"version '9' of model 'trio' is )"
+      R"(not loaded; loaded: 1, 2, 3"},"model_version":"v9","timestamp":1731650000123})");
+  EXPECT_EQ(
+      error(R"({"request_id":"r-1","features":[1,2,3],"model":"\"x\\"})"),
+      R"({"request_id":"r-1","error":{"code":"model_not_found","message":"model '\"x\\' is not loaded; )"
+      R"(loaded: iris, trio, wide"},"model_version":null,"timestamp":1731650000123})");
 }
 
 TEST(ResultWriter, ErrorOfAFallback) {
@@ -194,7 +201,8 @@ TEST(ResultWriter, ErrorOfAFallback) {
   EXPECT_EQ(j["error"]["message"], "why\n");
 }
 
-// --- headers --------------------------------------------------------------------------------------------------------
+// --- headers
+// --------------------------------------------------------------------------------------------------------
 
 std::vector<std::pair<std::string, std::string>> texts(const std::vector<header>& headers) {
   std::vector<std::pair<std::string, std::string>> out;
@@ -229,9 +237,15 @@ constexpr std::string_view trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa
 
 TEST(ResultWriter, ResultsCarryOnWhatWasNotConsumed) {
   result_writer writer({.seed = 5});
-  const std::vector<header> in = {{"request_id", "r"},       {"ce_id", "7"},       {"priority", "1"},
-                                  {"model", "m"},            {"empty", {}},        {"traceparent", trace},
-                                  {"tracestate", "vendor=1"}, {"timeout_ms", "5"}, {"model_version", "1"},
+  const std::vector<header> in = {{"request_id", "r"},
+                                  {"ce_id", "7"},
+                                  {"priority", "1"},
+                                  {"model", "m"},
+                                  {"empty", {}},
+                                  {"traceparent", trace},
+                                  {"tracestate", "vendor=1"},
+                                  {"timeout_ms", "5"},
+                                  {"model_version", "1"},
                                   {"x", std::string_view("\0\xff", 2)}};
   std::vector<header> out;
   writer.result_headers(out, in);
@@ -276,10 +290,20 @@ TEST(ResultWriter, BrokenTracesAreLeftOut) {
     s[at] = c;
     return s;
   };
-  const std::vector<std::string> broken = {
-      "", "x", t.substr(0, 54), t + "-", t + "x", with(2, '_'), with(35, '0'), with(52, '0'), with(3, 'A'), with(40, 'g'),
-      "ff" + t.substr(2), "00-" + std::string(32, '0') + t.substr(35), t.substr(0, 36) + std::string(16, '0') + "-01",
-      "01" + t.substr(2) + "x"};
+  const std::vector<std::string> broken = {"",
+                                           "x",
+                                           t.substr(0, 54),
+                                           t + "-",
+                                           t + "x",
+                                           with(2, '_'),
+                                           with(35, '0'),
+                                           with(52, '0'),
+                                           with(3, 'A'),
+                                           with(40, 'g'),
+                                           "ff" + t.substr(2),
+                                           "00-" + std::string(32, '0') + t.substr(35),
+                                           t.substr(0, 36) + std::string(16, '0') + "-01",
+                                           "01" + t.substr(2) + "x"};
   for (const auto& value : broken) {
     const std::vector<header> in = {{"tracestate", "a=b"}, {"traceparent", value}, {"k", "v"}};
     std::vector<header> out;

@@ -21,7 +21,8 @@ inline constexpr std::int64_t sent_ms = 1'731'650'000'123;  // 377 ms earlier
 inline constexpr nanos sent = arrived - 377'000'000;
 
 inline std::shared_ptr<const model::loaded_model> make_model(std::string name, std::string version,
-                                                             std::vector<model::feature> features, bool named = true,
+                                                             std::vector<model::feature> features,
+                                                             bool named = true,
                                                              model::output_spec output = {}) {
   model::loaded_model::parts p;
   p.name = std::move(name);
@@ -31,13 +32,13 @@ inline std::shared_ptr<const model::loaded_model> make_model(std::string name, s
   return std::make_shared<const model::loaded_model>(std::move(p));
 }
 
-/// `trio` 1, 2, 3 (production; a, bmi, c; bmi may be missing), `iris` 1 (classifier, two features), `wide` 1 (20
-/// unnamed features). The default is trio.
+/// `trio` 1, 2, 3 (production; a, bmi, c; bmi may be missing), `iris` 1 (classifier, two features), `wide` 1
+/// (20 unnamed features). The default is trio.
 inline std::shared_ptr<const model::model_table> make_models(bool fallback = true) {
   using model::feature;
   const std::vector<feature> trio = {{"a", false}, {"bmi", true}, {"c", false}};
   std::vector<feature> wide;
-  for (int i = 0; i < 20; ++i) wide.push_back({"f" + std::to_string(i), true});
+  for (int i = 0; i < 20; ++i) wide.push_back({std::string("f").append(std::to_string(i)), true});
   model::output_spec classes{model::task::classification, 3, {"setosa", "versi\"color", "virginica"}};
   model::model_table::options options;
   options.default_model = "trio";

@@ -1,0 +1,496 @@
+#include "actors/node.hpp"
+
+#include <chrono>
+#include <future>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "actors/breaker.hpp"
+#include "actors/cache_client.hpp"
+#include "actors/model_shard.hpp"
+#include "actors/node_door.hpp"
+#include "actors/partition_consumer.hpp"
+#include "actors/producer.hpp"
+#include "actors/scheduler.hpp"
+#include "actors/supervisor.hpp"
+#include "runtime/kafka/embedded_broker.hpp"
+#include "runtime/kafka/librdkafka_sink.hpp"
+#include "runtime/kafka/librdkafka_source.hpp"
+#include "runtime/model/repository.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "runtime/store/redis.hpp"
+
+namespace troupe {
+namespace {
+
+[[nodiscard]] nanos steady_now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// What of memory.limit goes where. The rest is the process itself, the cache and what the allocator keeps.
+struct memory_shares {
+  std::size_t prefetch;        // librdkafka's fetch queue, a partition
+  std::size_t credit;          // unfinished records, a partition
+  std::size_t producer_queue;  // librdkafka's producer, all
+};
+
+[[nodiscard]] memory_shares share_memory(std::size_t limit) {
+  constexpr std::size_t partitions = 8;  // planned for; a node with more of them sets memory.limit higher
+  return {limit / 6 / partitions, limit / 6 / partitions, limit / 4};
+}
+
+[[nodiscard]] observe::level log_level(int syslog) {
+  if (syslog <= 3) return observe::level::error;
+  if (syslog == 4) return observe::level::warn;
+  return syslog <= 6 ? observe::level::info : observe::level::debug;
+}
+
+}  // namespace
+
+struct node::impl final : kafka::assignment_listener, door_state {
+  explicit impl(config::settings s) : settings(std::move(s)) {}
+
+  config::settings settings;
+  std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<const model::model_table> models;
+  std::unique_ptr<kafka::embedded_broker> broker;
+  std::string bootstrap;
+  std::shared_ptr<kafka::record_sink> sink;
+  std::unique_ptr<kafka::record_source> source;
+  std::shared_ptr<store::level2_cache> redis;
+  std::unique_ptr<node_door> door;
+
+  std::unique_ptr<caf_line::system_config> actor_config;
+  std::unique_ptr<caf_line::system> actors;
+  supervisor_actor supervisor;
+
+  mutable std::mutex mutex;  // guards the next four
+  wiring who;
+  std::map<const model::loaded_model*, breaker_actor> breakers;
+  std::string failed;
+  std::function<void()> failed_hook;
+
+  std::atomic<bool> draining{false};
+  std::atomic<bool> closed{false};
+  std::atomic<std::uint64_t> next_shard{1};
+  nanos started = steady_now();
+  memory_shares shares{};
+  codec::parser_options parser;
+
+  // --- start ---------------------------------------------------------------------------------------------------------
+
+  void start() {
+    shares = share_memory(settings.memory.limit);
+    make_metrics();
+    load_models();
+    parser = parser_of();
+    door = std::make_unique<node_door>(door_options{settings.metrics.bind, settings.metrics.port, settings.admin.token,
+                                                    settings.faults.enabled},
+                                       *this);
+    open_kafka();
+    open_redis();
+    start_actors();
+    source->start(*this);
+    observe::log(observe::level::info, "node", "started", "waiting for partitions",
+                 {{"brokers", bootstrap},
+                  {"group", settings.kafka.group},
+                  {"requests_topic", settings.kafka.requests_topic},
+                  {"metrics_port", std::to_string(door->port())}});
+  }
+
+  void make_metrics() {
+    observe::metrics_options o;
+    for (const auto& c : settings.classes) {
+      o.class_names.push_back(c.name);
+      o.class_targets.push_back(static_cast<double>(c.target) * 1e-9);
+    }
+    metrics = std::make_shared<observe::metrics>(o);
+  }
+
+  void load_models() {
+    try {
+      models = model::repository({settings.models.directory, settings.models.default_model, settings.models.fallback})
+                   .load();
+    } catch (const model::load_error& e) {
+      throw startup_error(e.what());
+    }
+    for (const auto& m : models->all()) {
+      metrics->model_loaded(*m);
+      observe::log(observe::level::info, "node", "model_loaded", "model loaded",
+                   {{"model", m->name()}, {"version", m->version()}, {"engine", std::string(m->engine().kind())},
+                    {"file", m->path().string()}});
+    }
+  }
+
+  [[nodiscard]] codec::parser_options parser_of() const {
+    codec::parser_options o;
+    o.max_record_bytes = settings.kafka.max_record_bytes;
+    o.max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+    o.queue_timeout = settings.kafka.queue_timeout;
+    for (std::size_t i = 0; i < settings.classes.size(); ++i) {
+      o.class_targets.push_back(settings.classes[i].target);
+      if (settings.classes[i].name == settings.kafka.default_class) o.default_class = static_cast<std::uint8_t>(i);
+    }
+    return o;
+  }
+
+  void open_kafka() {
+    bootstrap = settings.kafka.brokers;
+    if (bootstrap == "embedded") {
+      broker = std::make_unique<kafka::embedded_broker>(std::map<std::string, int>{
+          {settings.kafka.requests_topic, settings.kafka.embedded_partitions},
+          {settings.kafka.results_topic, settings.kafka.embedded_partitions},
+          {settings.kafka.dead_letter_topic, 1}});
+      bootstrap = broker->bootstrap();
+    }
+    auto log = [](int level, const std::string& facility, const std::string& text) {
+      observe::log_every(log_level(level), "librdkafka", facility, 30, text, {});
+    };
+    try {
+      kafka::sink_options out;
+      out.brokers = bootstrap;
+      out.results_topic = settings.kafka.results_topic;
+      out.dead_letter_topic = settings.kafka.dead_letter_topic;
+      out.queue_bytes = shares.producer_queue;
+      out.properties = settings.kafka.properties;
+      out.log = log;
+      sink = kafka::make_librdkafka_sink(out);
+
+      kafka::source_options in;
+      in.brokers = bootstrap;
+      in.group = settings.kafka.group;
+      in.topic = settings.kafka.requests_topic;
+      in.prefetch_bytes = shares.prefetch;
+      in.drain_timeout = settings.drain.deadline;
+      in.properties = settings.kafka.properties;
+      in.log = log;
+      source = kafka::make_librdkafka_source(in);
+    } catch (const std::exception& e) {
+      throw startup_error(e.what());
+    }
+  }
+
+  void open_redis() {
+    if (settings.redis.host.empty() || settings.cache.mode == config::cache_mode::off) return;
+    store::redis_options o;
+    o.host = settings.redis.host;
+    o.port = settings.redis.port;
+    o.user = settings.redis.user;
+    o.password = settings.redis.password;
+    o.db = settings.redis.db;
+    o.tls = settings.redis.tls;
+    o.tls_ca = settings.redis.tls_ca;
+    o.budget = settings.redis.budget;
+    o.connect_timeout = settings.redis.connect_timeout;
+    o.ttl = settings.cache.ttl;
+    o.log = [](int level, const std::string& text) {
+      observe::log_every(log_level(level), "redis", "redis", 30, text, {});
+    };
+    redis = store::make_redis(o);
+  }
+
+  // --- actors --------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] wiring neighbours() const {
+    const std::lock_guard lock(mutex);
+    return who;
+  }
+
+  /// Who is who after this child was started. On the supervisor's thread.
+  std::optional<wiring> note(const child_spec& spec, const caf_line::any_actor& h) {
+    const std::lock_guard lock(mutex);
+    if (spec.kind == "producer") who.producer = caf_line::typed<producer_actor>(h);
+    else if (spec.kind == "scheduler") who.scheduler = caf_line::typed<scheduler_actor>(h);
+    else if (spec.kind == "cache_client") who.cache = caf_line::typed<cache_client_actor>(h);
+    else if (spec.kind == "breaker")
+      who.breakers = std::make_shared<const std::map<const model::loaded_model*, breaker_actor>>(breakers);
+    else return std::nullopt;
+    ++who.revision;
+    return who;
+  }
+
+  void child(const std::string& kind, const std::string& name, std::function<caf_line::any_actor(bool)> make) {
+    auto spec = std::make_shared<child_spec>();
+    spec->kind = kind;
+    spec->name = name;
+    spec->start = std::move(make);
+    caf_line::post(supervisor, supervise{std::move(spec)});
+  }
+
+  [[nodiscard]] policy::circuit_config model_circuit() const {
+    policy::circuit_config c;
+    c.threshold = settings.breaker.threshold;
+    c.open_for = settings.breaker.open;
+    c.probes = settings.breaker.probes;
+    c.failure_rate = settings.breaker.failure_rate;
+    c.min_calls = settings.breaker.min_calls;
+    c.window = settings.breaker.window;
+    return c;
+  }
+
+  void start_actors() {
+    const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+    const std::size_t slots = settings.scheduler.slots ? settings.scheduler.slots : cores;
+    actor_config = std::make_unique<caf_line::system_config>(std::max<std::size_t>(2, slots));
+    actors = std::make_unique<caf_line::system>(*actor_config);
+
+    supervisor_args sup;
+    sup.restarts.intensity = settings.supervision.intensity;
+    sup.restarts.period = settings.supervision.period;
+    sup.restarts.first_delay = settings.supervision.backoff_min;
+    sup.restarts.max_delay = settings.supervision.backoff_max;
+    sup.seed = std::random_device{}();
+    sup.metrics = metrics;
+    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) { return note(spec, h); };
+    sup.escalate = [this](const std::string& why) { fail(why); };
+    supervisor = spawn_supervisor(*actors, std::move(sup));
+
+    child("producer", "producer", [this](bool) {
+      producer_args a;
+      a.sink = sink;
+      a.metrics = metrics;
+      a.gather_min = settings.kafka.gather_min;
+      a.gather_max = settings.kafka.gather_max;
+      a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
+      return caf_line::untyped(spawn_producer(*actors, std::move(a)));
+    });
+    child("scheduler", "scheduler", [this, slots](bool) {
+      scheduler_args a;
+      for (const auto& c : settings.classes) a.classes.push_back({c.name, c.target, c.limit, c.shed_late, c.floor});
+      a.slots = slots;
+      a.max_batch = settings.scheduler.max_batch;
+      a.max_batch_time = settings.scheduler.max_batch_time;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_scheduler(*actors, std::move(a), neighbours()));
+    });
+    if (settings.cache.mode != config::cache_mode::off) {
+      std::size_t width = 1;
+      for (const auto& m : models->all()) width = std::max(width, m->output().width);
+      child("cache_client", "cache_client", [this, width](bool) {
+        cache_client_args a;
+        a.always = settings.cache.mode == config::cache_mode::on;
+        a.bytes = settings.cache.bytes;
+        a.ttl = settings.cache.ttl;
+        a.width = std::min<std::size_t>(width, 16);
+        a.level2 = redis;
+        a.circuit.threshold = settings.redis.breaker_threshold;
+        a.circuit.open_for = settings.redis.breaker_open;
+        a.circuit.failure_rate = 2;  // never by rate
+        a.metrics = metrics;
+        return caf_line::untyped(spawn_cache_client(*actors, std::move(a), neighbours()));
+      });
+    }
+    for (const auto& m : models->all()) {
+      const std::string id = m->name() + "/" + m->version();
+      child("breaker", "breaker " + id, [this, m](bool) {
+        auto b = spawn_breaker(*actors, {m, model_circuit(), metrics}, neighbours());
+        const std::lock_guard lock(mutex);
+        breakers[m.get()] = b;
+        return caf_line::untyped(b);
+      });
+      for (std::size_t i = 0; i < slots; ++i)
+        child("model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
+          return caf_line::untyped(spawn_model_shard(*actors, {next_shard++, m, metrics}, neighbours()));
+        });
+    }
+  }
+
+  // --- assignments (on the source's thread) ---------------------------------------------------------------------------
+
+  static std::string consumer_name(const kafka::partition_queue& q) {
+    return "partition_consumer " + *q.topic() + "/" + std::to_string(q.partition()) + "@" +
+           std::to_string(q.generation());
+  }
+
+  void assigned(std::vector<std::shared_ptr<kafka::partition_queue>> queues) override {
+    std::string list;
+    for (auto& q : queues) {
+      list += (list.empty() ? "" : ",") + std::to_string(q->partition());
+      child("partition_consumer", consumer_name(*q), [this, q](bool restart) {
+        partition_consumer_args a;
+        a.queue = q;
+        a.models = models;
+        a.parser = parser;
+        a.credit_records = settings.kafka.credit_records;
+        a.credit_bytes = settings.kafka.credit_bytes ? settings.kafka.credit_bytes : shares.credit;
+        a.poll_records = settings.kafka.poll_records;
+        a.rewind = restart;
+        a.metrics = metrics;
+        return caf_line::untyped(spawn_partition_consumer(*actors, std::move(a), neighbours()));
+      });
+    }
+    metrics->assigned_partitions(source->assigned_partitions(), source->rebalances());
+    observe::log(observe::level::info, "node", "partitions_assigned", "partitions assigned",
+                 {{"topic", settings.kafka.requests_topic}, {"partitions", list}});
+  }
+
+  void revoked(const std::vector<std::shared_ptr<kafka::partition_queue>>& queues, bool lost, nanos deadline) override {
+    std::vector<std::pair<std::int32_t, std::future<bool>>> ends;
+    for (const auto& q : queues) {
+      auto how = std::make_shared<retire>();
+      how->deadline = deadline;
+      how->lost = lost;
+      how->done = std::make_shared<std::promise<bool>>();
+      ends.emplace_back(q->partition(), how->done->get_future());
+      caf_line::post_urgent(supervisor, dismiss{consumer_name(*q), how});
+    }
+    std::string list;
+    for (auto& [partition, end] : ends) {
+      list += (list.empty() ? "" : ",") + std::to_string(partition);
+      const auto patience = std::chrono::nanoseconds(std::max<nanos>(0, deadline - steady_now()) + 1'000'000'000);
+      bool clean = false;
+      try {
+        clean = end.wait_for(patience) == std::future_status::ready && end.get();
+      } catch (const std::future_error&) {  // it died on the way out
+      }
+      if (!clean && !lost)
+        observe::log(observe::level::warn, "node", "drain_incomplete",
+                     "a partition was given back with records in flight: its next owner answers them again",
+                     {{"topic", settings.kafka.requests_topic}, {"partition", std::to_string(partition)}});
+    }
+    metrics->assigned_partitions(source->assigned_partitions() - queues.size(), source->rebalances());
+    observe::log(lost ? observe::level::warn : observe::level::info, "node",
+                 lost ? "partitions_lost" : "partitions_revoked", lost ? "partitions lost" : "partitions revoked",
+                 {{"topic", settings.kafka.requests_topic}, {"partitions", list}});
+  }
+
+  // --- state, as the door shows it -------------------------------------------------------------------------------------
+
+  [[nodiscard]] http::health_state health() const override {
+    http::health_state h;
+    h.model_loaded = models && !models->all().empty();
+    if (h.model_loaded) {
+      const auto* m = models->default_model();
+      if (!m) m = models->all().front().get();
+      h.model_name = m->name();
+      h.model_version = m->version();
+    }
+    h.uptime_seconds = static_cast<double>(steady_now() - started) * 1e-9;
+    const auto totals = metrics->totals();
+    h.total_requests = totals.requests;
+    h.error_count = totals.errors;
+    h.ready = true;
+    auto not_ready = [&](std::string why) {
+      h.ready = false;
+      h.reasons.push_back(std::move(why));
+    };
+    if (draining) not_ready("draining");
+    if (!h.model_loaded) not_ready("no model is loaded");
+    if (source) {
+      const auto in = source->status();
+      if (!in.up) not_ready("Kafka: " + (in.reason.empty() ? std::string("joining the group") : in.reason));
+    }
+    if (sink) {
+      const auto out = sink->status();
+      if (!out.up && !out.reason.empty()) not_ready("Kafka producer: " + out.reason);
+    }
+    if (redis) {
+      const auto r = redis->status();
+      if (!r.connected) h.degraded.push_back("redis: " + r.reason);
+    }
+    return h;
+  }
+
+  [[nodiscard]] std::string metrics_text() const override { return metrics->text(); }
+
+  [[nodiscard]] std::vector<child_report> tree() const override {
+    auto promise = std::make_shared<std::promise<std::vector<child_report>>>();
+    auto result = promise->get_future();
+    caf_line::post_urgent(supervisor, report_tree{promise});
+    if (result.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return {};
+    return result.get();
+  }
+
+  [[nodiscard]] std::string crash_one(const std::string& name) override {
+    auto promise = std::make_shared<std::promise<std::string>>();
+    auto result = promise->get_future();
+    caf_line::post_urgent(supervisor, kill_child{name, 0, promise});
+    if (result.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return {};
+    return result.get();
+  }
+
+  void fail(const std::string& why) {
+    std::function<void()> hook;
+    {
+      const std::lock_guard lock(mutex);
+      if (!failed.empty()) return;
+      failed = why;
+      hook = failed_hook;
+    }
+    observe::log(observe::level::error, "node", "node_failed", why, {});
+    if (hook) hook();
+  }
+
+  // --- end -----------------------------------------------------------------------------------------------------------
+
+  bool drain() {
+    if (closed.exchange(true)) return true;
+    draining = true;
+    const nanos deadline = steady_now() + settings.drain.deadline;
+    observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
+    if (source) source->stop_intake();
+    if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
+    const std::size_t left = sink ? sink->in_flight() : 0;
+    observe::log(left ? observe::level::warn : observe::level::info, "node", "drain_finished",
+                 left ? "drained with answers still on their way" : "drained: everything delivered and committed",
+                 {{"in_flight", std::to_string(left)}});
+    stop();
+    return left == 0;
+  }
+
+  void stop() {
+    closed = true;
+    if (source) source->close(steady_now());
+    caf_line::end(supervisor);
+    supervisor = {};
+    {
+      const std::lock_guard lock(mutex);
+      who = {};
+      breakers.clear();
+    }
+    if (redis) redis->close();
+    door.reset();
+    actors.reset();  // waits for the actors to end
+    if (sink) sink->close();
+  }
+};
+
+node::node(config::settings settings) : impl_(std::make_unique<impl>(std::move(settings))) {
+  try {
+    impl_->start();
+  } catch (...) {
+    impl_->stop();
+    throw;
+  }
+}
+
+node::~node() { impl_->stop(); }
+
+bool node::ready() const { return impl_->health().ready; }
+std::string node::brokers() const { return impl_->bootstrap; }
+int node::metrics_port() const { return impl_->door->port(); }
+
+std::string node::failure() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->failed;
+}
+
+void node::on_failure(std::function<void()> f) {
+  bool already = false;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->failed_hook = f;
+    already = !impl_->failed.empty();
+  }
+  if (already && f) f();
+}
+
+bool node::drain() { return impl_->drain(); }
+
+}  // namespace troupe

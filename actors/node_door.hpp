@@ -1,0 +1,50 @@
+#pragma once
+// The node's own port (metrics.port): /metrics, health and readiness, and, behind a bearer token, /admin.
+//
+//   GET  /metrics /health /ready /readiness /liveness
+//   GET  /admin/tree                         the supervision tree: children, restarts, last reasons
+//   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any (faults.enabled)
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "messages/interfaces.hpp"
+#include "runtime/http/health.hpp"
+
+namespace troupe::http {
+class server;
+}
+
+namespace troupe {
+
+/// What the door shows and does. Called on the door's thread.
+class door_state {
+ public:
+  virtual ~door_state() = default;
+  [[nodiscard]] virtual http::health_state health() const = 0;
+  [[nodiscard]] virtual std::string metrics_text() const = 0;
+  [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
+  /// The child's name, empty if there is none of that name; an empty name: any.
+  [[nodiscard]] virtual std::string crash_one(const std::string& name) = 0;
+};
+
+struct door_options {
+  std::string bind = "0.0.0.0";
+  int port = 8000;
+  std::string admin_token;  ///< empty: no /admin
+  bool faults = false;
+};
+
+class node_door {
+ public:
+  /// Throws http::bind_error when the port can't be had.
+  node_door(const door_options& options, door_state& state);
+  ~node_door();
+  [[nodiscard]] int port() const;
+
+ private:
+  std::unique_ptr<http::server> server_;
+};
+
+}  // namespace troupe
