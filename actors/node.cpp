@@ -158,7 +158,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.results_topic = settings.kafka.results_topic;
       out.dead_letter_topic = settings.kafka.dead_letter_topic;
       out.queue_bytes = shares.producer_queue;
-      out.properties = settings.kafka.properties;
+      out.own = settings.kafka.properties;
       out.log = log;
       sink = kafka::make_librdkafka_sink(out);
 
@@ -168,7 +168,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       in.topic = settings.kafka.requests_topic;
       in.prefetch_bytes = shares.prefetch;
       in.drain_timeout = settings.drain.deadline;
-      in.properties = settings.kafka.properties;
+      in.own = settings.kafka.properties;
       in.log = log;
       source = kafka::make_librdkafka_source(in);
     } catch (const std::exception& e) {

@@ -37,8 +37,8 @@ double cpu_seconds() {
 
 std::shared_ptr<const model::model_table> one_model() {
   model::loaded_model::parts p;
-  p.name = "diabetes-rf-model";
-  p.version = "3";
+  p.name = std::string("diabetes-rf-model");
+  p.version = std::string("3");
   std::vector<model::feature> columns;
   for (const char* name : {"age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"})
     columns.push_back({name, false});

@@ -28,9 +28,44 @@ void append_padded(std::string& out, unsigned value, unsigned width) {
   out += text;
 }
 
+/// Writes behind `out`, in steps that need no call while there is room. finish() cuts what was not used.
+class appender {
+ public:
+  explicit appender(std::string& out) : out_(out), at_(out.size()) { room(192); }
+  void finish() { out_.resize(at_); }
+
+  appender& operator+=(std::string_view text) {
+    if (out_.size() - at_ < text.size()) room(text.size());
+    std::memcpy(out_.data() + at_, text.data(), text.size());
+    at_ += text.size();
+    return *this;
+  }
+  appender& operator+=(char c) { return *this += std::string_view(&c, 1); }
+
+  template <class Number>
+  void number(Number value) {
+    constexpr std::size_t longest = 32;
+    if (out_.size() - at_ < longest) room(longest);
+    char* p = out_.data() + at_;
+    at_ = static_cast<std::size_t>(std::to_chars(p, p + longest, value).ptr - out_.data());
+  }
+  void again(std::size_t from, std::size_t size) {
+    if (out_.size() - at_ < size) room(size);
+    std::memcpy(out_.data() + at_, out_.data() + from, size);
+    at_ += size;
+  }
+  [[nodiscard]] std::size_t size() const { return at_; }
+
+ private:
+  void room(std::size_t size) { out_.resize(at_ + size + 64); }
+
+  std::string& out_;
+  std::size_t at_;
+};
+
 /// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
 template <class F>
-void items(std::string& out, std::size_t n, bool list, F one) {
+void items(appender& out, std::size_t n, bool list, F one) {
   if (!list) return one(std::size_t{0});
   out += '[';
   for (std::size_t i = 0; i < n; ++i) {
@@ -149,7 +184,7 @@ void result_writer::timestamp(std::string& out, std::int64_t epoch_ms) const {
   out += "Z\"";
 }
 
-bool result_writer::prediction(std::string& out, const record& request, const double* outputs) {
+bool result_writer::prediction(std::string& into, const record& request, const double* outputs) {
   const auto& model = *request.model;
   const std::size_t width = model.output().width;
   const std::size_t rows = request.rows;
@@ -158,12 +193,13 @@ bool result_writer::prediction(std::string& out, const record& request, const do
   const model_text& text = text_of(model);
   const bool list = request.list;
 
+  appender out(into);
   out += "{\"request_id\":";
   out += request.request_id;
   out += ",\"prediction\":";
   if (model.output().kind == model::task::regression) {
     items(out, rows, list, [&](std::size_t row) {
-      items(out, width, width != 1, [&](std::size_t i) { append_number(out, outputs[row * width + i]); });
+      items(out, width, width != 1, [&](std::size_t i) { out.number(outputs[row * width + i]); });
     });
   } else {
     const auto best = [&](std::size_t row) {
@@ -174,13 +210,13 @@ bool result_writer::prediction(std::string& out, const record& request, const do
     items(out, rows, list, [&](std::size_t row) { out += text.classes[best(row)]; });
     const std::size_t size = out.size() - from;
     out += ",\"predicted_class\":";
-    out.append(out, from, size);
+    out.again(from, size);
     out += ",\"probabilities\":";
     items(out, rows, list, [&](std::size_t row) {
-      items(out, width, true, [&](std::size_t i) { append_number(out, outputs[row * width + i]); });
+      items(out, width, true, [&](std::size_t i) { out.number(outputs[row * width + i]); });
     });
     out += ",\"confidence\":";
-    items(out, rows, list, [&](std::size_t row) { append_number(out, outputs[row * width + best(row)]); });
+    items(out, rows, list, [&](std::size_t row) { out.number(outputs[row * width + best(row)]); });
   }
   out += text.tail;
   if (!request.fallback_from.empty()) {
@@ -188,8 +224,16 @@ bool result_writer::prediction(std::string& out, const record& request, const do
     out += request.fallback_from;
     out += '"';
   }
-  timestamp(out, request.timestamp_ms);
+  if (options_.iso_timestamp) {
+    out.finish();
+    timestamp(into, request.timestamp_ms);
+    into += '}';
+    return true;
+  }
+  out += ",\"timestamp\":";
+  out.number(request.timestamp_ms);
   out += '}';
+  out.finish();
   return true;
 }
 

@@ -21,6 +21,18 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
   throw load_error("operator " + std::string(n.op) + ": " + what);
 }
 
+/// Unsigned integers in the order of the numbers; -0 is 0, a NaN above all, and 0 below all.
+std::uint32_t key_of(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x + 0.0F);
+  const auto key = bits ^ (static_cast<std::uint32_t>(-static_cast<std::int32_t>(bits >> 31)) | 0x8000'0000U);
+  return x != x ? UINT32_MAX : key;
+}
+std::uint64_t key_of(double x) {
+  const auto bits = std::bit_cast<std::uint64_t>(x + 0.0);
+  const auto key = bits ^ (static_cast<std::uint64_t>(-static_cast<std::int64_t>(bits >> 63)) | 0x8000'0000'0000'0000U);
+  return x != x ? UINT64_MAX : key;
+}
+
 /// The largest value of the input's type that is <= t.
 double at_most(double t, bool float_input) {
   if (!float_input) return t;
@@ -29,7 +41,7 @@ double at_most(double t, bool float_input) {
   return static_cast<double>(f);
 }
 
-/// The largest value of the input's type that is < t; NaN, which nothing is <= to, if there is none.
+/// The largest value of the input's type that is < t; NaN if there is none.
 double below(double t, bool float_input) {
   if (t == -infinity) return std::numeric_limits<double>::quiet_NaN();
   if (!float_input) return std::nextafter(t, -infinity);
@@ -330,6 +342,7 @@ struct forest::builder {
     }
     f.columns_ = (f.negated_ ? 2 : 1) * f.width_ + 1;
     if (!float_input || trees.size() >= (1U << 24) || f.columns_ > 256) floats = false;
+    f.stride_ = f.columns_ <= 16 ? 16 : f.columns_ <= 64 ? 64 : f.columns_ <= 256 ? 256 : f.columns_;
   }
 
   template <class Node>
@@ -345,25 +358,31 @@ struct forest::builder {
     std::vector<tree> built;
     std::vector<place> queue;
     out.reserve(trees.size());
-    const Node* const kind = nullptr;
+    using value = typename Node::value;
     for (const std::uint32_t root : roots) {
       queue.clear();
       const auto begin = static_cast<std::uint32_t>(out.size());
-      out.push_back(make_node(kind, 0, 0, 0));
+      out.emplace_back();
       queue.push_back({root, begin, 0});
       for (std::size_t head = 0; head < queue.size(); ++head) {
         const place p = queue[head];
         if (modes[p.from] == mode::leaf) {
-          // -infinity <= anything: a leaf leads to itself, and its threshold is free to hold its value.
-          const double held = f.sums_ == 1 ? weight[p.from] : payload_mark(kind, payload[p.from]);
-          out[p.to] = make_node(kind, held, p.to, columns - 1);
+          // The last column is below all: a leaf leads to itself, and its threshold is free to hold its value.
+          out[p.to] = Node(0, p.to, columns - 1);
+          if (f.sums_ == 1) {
+            out[p.to].threshold = std::bit_cast<typename Node::key>(static_cast<value>(weight[p.from]));
+          } else {
+            out[p.to].threshold = payload[p.from];
+          }
           continue;
         }
         const comparison c = compare(p.from);
         const auto left = static_cast<std::uint32_t>(out.size());
         out.resize(out.size() + 2);
         const auto column = static_cast<std::uint32_t>(features[p.from]) + (c.negated ? width : 0);
-        out[p.to] = make_node(kind, c.threshold, left, column);
+        // No key is 0 but the last column's, so nothing goes left there.
+        const auto key = std::isnan(c.threshold) ? 0 : key_of(static_cast<value>(c.threshold));
+        out[p.to] = Node(key, left, column);
         queue.push_back({c.left, left, p.depth + 1});
         queue.push_back({c.right, left + 1, p.depth + 1});
       }
@@ -377,21 +396,7 @@ struct forest::builder {
       f.depths_.push_back(t.depth);
     }
   }
-
-  // Payload indices as bit patterns of floats from 1.0 on: normal numbers, and never NaN.
-  static double payload_mark(const narrow_node*, std::uint32_t index) {
-    return static_cast<double>(std::bit_cast<float>(0x3f80'0000U + index));
-  }
-  static double payload_mark(const wide_node*, std::uint32_t index) { return index; }
 };
-
-forest::narrow_node forest::make_node(const narrow_node*, double threshold, std::uint32_t left, std::uint32_t column) {
-  return {static_cast<float>(threshold), left << 8 | column};
-}
-
-forest::wide_node forest::make_node(const wide_node*, double threshold, std::uint32_t left, std::uint32_t column) {
-  return {threshold, left, column};
-}
 
 forest::forest(const onnx::node& n, std::size_t width, bool float_input, const onnx::limits& most) : width_(width) {
   const bool classifier = n.op == "TreeEnsembleClassifier";
@@ -439,14 +444,12 @@ forest::forest(const onnx::node& n, std::size_t width, bool float_input, const o
 namespace {
 
 // One step of a walk.
-template <class Node, class Value>
-inline std::uint32_t step(const Node* nodes, std::uint32_t at, const Value* x) {
+template <class Node, class Key>
+inline std::uint32_t step(const Node* nodes, std::uint32_t at, const Key* x) {
   const Node q = nodes[at];
-  if constexpr (sizeof(Node) == 8) {
-    return (q.link >> 8) + static_cast<std::uint32_t>(!(x[q.link & 255U] <= q.threshold));
-  } else {
-    return q.left + static_cast<std::uint32_t>(!(x[q.column] <= q.threshold));
-  }
+  std::uint32_t to = q.left();
+  if (q.threshold < x[q.column()]) ++to;
+  return to;
 }
 
 /// Walks `K` paths to their leaves. Deep trees are mostly shallow: from the eighth level on, ends as soon as all have
@@ -476,70 +479,84 @@ inline void walk(const Node* nodes, std::uint32_t* at, std::uint32_t depth, RowO
 template <class Node>
 inline void forest::add_leaf(const Node& leaf, double* sums) const {
   if (sums_ == 1) {
-    sums[0] += static_cast<double>(leaf.threshold);
+    sums[0] += static_cast<double>(std::bit_cast<typename Node::value>(leaf.threshold));
     return;
   }
-  std::uint32_t i = 0;
-  if constexpr (sizeof(Node) == 8) {
-    i = std::bit_cast<std::uint32_t>(leaf.threshold) - 0x3f80'0000U;
-  } else {
-    i = static_cast<std::uint32_t>(leaf.threshold);
-  }
+  const auto i = static_cast<std::size_t>(leaf.threshold);
   for (std::uint32_t k = payload_begin_[i]; k < payload_begin_[i + 1]; ++k) sums[payload_[k].output] += payload_[k].weight;
 }
 
-template <class Node, class Value>
-void forest::walk_block(const std::vector<Node>& nodes, const Value* x, std::size_t rows, double* sums) const {
+template <std::size_t Stride, class Node, class Key>
+void forest::walk_block(const std::vector<Node>& nodes, const Key* x, std::size_t rows, double* sums) const {
+  const std::size_t stride = Stride ? Stride : stride_;
   const Node* const a = nodes.data();
-  std::uint32_t at[chains];
-  const auto together = [&]<std::size_t K>(std::size_t from, std::size_t t) {
-    const Value* const base = x + from * columns_;
+  // A tree stays in the first-level cache while all rows of the block pass through it.
+  const auto rows_together = [&]<std::size_t K>(std::size_t from, std::size_t t) {
+    std::uint32_t at[K];
+    const Key* const base = x + from * stride;
     std::fill_n(at, K, roots_[t]);
-    walk<K>(a, at, depths_[t], [&](std::size_t j) { return base + j * columns_; });
+    walk<K>(a, at, depths_[t], [&](std::size_t j) { return base + j * stride; });
     for (std::size_t j = 0; j < K; ++j) add_leaf(a[at[j]], sums + (from + j) * sums_);
   };
-  // A tree stays in the first-level cache while all rows of the block pass through it.
-  const std::size_t sixteens = rows / 16 * 16;
-  const std::size_t grouped = rows % 16 >= 8 ? sixteens + 8 : sixteens;
-  if (grouped) {
-    for (std::size_t t = 0; t < roots_.size(); ++t) {
-      for (std::size_t i = 0; i < sixteens; i += 16) together.template operator()<16>(i, t);
-      if (grouped > sixteens) together.template operator()<8>(sixteens, t);
-    }
+  const std::size_t sixteens = rows / chains * chains;
+  const std::size_t grouped = rows % chains >= chains / 2 ? sixteens + chains / 2 : sixteens;
+  for (std::size_t t = 0; grouped && t < roots_.size(); ++t) {
+    for (std::size_t i = 0; i < sixteens; i += chains) rows_together.template operator()<chains>(i, t);
+    if (grouped > sixteens) rows_together.template operator()<chains / 2>(sixteens, t);
   }
   for (std::size_t i = grouped; i < rows; ++i) {
-    const Value* const row = x + i * columns_;
+    const Key* const row = x + i * stride;
+    // The last group walks its first tree several times over where there are too few.
+    const auto trees_together = [&]<std::size_t K>(std::size_t from) {
+      const std::size_t count = std::min(K, roots_.size() - from);
+      std::uint32_t at[K];
+      for (std::size_t j = 0; j < K; ++j) at[j] = roots_[from + (j < count ? j : 0)];
+      walk<K>(a, at, depths_[from], [&](std::size_t) { return row; });
+      if (sums_ > 1) {
+        for (std::size_t j = 0; j < count; ++j) add_leaf(a[at[j]], sums + i * sums_);
+        return;
+      }
+      double sum = sums[i];
+      for (std::size_t j = 0; j < count; ++j) add_leaf(a[at[j]], &sum);
+      sums[i] = sum;
+    };
     std::size_t t = 0;
-    for (; t + chains <= roots_.size(); t += chains) {
-      std::copy_n(roots_.data() + t, chains, at);
-      walk<chains>(a, at, depths_[t], [&](std::size_t) { return row; });
-      for (std::size_t j = 0; j < chains; ++j) add_leaf(a[at[j]], sums + i * sums_);
+    for (; roots_.size() - t > chains / 2; t += std::min(chains, roots_.size() - t)) {
+      trees_together.template operator()<chains>(t);
     }
-    for (; t < roots_.size(); ++t) {
-      at[0] = roots_[t];
-      walk<1>(a, at, depths_[t], [&](std::size_t) { return row; });
-      add_leaf(a[at[0]], sums + i * sums_);
+    if (roots_.size() - t > chains / 4) {
+      trees_together.template operator()<chains / 2>(t);
+    } else if (t < roots_.size()) {
+      trees_together.template operator()<chains / 4>(t);
     }
   }
 }
 
-template <class Node, class Value>
+template <class Node>
 void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::size_t rows, double* sums) const {
-  thread_local std::vector<Value> x;
+  using value = typename Node::value;
+  using key = typename Node::key;
+  thread_local std::vector<key> x;
   const std::size_t block = std::min(rows, block_rows);
-  if (x.size() < block * columns_) x.resize(block * columns_);
+  if (x.size() < block * stride_) x.resize(block * stride_);
   for (std::size_t done = 0; done < rows; done += block) {
     const std::size_t count = std::min(block, rows - done);
     for (std::size_t r = 0; r < count; ++r) {
       const double* const from = in + (done + r) * width_;
-      Value* const to = x.data() + r * columns_;
-      for (std::size_t c = 0; c < width_; ++c) to[c] = static_cast<Value>(from[c]);
+      key* const to = x.data() + r * stride_;
+      for (std::size_t c = 0; c < width_; ++c) to[c] = key_of(static_cast<value>(from[c]));
       if (negated_) {
-        for (std::size_t c = 0; c < width_; ++c) to[width_ + c] = -to[c];
+        for (std::size_t c = 0; c < width_; ++c) to[width_ + c] = key_of(-static_cast<value>(from[c]));
       }
-      to[columns_ - 1] = -std::numeric_limits<Value>::infinity();
+      to[columns_ - 1] = 0;
     }
-    walk_block<Node, Value>(nodes, x.data(), count, sums + done * sums_);
+    double* const to = sums + done * sums_;
+    switch (stride_) {
+      case 16: walk_block<16>(nodes, x.data(), count, to); break;
+      case 64: walk_block<64>(nodes, x.data(), count, to); break;
+      case 256: walk_block<256>(nodes, x.data(), count, to); break;
+      default: walk_block<0>(nodes, x.data(), count, to);
+    }
   }
 }
 
@@ -564,9 +581,9 @@ void forest::score(const double* in, std::size_t rows, double* out) const {
   }
   std::fill_n(sums, rows * sums_, 0.0);
   if (!narrow_.empty()) {
-    walk_all<narrow_node, float>(narrow_, in, rows, sums);
+    walk_all(narrow_, in, rows, sums);
   } else {
-    walk_all<wide_node, double>(wide_, in, rows, sums);
+    walk_all(wide_, in, rows, sums);
   }
   if (scale_ == 1 && base_.empty() && transform_ == post_transform::none && sums_ == outputs_) return;
   for (std::size_t r = 0; r < rows; ++r) finish(sums + r * sums_, out + r * outputs_);

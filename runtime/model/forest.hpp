@@ -5,6 +5,8 @@
 // A walk is a chain of dependent loads, so a core that follows one path waits most of the time. Here 16 paths are in
 // flight: 16 rows in one tree, or 16 trees for a single row. Every node is 8 bytes and there is no branch: all
 // comparisons have the one form `value <= threshold goes left`, right stands next to left, and a leaf leads to itself.
+// Values and thresholds are compared as unsigned integers in the order of the numbers they stand for, with missing
+// values above all: that compares faster than floats do, and puts missing values on the right for nothing.
 // What does not fit (more than 255 columns, 2^24 nodes, or numbers that are no float32) uses nodes of 16 bytes.
 
 #include <cstddef>
@@ -48,31 +50,42 @@ class forest {
   struct builder;
 
   struct narrow_node {
-    float threshold;     ///< of a leaf: its value, or 1 + the index of its payload as a bit pattern
-    std::uint32_t link;  ///< left << 8 | column
+    using value = float;
+    using key = std::uint32_t;  ///< a value as what is compared
+    key threshold;              ///< of a leaf: the bits of its value, or the index of its payload
+    std::uint32_t link;         ///< left << 8 | column
+
+    narrow_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0) : threshold(t), link(left << 8 | column) {}
+    [[nodiscard]] std::uint32_t left() const { return link >> 8; }
+    [[nodiscard]] std::uint32_t column() const { return link & 255U; }
   };
   struct wide_node {
-    double threshold;
-    std::uint32_t left;
-    std::uint32_t column;
+    using value = double;
+    using key = std::uint64_t;
+    key threshold;
+    std::uint32_t left_;
+    std::uint32_t column_;
+
+    wide_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0) : threshold(t), left_(left), column_(column) {}
+    [[nodiscard]] std::uint32_t left() const { return left_; }
+    [[nodiscard]] std::uint32_t column() const { return column_; }
   };
   struct share {  ///< what a leaf adds to one output
     double weight;
     std::uint32_t output;
   };
 
-  static narrow_node make_node(const narrow_node*, double threshold, std::uint32_t left, std::uint32_t column);
-  static wide_node make_node(const wide_node*, double threshold, std::uint32_t left, std::uint32_t column);
-  template <class Node, class Value>
+  template <class Node>
   void walk_all(const std::vector<Node>& nodes, const double* in, std::size_t rows, double* sums) const;
-  template <class Node, class Value>
-  void walk_block(const std::vector<Node>& nodes, const Value* x, std::size_t rows, double* sums) const;
+  template <std::size_t Stride, class Node, class Key>
+  void walk_block(const std::vector<Node>& nodes, const Key* x, std::size_t rows, double* sums) const;
   template <class Node>
   void add_leaf(const Node& leaf, double* sums) const;
   void finish(double* sums, double* out) const;
 
   std::size_t width_ = 0;
-  std::size_t columns_ = 0;  ///< width, negated ones where a comparison needs them, and one of -infinity for leaves
+  std::size_t columns_ = 0;  ///< width, negated ones where a comparison needs them, and one below all numbers for leaves
+  std::size_t stride_ = 0;   ///< from row to row: columns, rounded up to one of few sizes that the compiler knows
   std::size_t sums_ = 1;     ///< a row's sums: outputs, or one for a binary classifier with a single score
   std::size_t outputs_ = 1;
   bool negated_ = false;

@@ -89,7 +89,11 @@ class graph_engine final : public engine {
   throw load_error("operator " + std::string(n.op.substr(0, 64)) + ": " + what);
 }
 
-std::string in_quotes(std::string_view name) { return "'" + std::string(name.substr(0, 64)) + "'"; }
+std::string in_quotes(std::string_view name) {
+  std::string text("'");
+  text.append(name.substr(0, 64)).push_back('\'');
+  return text;
+}
 
 bool is_classifier(std::string_view op) { return op == "TreeEnsembleClassifier" || op == "LinearClassifier"; }
 
@@ -217,7 +221,8 @@ class compiler {
       ++names_of_slot_[s];
       engine_->sources.push_back({s, width_, is_float});
       for (std::size_t c = 0; inputs.size() > 1 && c < columns; ++c) {
-        names_.push_back(std::string(i->name) + (columns > 1 ? "_" + std::to_string(c) : ""));
+        names_.emplace_back(i->name);
+        if (columns > 1) names_.back().append("_").append(std::to_string(c));
       }
       width_ += columns;
     }
@@ -227,7 +232,7 @@ class compiler {
     } else if (!named_) {
       take_metadata_names();
     }
-    for (std::size_t c = 0; !named_ && c < width_; ++c) names_.push_back("f" + std::to_string(c));
+    for (std::size_t c = 0; !named_ && c < width_; ++c) names_.emplace_back("f").append(std::to_string(c));
     std::unordered_set<std::string_view> seen;
     for (const std::string& n : names_) {
       if (!seen.insert(n).second) throw load_error("two features are called " + in_quotes(n));
@@ -310,7 +315,7 @@ class compiler {
     }
     operation o;
     for (const value& v : from) o.inputs.push_back(v.slot);
-    const bool reuse = s->in_place() && width_of(from[0]) == width && last_use(n.inputs[0]);
+    const bool reuse = s->in_place() && width_of(from[0]) == width && last_use(n, from[0].slot);
     o.output = new_slot(reuse ? 0 : width);
     if (reuse) engine_->slots[o.output] = engine_->slots[from[0].slot];
     o.run = std::move(s);
@@ -328,9 +333,13 @@ class compiler {
     define(n, 0, data(n, 0));
   }
 
-  /// Nothing but `n` reads that value, under this name or another: its memory may take the next one.
-  [[nodiscard]] bool last_use(std::string_view name) const {
-    return readers_.at(name) == 1 && names_of_slot_.at(values_.at(name).slot) == 1;
+  /// Nothing but `n` reads that slot, under this name or another: its memory may take the next one.
+  [[nodiscard]] bool last_use(const onnx::node& n, std::uint32_t s) const {
+    if (names_of_slot_.at(s) != 1) return false;
+    return std::any_of(n.inputs.begin(), n.inputs.end(), [&](std::string_view name) {
+      const auto v = values_.find(name);
+      return v != values_.end() && v->second.slot == s && readers_.at(name) == 1;
+    });
   }
 
   void add(const onnx::node& n) {

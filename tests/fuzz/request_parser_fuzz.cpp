@@ -24,16 +24,16 @@ using namespace troupe;
 
 std::shared_ptr<const model::model_table> models() {
   std::vector<std::shared_ptr<const model::loaded_model>> all;
-  for (const char* version : {"1", "2"}) {
+  for (const std::string version : {"1", "2"}) {
     model::loaded_model::parts p;
-    p.name = "trio";
+    p.name = std::string("trio");
     p.version = version;
     p.schema = model::schema({{"a", false}, {"bmi", true}, {"c", false}}, true);
     all.push_back(std::make_shared<const model::loaded_model>(std::move(p)));
   }
   model::loaded_model::parts p;
-  p.name = "iris";
-  p.version = "1";
+  p.name = std::string("iris");
+  p.version = std::string("1");
   p.schema = model::schema({{"f0", true}}, false);
   p.output = {model::task::classification, 2, {"yes", "no"}};
   all.push_back(std::make_shared<const model::loaded_model>(std::move(p)));

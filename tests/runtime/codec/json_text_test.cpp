@@ -96,6 +96,7 @@ TEST(JsonText, EditDistance) {
   EXPECT_EQ(edit_distance("", "ab", 2), 2u);
   EXPECT_EQ(edit_distance("kitten", "sitting", 9), 3u);
   EXPECT_EQ(edit_distance("kitten", "sitting", 2), 3u);
+  EXPECT_EQ(edit_distance("abXcde", "abcdeY", 9), 2u);
   EXPECT_EQ(edit_distance(std::string(65, 'x'), std::string(65, 'x'), 5), 6u);
 }
 

@@ -132,7 +132,8 @@ TEST(ResultWriter, AnotherModelAtTheSameAddressIsAnotherModel) {
 TEST(ResultWriter, ManyModelsTakeTurns) {
   result_writer writer;
   std::vector<std::shared_ptr<const model::loaded_model>> models;
-  for (int i = 0; i < 30; ++i) models.push_back(make_model(std::string("m").append(std::to_string(i)), "1", {}));
+  for (int i = 0; i < 30; ++i)
+    models.push_back(make_model(std::string("m").append(std::to_string(i)), "1", {}));
   test_batch b;
   record& r = b.add("{}");
   r.request_id = "\"r\"";

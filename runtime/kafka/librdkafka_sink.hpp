@@ -1,0 +1,28 @@
+#pragma once
+// The sink over librdkafka: an idempotent producer. Payloads are not copied; delivery reports are events on the main
+// queue, taken by reports() without waiting.
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "runtime/kafka/client.hpp"
+#include "runtime/kafka/record_sink.hpp"
+
+namespace troupe::kafka {
+
+struct sink_options {
+  std::string brokers;
+  std::string results_topic;
+  std::string dead_letter_topic;
+  double linger_ms = 0.5;  ///< long enough that one tight loop of produce() is one request; gathering is the caller's
+  std::size_t queue_bytes = std::size_t{32} << 20;
+  std::size_t max_message_bytes = std::size_t{10} << 20;  ///< the broker has the last word
+  properties own;
+  log_function log;
+};
+
+/// Throws property_error.
+[[nodiscard]] std::unique_ptr<record_sink> make_librdkafka_sink(const sink_options& options);
+
+}  // namespace troupe::kafka
