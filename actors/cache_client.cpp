@@ -110,7 +110,11 @@ struct cache_state {
   }
 
   void publish_circuit() {
-    args.metrics->breaker("redis", static_cast<int>(circuit->state()));
+    const auto state = circuit->state();
+    const auto at = state == policy::circuit_state::closed      ? breaker_position::closed
+                    : state == policy::circuit_state::half_open ? breaker_position::half_open
+                                                                : breaker_position::open;
+    args.metrics->breaker("redis", static_cast<int>(at));
   }
 };
 

@@ -17,6 +17,7 @@
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
 #include "runtime/kafka/librdkafka_source.hpp"
@@ -90,9 +91,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     make_metrics();
     load_models();
     parser = parser_of();
-    door = std::make_unique<node_door>(door_options{settings.metrics.bind, settings.metrics.port, settings.admin.token,
-                                                    settings.faults.enabled},
-                                       *this);
+    try {
+      door = std::make_unique<node_door>(
+          door_options{settings.metrics.bind, settings.metrics.port, settings.admin.token, settings.faults.enabled}, *this);
+    } catch (const http::bind_error& e) {
+      throw startup_error(e.what());
+    }
     open_kafka();
     open_redis();
     start_actors();
@@ -342,6 +346,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     std::string list;
     for (auto& [partition, end] : ends) {
+      metrics->partition_gone(partition);
       list += (list.empty() ? "" : ",") + std::to_string(partition);
       const auto patience = std::chrono::nanoseconds(std::max<nanos>(0, deadline - steady_now()) + 1'000'000'000);
       bool clean = false;
@@ -448,10 +453,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     closed = true;
     if (source) source->close(steady_now());
     caf_line::end(supervisor);
-    supervisor = {};
+    supervisor = supervisor_actor();
     {
       const std::lock_guard lock(mutex);
-      who = {};
+      who = wiring();
       breakers.clear();
     }
     if (redis) redis->close();

@@ -17,6 +17,7 @@ import warnings
 
 import numpy as np
 import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 from skl2onnx.sklapi import CastTransformer
@@ -214,9 +215,92 @@ def tests_shapes():
     simple_test_model("network", fit(network, iris), iris.data, double=False)
 
 
+def tree_attributes(features, thresholds, leaves, mode="BRANCH_LEQ"):
+    """One tree of three nodes for each feature: x[feature] mode threshold ? leaves[0] : leaves[1]."""
+    count = len(features)
+    per_tree = lambda *values: [v for _ in range(count) for v in values]
+    return dict(
+        nodes_treeids=[t for t in range(count) for _ in range(3)], nodes_nodeids=per_tree(0, 1, 2),
+        nodes_featureids=[v for f in features for v in (f, 0, 0)], nodes_modes=per_tree(mode, "LEAF", "LEAF"),
+        nodes_values=[v for t in thresholds for v in (float(t), 0.0, 0.0)], nodes_truenodeids=per_tree(1, 0, 0),
+        nodes_falsenodeids=per_tree(2, 0, 0), nodes_missing_value_tracks_true=per_tree(1, 0, 0)), dict(
+            treeids=[t for t in range(count) for _ in range(2)], nodeids=per_tree(1, 2), ids=per_tree(0, 0),
+            weights=[float(v) for pair in leaves for v in pair])
+
+
+def fuzz_corpus():
+    """Small graphs that between them use every operator that is built in, and some that are broken."""
+    folder = ROOT / "tests/fuzz/corpus/model_reader"
+    folder.mkdir(parents=True, exist_ok=True)
+    ml = lambda op, inputs, outputs, **how: helper.make_node(op, inputs, outputs, domain="ai.onnx.ml", **how)
+    node = helper.make_node
+    floats = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    doubles = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape)
+    labels = helper.make_tensor_value_info("label", TensorProto.INT64, [None])
+
+    def write(name, nodes, inputs, outputs, constants=(), metadata=None):
+        graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(v, k) for k, v in constants])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in OPSETS.items()])
+        helper.set_model_props(model, metadata or {})
+        (folder / name).write_bytes(model.SerializeToString())
+
+    def forest(op, nodes, leaves, **how):
+        prefix = "target_" if op.endswith("Regressor") else "class_"
+        outputs = ["Y"] if op.endswith("Regressor") else ["label", "Y"]
+        return ml(op, ["X"], outputs, **nodes, **{prefix + k: v for k, v in leaves.items()}, **how)
+
+    nodes, leaves = tree_attributes([0, 1], [0.5, -2], [(1, 2), (3, 4)])
+    table, answer = floats("X", None, 2), floats("Y", None, 1)
+    write("trees", [forest("TreeEnsembleRegressor", nodes, leaves, n_targets=1)], [table], [answer],
+          metadata={"feature_names": '["a", "b"]'})
+    write("trees_average", [forest("TreeEnsembleRegressor", nodes, leaves, n_targets=1, base_values=[1.0],
+                                   aggregate_function="AVERAGE", post_transform="LOGISTIC")], [table], [answer])
+    for mode in ("BRANCH_LT", "BRANCH_GT", "BRANCH_GTE"):
+        other, _ = tree_attributes([0, 1], [0.5, -2], [(1, 2), (3, 4)], mode)
+        write("trees_" + mode[7:].lower(), [forest("TreeEnsembleRegressor", other, leaves, n_targets=1)], [table], [answer])
+    write("trees_binary", [forest("TreeEnsembleClassifier", nodes, leaves, classlabels_int64s=[0, 1],
+                                  post_transform="LOGISTIC")], [table], [labels, floats("Y", None, 2)])
+    three = dict(leaves, ids=[0, 1, 2, 0])
+    write("trees_three", [forest("TreeEnsembleClassifier", nodes, three, classlabels_strings=["a", "b", "c"],
+                                 post_transform="SOFTMAX"), ml("ZipMap", ["Y"], ["Z"], classlabels_strings=["a", "b", "c"])],
+          [table], [labels, helper.make_value_info("Z", helper.make_sequence_type_proto(
+              helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))))])
+    write("scaled_trees", [node("Sub", ["D", "mean"], ["C"]), node("Div", ["C", "scale"], ["S"]),
+                           node("Cast", ["S"], ["X"], to=TensorProto.FLOAT),
+                           forest("TreeEnsembleRegressor", nodes, leaves, n_targets=1)], [doubles("D", None, 2)], [answer],
+          [("mean", np.array([0.5, 1.0])), ("scale", np.array([2.0, 4.0]))])
+    write("linear", [ml("Imputer", ["X"], ["I"], imputed_value_floats=[1.0, 2.0], replaced_value_float=float("nan")),
+                     ml("Scaler", ["I"], ["S"], offset=[1.0, 2.0], scale=[0.5, 0.25]),
+                     ml("LinearRegressor", ["S"], ["Y"], coefficients=[1.0, 2.0], intercepts=[3.0], targets=1)],
+          [table], [answer])
+    write("linear_classes", [ml("Normalizer", ["X"], ["N"], norm="L2"),
+                             ml("LinearClassifier", ["N"], ["label", "P"], coefficients=[1.0, 2.0, -1.0, 0.5, 0.0, 1.0],
+                                intercepts=[0.0, 1.0, 2.0], classlabels_ints=[0, 1, 2], post_transform="LOGISTIC"),
+                             ml("Normalizer", ["P"], ["Y"], norm="L1")], [table], [labels, floats("Y", None, 3)])
+    write("network", [node("Gemm", ["X", "W", "B"], ["H"], transB=1, alpha=0.5), node("Relu", ["H"], ["R"]),
+                      node("MatMul", ["R", "V"], ["M"]), node("Add", ["M", "A"], ["L"]), node("Tanh", ["L"], ["T"]),
+                      node("Sigmoid", ["T"], ["G"]), node("Softmax", ["G"], ["Y"])], [table], [floats("Y", None, 2)],
+          [("W", np.ones((3, 2), np.float32)), ("B", np.ones(3, np.float32)), ("V", np.ones((3, 2), np.float32)),
+           ("A", np.float32(1))])
+    write("columns", [ml("ArrayFeatureExtractor", ["X", "which"], ["P"]), node("Gather", ["X", "which"], ["Q"], axis=1),
+                      node("Concat", ["P", "Q", "Z"], ["C"], axis=1), node("Mul", ["C", "P"], ["M"]),
+                      ml("Binarizer", ["M"], ["B"], threshold=0.5), node("Flatten", ["B"], ["F"]),
+                      node("Reshape", ["F", "shape"], ["I"]), node("Identity", ["I"], ["Y"])],
+          [table, floats("Z", None, 1)], [floats("Y", None, 3)],
+          [("which", np.array([1], np.int64)), ("shape", np.array([-1, 3], np.int64))])
+    circle = dict(nodes, nodes_modes=["BRANCH_LEQ"] * 6, nodes_truenodeids=[1, 2, 0] * 2, nodes_falsenodeids=[2, 0, 1] * 2)
+    write("broken_circle", [forest("TreeEnsembleRegressor", circle, leaves, n_targets=1)], [table], [answer])
+    wide = dict(nodes, nodes_featureids=[7, 0, 0, 1, 0, 0])
+    write("broken_feature", [forest("TreeEnsembleRegressor", wide, leaves, n_targets=1)], [table], [answer])
+    whole = (folder / "trees_binary").read_bytes()
+    (folder / "broken_short").write_bytes(whole[:len(whole) * 2 // 3])
+    (folder / "broken_operator").write_bytes(whole.replace(b"TreeEnsembleClassifier", b"TreeEnsembleClassifyer"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    jobs = {f.__name__: f for f in (shipped_diabetes, shipped_iris, tests_raw, tests_missing, tests_shapes)}
+    jobs = {f.__name__: f for f in (shipped_diabetes, shipped_iris, tests_raw, tests_missing, tests_shapes,
+                                   fuzz_corpus)}
     parser.add_argument("--only", choices=jobs, help="one part")
     only = parser.parse_args().only
     warnings.filterwarnings("ignore", category=UserWarning)

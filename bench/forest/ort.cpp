@@ -15,6 +15,7 @@ constexpr std::size_t create_session_options = 10;
 constexpr std::size_t set_intra_op_threads = 24;
 constexpr std::size_t session_output_count = 31;
 constexpr std::size_t session_input_type = 33;
+constexpr std::size_t session_output_type = 34;
 constexpr std::size_t session_input_name = 36;
 constexpr std::size_t session_output_name = 37;
 constexpr std::size_t create_tensor_with_data = 49;
@@ -75,16 +76,22 @@ onnx_runtime::onnx_runtime(const std::string& library, const std::string& model)
   call<session_output_count, void*, std::size_t*>(session_, &outputs);
   call<session_output_name, void*, std::size_t, void*, char**>(session_, outputs - 1, allocator, &name);
   output_ = name;
+  const auto holds_doubles = [&](void* type) {
+    const void* tensor = nullptr;
+    int element = 0;
+    call<cast_type_to_tensor, void*, const void**>(type, &tensor);
+    if (!tensor) throw std::runtime_error(model + ": an input or output is no tensor");
+    call<tensor_element_type, const void*, int*>(tensor, &element);
+    return element == element_double;
+  };
   void* type = nullptr;
-  const void* tensor = nullptr;
-  int element = 0;
   call<session_input_type, void*, std::size_t, void**>(session_, 0, &type);
-  call<cast_type_to_tensor, void*, const void**>(type, &tensor);
-  call<tensor_element_type, const void*, int*>(tensor, &element);
-  double_input_ = element == element_double;
+  double_input_ = holds_doubles(type);
+  call<session_output_type, void*, std::size_t, void**>(session_, outputs - 1, &type);
+  double_output_ = holds_doubles(type);
 }
 
-void onnx_runtime::score(const double* in, std::size_t rows, std::size_t width, float* out, std::size_t out_width) {
+void onnx_runtime::score(const double* in, std::size_t rows, std::size_t width, std::size_t out_width) {
   const std::int64_t in_shape[] = {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(width)};
   const std::int64_t out_shape[] = {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(out_width)};
   const void* data = in;
@@ -94,12 +101,19 @@ void onnx_runtime::score(const double* in, std::size_t rows, std::size_t width, 
     data = narrow_.data();
     bytes /= 2;
   }
+  if (double_output_) {
+    doubles_.resize(rows * out_width);
+  } else {
+    floats_.resize(rows * out_width);
+  }
+  void* const out = double_output_ ? static_cast<void*>(doubles_.data()) : floats_.data();
+  const std::size_t out_bytes = rows * out_width * (double_output_ ? sizeof(double) : sizeof(float));
   void* source = nullptr;
   void* result = nullptr;
   call<create_tensor_with_data, void*, const void*, std::size_t, const std::int64_t*, std::size_t, int, void**>(
       memory_, data, bytes, in_shape, 2, double_input_ ? element_double : element_float, &source);
   call<create_tensor_with_data, void*, void*, std::size_t, const std::int64_t*, std::size_t, int, void**>(
-      memory_, out, rows * out_width * sizeof(float), out_shape, 2, element_float, &result);
+      memory_, out, out_bytes, out_shape, 2, double_output_ ? element_double : element_float, &result);
   const char* const inputs[] = {input_.c_str()};
   const char* const outputs[] = {output_.c_str()};
   call<run, void*, void*, const char* const*, void* const*, std::size_t, const char* const*, std::size_t, void**>(

@@ -15,11 +15,12 @@ class onnx_runtime {
   onnx_runtime(const onnx_runtime&) = delete;
   onnx_runtime& operator=(const onnx_runtime&) = delete;
 
-  /// `rows` x `width` doubles in, `rows` x 1 floats out: the first input, the last output.
-  void score(const double* in, std::size_t rows, std::size_t width, float* out, std::size_t out_width);
+  /// `rows` x `width` doubles into the first input; `rows` x `out_width` floats or doubles, whichever the last output
+  /// holds, are left in the buffer that answer() reads.
+  void score(const double* in, std::size_t rows, std::size_t width, std::size_t out_width);
+  double answer(std::size_t i) const { return double_output_ ? doubles_[i] : static_cast<double>(floats_[i]); }
 
   const std::string& version() const { return version_; }
-  bool double_input() const { return double_input_; }
 
  private:
   template <std::size_t Position, class... Args>
@@ -33,5 +34,8 @@ class onnx_runtime {
   std::string input_;
   std::string output_;
   bool double_input_ = false;
+  bool double_output_ = false;
   std::vector<float> narrow_;
+  std::vector<float> floats_;
+  std::vector<double> doubles_;
 };

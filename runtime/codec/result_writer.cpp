@@ -14,6 +14,7 @@ namespace troupe::codec {
 namespace {
 
 constexpr std::size_t kept_texts = 8;
+constexpr std::size_t kept_buffer = std::size_t{64} << 10;
 
 template <std::size_t N, class Number>
 std::string_view print(std::array<char, N>& into, Number value) {
@@ -28,11 +29,11 @@ void append_padded(std::string& out, unsigned value, unsigned width) {
   out += text;
 }
 
-/// Writes behind `out`, in steps that need no call while there is room. finish() cuts what was not used.
+/// Text put together in a buffer that keeps its size from one use to the next: no call and no clearing while
+/// there is room.
 class appender {
  public:
-  explicit appender(std::string& out) : out_(out), at_(out.size()) { room(192); }
-  void finish() { out_.resize(at_); }
+  explicit appender(std::string& buffer) : out_(buffer) {}
 
   appender& operator+=(std::string_view text) {
     if (out_.size() - at_ < text.size()) room(text.size());
@@ -55,12 +56,13 @@ class appender {
     at_ += size;
   }
   [[nodiscard]] std::size_t size() const { return at_; }
+  [[nodiscard]] std::string_view text() const { return {out_.data(), at_}; }
 
  private:
-  void room(std::size_t size) { out_.resize(at_ + size + 64); }
+  void room(std::size_t size) { out_.resize(2 * (at_ + size)); }
 
   std::string& out_;
-  std::size_t at_;
+  std::size_t at_ = 0;
 };
 
 /// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
@@ -193,7 +195,7 @@ bool result_writer::prediction(std::string& into, const record& request, const d
   const model_text& text = text_of(model);
   const bool list = request.list;
 
-  appender out(into);
+  appender out(buffer_);
   out += "{\"request_id\":";
   out += request.request_id;
   out += ",\"prediction\":";
@@ -225,15 +227,16 @@ bool result_writer::prediction(std::string& into, const record& request, const d
     out += '"';
   }
   if (options_.iso_timestamp) {
-    out.finish();
+    into += out.text();
     timestamp(into, request.timestamp_ms);
     into += '}';
-    return true;
+  } else {
+    out += ",\"timestamp\":";
+    out.number(request.timestamp_ms);
+    out += '}';
+    into += out.text();
   }
-  out += ",\"timestamp\":";
-  out.number(request.timestamp_ms);
-  out += '}';
-  out.finish();
+  if (buffer_.size() > kept_buffer) std::string().swap(buffer_);
   return true;
 }
 

@@ -65,6 +65,7 @@ class result_writer {
   std::uint64_t random_state_;
   std::vector<model_text> texts_;
   std::size_t oldest_ = 0;
+  std::string buffer_;  ///< of prediction()
   std::array<char, 24> partition_{};
   std::array<char, 24> offset_{};
   std::array<char, 24> length_{};

@@ -1,0 +1,151 @@
+#pragma once
+// Effective settings, as the program uses them: plain values, filled by load() (options.hpp), whose option list says
+// what each of them means, its bounds and its names outside. The initialisers here are the defaults.
+// Durations are nanoseconds, sizes bytes.
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "runtime/policy/time.hpp"
+
+namespace troupe::config {
+
+using policy::nanos;
+
+enum class delivery { at_least_once, exactly_once };
+enum class output_order { completion };
+enum class result_timestamp { produced, request };
+enum class cache_mode { automatic, on, off };
+enum class log_level { debug, info, warn, error };
+enum class log_format { automatic, json, text };
+enum class log_requests { off, sampled, all };
+
+struct kafka_settings {
+  std::string brokers = "127.0.0.1:9092";  ///< "embedded": the broker in the process
+  std::string group = "inference-service";
+  std::string requests_topic = "inference-requests";
+  std::string results_topic = "inference-results";
+  std::string dead_letter_topic = "inference-requests-dlq";
+  config::delivery delivery = delivery::at_least_once;
+  config::output_order output_order = output_order::completion;
+  std::string default_class = "bulk";  ///< kafka.class
+  nanos queue_timeout = 0;             ///< 0: none
+  std::size_t max_record_bytes = std::size_t{1} << 20;
+  std::size_t credit_records = 8192;  ///< a partition
+  std::size_t credit_bytes = 0;       ///< a partition; 0: follows from memory.limit
+  std::size_t poll_records = 1024;
+  nanos gather_min = 0;
+  nanos gather_max = 5 * policy::millisecond;
+  config::result_timestamp result_timestamp = result_timestamp::produced;
+  int embedded_partitions = 4;
+  std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
+};
+
+struct models_settings {
+  std::string directory = "models";
+  std::string default_model;  ///< models.default
+  bool fallback = true;
+  std::size_t max_rows = 10'000;  ///< a request
+};
+
+struct cache_settings {
+  cache_mode mode = cache_mode::automatic;
+  std::size_t bytes = std::size_t{16} << 20;
+  nanos ttl = 3600 * policy::second;
+};
+
+struct redis_settings {
+  std::string host;  ///< empty: no Redis
+  int port = 6379;
+  std::string user;
+  std::string password;
+  int db = 0;
+  bool tls = false;
+  std::string tls_ca;
+  nanos budget = 2 * policy::millisecond;
+  nanos connect_timeout = policy::second;
+  std::uint32_t breaker_threshold = 5;
+  nanos breaker_open = 5 * policy::second;
+};
+
+struct scheduler_settings {
+  std::size_t slots = 0;  ///< 0: as many as cores
+  std::size_t max_batch = 1024;
+  nanos max_batch_time = 5 * policy::millisecond;
+};
+
+/// A class of service; its place in the list is its priority.
+struct class_settings {
+  std::string name;
+  nanos target = policy::second;
+  std::size_t limit = 100'000;
+  bool shed_late = false;  ///< on_late: shed
+  double floor = 0;
+};
+
+struct breaker_settings {
+  std::uint32_t threshold = 5;
+  nanos open = 60 * policy::second;
+  std::uint32_t probes = 1;
+  double failure_rate = 0.5;
+  std::uint32_t min_calls = 20;
+  nanos window = 10 * policy::second;
+};
+
+struct supervision_settings {
+  std::uint32_t intensity = 10;
+  nanos period = 60 * policy::second;
+  nanos backoff_min = 50 * policy::millisecond;
+  nanos backoff_max = 10 * policy::second;
+};
+
+struct metrics_settings {
+  std::string bind = "0.0.0.0";
+  int port = 8000;  ///< 0: any free one
+};
+
+struct admin_settings {
+  std::string token;  ///< empty: no /admin
+};
+
+struct log_settings {
+  log_level level = log_level::info;
+  log_format format = log_format::automatic;
+  log_requests requests = log_requests::off;
+};
+
+struct memory_settings {
+  std::size_t limit = std::size_t{160} << 20;
+};
+
+struct drain_settings {
+  nanos deadline = 30 * policy::second;
+};
+
+struct faults_settings {
+  bool enabled = false;
+};
+
+struct settings {
+  kafka_settings kafka;
+  models_settings models;
+  cache_settings cache;
+  redis_settings redis;
+  scheduler_settings scheduler;
+  std::vector<class_settings> classes = {{"interactive", 100 * policy::millisecond, 100'000, false, 0},
+                                         {"standard", policy::second, 100'000, false, 0},
+                                         {"bulk", 60 * policy::second, 100'000, false, 0}};
+  breaker_settings breaker;
+  supervision_settings supervision;
+  metrics_settings metrics;
+  admin_settings admin;
+  log_settings log;
+  memory_settings memory;
+  drain_settings drain;
+  faults_settings faults;
+};
+
+}  // namespace troupe::config

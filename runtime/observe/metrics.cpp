@@ -1,0 +1,433 @@
+#include "runtime/observe/metrics.hpp"
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <sstream>
+#include <tuple>
+#include <utility>
+
+#include "runtime/observe/histogram.hpp"
+#include "runtime/observe/process.hpp"
+#include "troupe_version.hpp"
+
+namespace troupe::observe {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Gauge;
+using labels = std::map<std::string, std::string>;
+
+/// Histograms of one name. Series are never removed.
+class histogram_family {
+ public:
+  histogram_family(std::string name, std::string help, std::vector<double> bounds)
+      : name_(std::move(name)), help_(std::move(help)), bounds_(std::move(bounds)) {}
+
+  histogram& add(const labels& with) {
+    const std::lock_guard lock(mutex_);
+    return series_.try_emplace(with, bounds_).first->second;
+  }
+
+  [[nodiscard]] prometheus::MetricFamily collect() const {
+    prometheus::MetricFamily family;
+    family.name = name_;
+    family.help = help_;
+    family.type = prometheus::MetricType::Histogram;
+    const std::lock_guard lock(mutex_);
+    for (const auto& [with, h] : series_) {
+      prometheus::ClientMetric m;
+      for (const auto& [name, value] : with) m.label.push_back({name, value});
+      const auto seen = h.read();
+      for (std::size_t i = 0; i < h.bounds().size(); ++i)
+        m.histogram.bucket.push_back({seen.cumulative[i], h.bounds()[i]});
+      m.histogram.sample_count = seen.cumulative.back();
+      m.histogram.sample_sum = seen.sum;
+      family.metric.push_back(std::move(m));
+    }
+    return family;
+  }
+
+ private:
+  std::string name_;
+  std::string help_;
+  std::vector<double> bounds_;
+  mutable std::mutex mutex_;
+  std::map<labels, histogram> series_;
+};
+
+std::vector<double> latency_bounds(const std::vector<double>& targets) {
+  std::vector<double> bounds = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                0.2,    0.25,    0.5,    1,     2.5,    5,     10,   30,    60};
+  for (const double t : targets)
+    if (t > 0) bounds.push_back(t);
+  return bounds;
+}
+
+constexpr std::array<std::string_view, 3> door_names = {"kafka", "http", "grpc"};
+
+double as_number(std::size_t n) { return static_cast<double>(n); }
+
+}  // namespace
+
+struct metrics::impl {
+  explicit impl(const metrics_options& options)
+      : class_names(options.class_names),
+        latency("inference_latency_seconds", "Model execution time of the batch that a row was scored in, a row each",
+                latency_bounds(options.class_targets)),
+        duration("inference_request_duration_seconds",
+                 "From a request's arrival to the delivery of its result (Kafka) or to the reply (HTTP)",
+                 latency_bounds(options.class_targets)),
+        batch_rows("troupe_batch_rows", "Rows of a batch that a model scored at once",
+                   {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}) {
+    gauge("troupe_build_info", "1; the build is in the labels")
+        .Add({{"version", TROUPE_VERSION}, {"revision", TROUPE_GIT_REVISION}, {"compiler", TROUPE_COMPILER}})
+        .Set(1);
+    for (std::size_t c = 0; c < class_names.size(); ++c) class_of(c);
+  }
+
+  prometheus::Registry registry;
+
+  prometheus::Family<Counter>& counter(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  }
+  prometheus::Family<Gauge>& gauge(const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+  }
+
+  // --- the catalogue --------------------------------------------------------------------------------------------------
+
+  prometheus::Family<Counter>& requests =
+      counter("inference_requests_total", "Requests that ended, by status: success or error");
+  prometheus::Family<Counter>& errors = counter("inference_errors_total", "Requests that ended with an error, by code");
+  prometheus::Family<Counter>& exceptions =
+      counter("inference_exceptions_total", "Requests on which a model's engine failed");
+  prometheus::Family<Counter>& rows = counter("troupe_rows_total", "Rows of requests that got a prediction");
+  prometheus::Family<Counter>& dead_letters =
+      counter("troupe_dead_letters_total", "Records that went to the dead-letter topic, by code");
+  prometheus::Family<Counter>& late =
+      counter("troupe_late_requests_total", "Requests that ended after their class's target");
+  prometheus::Family<Counter>& shed =
+      counter("troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
+  prometheus::Family<Counter>& expired =
+      counter("troupe_expired_requests_total", "Requests ended in the queue because their time was over");
+  prometheus::Family<Gauge>& queue_depth = gauge("troupe_queue_depth", "Requests that wait to be scored");
+  prometheus::Family<Gauge>& queue_age =
+      gauge("troupe_queue_oldest_age_seconds", "How long the oldest waiting request has been waiting");
+  prometheus::Family<Gauge>& slots = gauge("troupe_scheduler_slots", "Batches that may run at a time");
+  prometheus::Family<Gauge>& slots_busy = gauge("troupe_scheduler_slots_busy", "Batches that run now");
+
+  prometheus::Family<Gauge>& credit_records =
+      gauge("troupe_credit_in_use_records", "Unfinished records of a partition");
+  prometheus::Family<Gauge>& credit_bytes =
+      gauge("troupe_credit_in_use_bytes", "Bytes of the unfinished records of a partition");
+  prometheus::Family<Gauge>& lag_records =
+      gauge("troupe_consumer_lag_records", "Records of a partition that were not read yet");
+  prometheus::Family<Gauge>& lag_seconds =
+      gauge("troupe_consumer_lag_seconds", "Age of the oldest record of a partition that is not finished yet");
+  prometheus::Family<Gauge>& assigned = gauge("troupe_assigned_partitions", "Partitions that this node reads");
+  prometheus::Family<Counter>& rebalances = counter("troupe_rebalances_total", "Rebalances of the consumer group");
+  prometheus::Family<Counter>& delivery_failures =
+      counter("troupe_delivery_errors_total", "Results that the broker did not take at once; they are sent again");
+
+  prometheus::Family<Counter>& cache_hits = counter("troupe_cache_hits_total", "Look-ups answered by a cache level");
+  prometheus::Family<Counter>& cache_misses =
+      counter("troupe_cache_misses_total", "Look-ups that a cache level could not answer");
+  prometheus::Family<Counter>& cache_failures =
+      counter("troupe_cache_errors_total", "Calls of a cache level that failed or exceeded their time budget");
+  prometheus::Family<Counter>& coalesced =
+      counter("troupe_cache_coalesced_total", "Requests answered by an equal one that was being scored");
+
+  prometheus::Family<Gauge>& breakers =
+      gauge("troupe_breaker_state", "State of a circuit breaker: 0 closed, 1 half-open, 2 open");
+  prometheus::Family<Counter>& breaker_openings = counter("troupe_breaker_openings_total", "Times a breaker opened");
+  prometheus::Family<Counter>& restarts = counter("troupe_actor_restarts_total", "Actors started again after a crash");
+  prometheus::Family<Gauge>& mailboxes = gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
+  prometheus::Family<Gauge>& models_loaded = gauge("troupe_model_loaded", "1 for each model version that is loaded");
+  prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
+
+  // --- series, resolved once ------------------------------------------------------------------------------------------
+
+  struct class_series {
+    Counter* late;
+    Counter* shed;
+    Counter* expired;
+    Gauge* depth;
+    Gauge* age;
+  };
+  struct request_series {
+    Counter* requests;
+    Counter* errors;  // null for successes
+    Counter* rows;    // null for errors
+    histogram* duration;
+  };
+  struct model_series {
+    std::string name;
+    std::string version;
+    histogram* latency;
+    histogram* batch_rows;
+    Counter* exceptions;
+    Gauge* loaded;  // null for one that was never registered
+  };
+  struct partition_series {
+    Gauge* credit_records;
+    Gauge* credit_bytes;
+    Gauge* lag_records;  // null while unknown
+    Gauge* lag_seconds;
+  };
+  using request_key = std::tuple<const model::loaded_model*, door, std::uint8_t, error_code>;
+
+  std::vector<std::string> class_names;
+  histogram_family latency;
+  histogram_family duration;
+  histogram_family batch_rows;
+
+  std::mutex mutex;  // guards the maps; what they point to is atomic and stays
+  std::map<std::size_t, class_series> by_class;
+  std::map<request_key, request_series> by_request;
+  std::map<const model::loaded_model*, model_series> by_model;
+  std::map<int, partition_series> by_partition;
+  std::map<std::string, int> breaker_states;
+  std::uint64_t rebalances_seen = 0;
+  std::atomic<std::uint64_t> all_requests{0};
+  std::atomic<std::uint64_t> all_errors{0};
+
+  [[nodiscard]] std::string class_name(std::size_t cls) const {
+    return cls < class_names.size() && !class_names[cls].empty() ? class_names[cls] : std::to_string(cls);
+  }
+
+  class_series& class_of(std::size_t cls) {
+    const auto it = by_class.find(cls);
+    if (it != by_class.end()) return it->second;
+    const labels with = {{"class", class_name(cls)}};
+    return by_class
+        .emplace(cls, class_series{&late.Add(with), &shed.Add(with), &expired.Add(with), &queue_depth.Add(with),
+                                   &queue_age.Add(with)})
+        .first->second;
+  }
+
+  model_series& model_of(const model::loaded_model* model, std::string_view name = {}, std::string_view version = {}) {
+    const auto it = by_model.find(model);
+    if (it != by_model.end()) return it->second;
+    const labels with = {{"model", std::string(name)}, {"version", std::string(version)}};
+    return by_model
+        .emplace(model, model_series{std::string(name), std::string(version), &latency.add(with),
+                                     &batch_rows.add(with), &exceptions.Add(with), nullptr})
+        .first->second;
+  }
+
+  request_series request_of(const answered_line& line) {
+    const std::lock_guard lock(mutex);
+    const request_key key{line.model, line.via, line.cls, line.code};
+    const auto it = by_request.find(key);
+    if (it != by_request.end()) return it->second;
+    labels with = {{"model", ""}, {"version", ""}};
+    if (line.model) {
+      const auto known = by_model.find(line.model);
+      if (known != by_model.end()) with = {{"model", known->second.name}, {"version", known->second.version}};
+    }
+    const labels of_model = with;
+    const std::string door_name(door_names[static_cast<std::size_t>(line.via)]);
+    with["door"] = door_name;
+    with["class"] = class_name(line.cls);
+    const bool failed = line.code != error_code::none;
+    labels status = with;
+    status["status"] = failed ? "error" : "success";
+    labels code = with;
+    code["code"] = to_string(line.code);
+    return by_request
+        .emplace(key, request_series{&requests.Add(status), failed ? &errors.Add(code) : nullptr,
+                                     failed ? nullptr : &rows.Add(of_model),
+                                     &duration.add({{"door", door_name}, {"class", class_name(line.cls)}})})
+        .first->second;
+  }
+};
+
+metrics::metrics(const metrics_options& options) : impl_(std::make_unique<impl>(options)) {
+  impl_->is_ready.Add({}).Set(0);
+  impl_->delivery_failures.Add({});
+  impl_->coalesced.Add({});
+  impl_->rebalances.Add({});
+  for (const char* level : {"1", "2"}) {
+    impl_->cache_hits.Add({{"level", level}});
+    impl_->cache_misses.Add({{"level", level}});
+    impl_->cache_failures.Add({{"level", level}});
+  }
+}
+
+metrics::~metrics() = default;
+
+void metrics::model_loaded(const model::loaded_model* model, std::string_view name, std::string_view version) {
+  const std::lock_guard lock(impl_->mutex);
+  auto& series = impl_->model_of(model, name, version);
+  if (!series.loaded) series.loaded = &impl_->models_loaded.Add({{"model", series.name}, {"version", series.version}});
+  series.loaded->Set(1);
+}
+
+void metrics::model_unloaded(const model::loaded_model* model) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_model.find(model);
+  if (it == impl_->by_model.end()) return;
+  const bool reloaded = [&] {  // the same version from another load
+    for (const auto& [other, series] : impl_->by_model)
+      if (other != model && series.loaded == it->second.loaded) return true;
+    return false;
+  }();
+  if (it->second.loaded && !reloaded) impl_->models_loaded.Remove(it->second.loaded);
+  impl_->by_model.erase(it);
+  // The address may be another model's next.
+  std::erase_if(impl_->by_request, [&](const auto& entry) { return std::get<0>(entry.first) == model; });
+}
+
+void metrics::answered(const answered_line& line) {
+  if (line.count == 0) return;
+  const auto series = impl_->request_of(line);
+  const double n = as_number(line.count);
+  series.requests->Increment(n);
+  impl_->all_requests.fetch_add(line.count, std::memory_order_relaxed);
+  if (series.errors) {
+    series.errors->Increment(n);
+    impl_->all_errors.fetch_add(line.count, std::memory_order_relaxed);
+  }
+  if (series.rows) series.rows->Increment(as_number(line.rows));
+  series.duration->observe(line.seconds, line.count);
+  if (line.dead) impl_->dead_letters.Add({{"code", std::string(to_string(line.code))}}).Increment(n);
+  if (line.late) {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->class_of(line.cls).late->Increment(as_number(line.late));
+  }
+}
+
+void metrics::model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto& series = impl_->model_of(&model);
+  series.latency->observe(seconds, rows);
+  series.batch_rows->observe(as_number(rows));
+  if (failed) series.exceptions->Increment(as_number(failed));
+}
+
+void metrics::ended_in_queue(std::size_t cls, bool expired, std::size_t count) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto& series = impl_->class_of(cls);
+  (expired ? series.expired : series.shed)->Increment(as_number(count));
+}
+
+void metrics::queue(std::size_t cls, std::size_t depth, double oldest_age_seconds) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto& series = impl_->class_of(cls);
+  series.depth->Set(as_number(depth));
+  series.age->Set(oldest_age_seconds);
+}
+
+void metrics::slots(std::size_t busy, std::size_t all) {
+  impl_->slots_busy.Add({}).Set(as_number(busy));
+  impl_->slots.Add({}).Set(as_number(all));
+}
+
+void metrics::partition(int partition, std::size_t credit_records, std::size_t credit_bytes,
+                        std::int64_t lag_records, double lag_seconds) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_partition.find(partition);
+  const auto with = [&] { return labels{{"partition", std::to_string(partition)}}; };
+  auto& series =
+      it != impl_->by_partition.end()
+          ? it->second
+          : impl_->by_partition
+                .emplace(partition,
+                         impl::partition_series{&impl_->credit_records.Add(with()), &impl_->credit_bytes.Add(with()),
+                                                nullptr, &impl_->lag_seconds.Add(with())})
+                .first->second;
+  series.credit_records->Set(as_number(credit_records));
+  series.credit_bytes->Set(as_number(credit_bytes));
+  series.lag_seconds->Set(lag_seconds);
+  if (lag_records < 0) return;
+  if (!series.lag_records) series.lag_records = &impl_->lag_records.Add(with());
+  series.lag_records->Set(static_cast<double>(lag_records));
+}
+
+void metrics::partition_gone(int partition) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_partition.find(partition);
+  if (it == impl_->by_partition.end()) return;
+  impl_->credit_records.Remove(it->second.credit_records);
+  impl_->credit_bytes.Remove(it->second.credit_bytes);
+  impl_->lag_seconds.Remove(it->second.lag_seconds);
+  if (it->second.lag_records) impl_->lag_records.Remove(it->second.lag_records);
+  impl_->by_partition.erase(it);
+}
+
+void metrics::assigned_partitions(std::size_t count, std::uint64_t rebalances) {
+  impl_->assigned.Add({}).Set(as_number(count));
+  const std::lock_guard lock(impl_->mutex);
+  if (rebalances > impl_->rebalances_seen) {
+    impl_->rebalances.Add({}).Increment(static_cast<double>(rebalances - impl_->rebalances_seen));
+    impl_->rebalances_seen = rebalances;
+  }
+}
+
+void metrics::delivery_errors(std::size_t count) { impl_->delivery_failures.Add({}).Increment(as_number(count)); }
+
+void metrics::cache_lookups(int level, std::size_t hits, std::size_t misses) {
+  const labels with = {{"level", std::to_string(level)}};
+  if (hits) impl_->cache_hits.Add(with).Increment(as_number(hits));
+  if (misses) impl_->cache_misses.Add(with).Increment(as_number(misses));
+}
+
+void metrics::cache_coalesced(std::size_t count) { impl_->coalesced.Add({}).Increment(as_number(count)); }
+
+void metrics::cache_errors(int level, std::size_t count) {
+  impl_->cache_failures.Add({{"level", std::to_string(level)}}).Increment(as_number(count));
+}
+
+void metrics::breaker(const std::string& name, int state) {
+  constexpr int open = 2;
+  const std::lock_guard lock(impl_->mutex);
+  impl_->breakers.Add({{"name", name}}).Set(state);
+  auto& openings = impl_->breaker_openings.Add({{"name", name}});
+  int& before = impl_->breaker_states[name];
+  if (state == open && before != open) openings.Increment();
+  before = state;
+}
+
+void metrics::restarted(const std::string& actor) { impl_->restarts.Add({{"actor", actor}}).Increment(); }
+
+void metrics::mailbox(const std::string& actor, std::size_t depth) {
+  impl_->mailboxes.Add({{"actor", actor}}).Set(as_number(depth));
+}
+
+void metrics::ready(bool is) { impl_->is_ready.Add({}).Set(is ? 1 : 0); }
+
+request_totals metrics::totals() const {
+  return {impl_->all_requests.load(std::memory_order_relaxed), impl_->all_errors.load(std::memory_order_relaxed)};
+}
+
+std::string metrics::text() const {
+  auto families = impl_->registry.Collect();
+  for (const auto* h : {&impl_->latency, &impl_->duration, &impl_->batch_rows}) {
+    auto family = h->collect();
+    if (!family.metric.empty()) families.push_back(std::move(family));
+  }
+  const auto add = [&](const char* name, const char* help, prometheus::MetricType type, double value) {
+    prometheus::ClientMetric m;
+    (type == prometheus::MetricType::Counter ? m.counter.value : m.gauge.value) = value;
+    families.push_back({name, help, type, {m}});
+  };
+  const process_usage now = read_process_usage();
+  using prometheus::MetricType;
+  add("process_cpu_seconds_total", "User and system CPU time of the process", MetricType::Counter, now.cpu_seconds);
+  add("process_resident_memory_bytes", "Resident memory of the process", MetricType::Gauge, now.resident_bytes);
+  add("process_open_fds", "Open file descriptors", MetricType::Gauge, now.open_files);
+  add("process_start_time_seconds", "Start of the process since the Unix epoch", MetricType::Gauge, now.start_seconds);
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, families);
+  return std::move(out).str();
+}
+
+}  // namespace troupe::observe

@@ -1,0 +1,98 @@
+#pragma once
+// The catalogue of everything Troupe measures: each metric's name, help and labels stand in metrics.cpp and nowhere
+// else; text() is the Prometheus exposition of all of them.
+//
+// Methods are called once a batch, with counts, from any thread. No label takes its value from a request: models are
+// the loaded ones, classes the configured ones, codes those of messages/errors.hpp.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "messages/batch.hpp"
+
+namespace troupe::observe {
+
+struct metrics_options {
+  std::vector<std::string> class_names;  ///< in priority order; a class without a name is labelled by its number
+  std::vector<double> class_targets;     ///< seconds; become bucket bounds of the two latency histograms
+};
+
+/// Requests that ended alike: delivered, or for HTTP replied.
+struct answered_line {
+  const model::loaded_model* model;  ///< null: none was found
+  door via;
+  std::uint8_t cls;
+  error_code code;
+  bool dead;            ///< ended as a dead letter
+  std::size_t count;    ///< requests
+  std::size_t late;     ///< of them after their class's target
+  std::size_t rows;     ///< of them all
+  double seconds;       ///< from arrival to the end, of each
+};
+
+struct request_totals {
+  std::uint64_t requests = 0;  ///< ended, errors included
+  std::uint64_t errors = 0;
+};
+
+class metrics {
+ public:
+  explicit metrics(const metrics_options& options);
+  ~metrics();
+  metrics(const metrics&) = delete;
+  metrics& operator=(const metrics&) = delete;
+
+  // Models. `model` is anything with name() and version(); its address is the handle that the other methods take.
+  template <class Model>
+  void model_loaded(const Model& model) {
+    model_loaded(&model, model.name(), model.version());
+  }
+  void model_loaded(const model::loaded_model* model, std::string_view name, std::string_view version);
+  void model_unloaded(const model::loaded_model* model);
+
+  // The way of a request.
+  void answered(const answered_line& line);
+  /// A model scored `rows` rows in `seconds`; the engine failed on `failed` requests of them.
+  void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed);
+  /// Requests that left the queue unscored: expired, else shed.
+  void ended_in_queue(std::size_t cls, bool expired, std::size_t count);
+  void queue(std::size_t cls, std::size_t depth, double oldest_age_seconds);
+  void slots(std::size_t busy, std::size_t all);
+
+  // Kafka.
+  /// `lag_records` < 0: unknown.
+  void partition(int partition, std::size_t credit_records, std::size_t credit_bytes, std::int64_t lag_records,
+                 double lag_seconds);
+  /// Given back: its gauges go away.
+  void partition_gone(int partition);
+  void assigned_partitions(std::size_t count, std::uint64_t rebalances);
+  void delivery_errors(std::size_t count);
+
+  // Stores. `level`: 1 in process, 2 Redis.
+  void cache_lookups(int level, std::size_t hits, std::size_t misses);
+  void cache_coalesced(std::size_t count);
+  void cache_errors(int level, std::size_t count);
+
+  // Actors. `state`: 0 closed, 1 half-open, 2 open (breaker_position).
+  void breaker(const std::string& name, int state);
+  void restarted(const std::string& actor);
+  void mailbox(const std::string& actor, std::size_t depth);
+
+  // The node.
+  void ready(bool is);
+
+  [[nodiscard]] request_totals totals() const;
+  /// Prometheus exposition, format 0.0.4. The content type is `text_type`.
+  [[nodiscard]] std::string text() const;
+  static constexpr const char* text_type = "text/plain; version=0.0.4; charset=utf-8";
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace troupe::observe
