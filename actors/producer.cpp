@@ -14,6 +14,7 @@ namespace troupe {
 namespace {
 
 constexpr std::size_t flush_at = 2'000;      // gathered answers that are sent without waiting longer
+constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
 constexpr std::size_t reports_a_go = 8'192;  // then others get their turn
 constexpr nanos retry_pause = 1'000'000'000;
 constexpr nanos sweep = 200'000'000;
@@ -28,6 +29,7 @@ struct producer_state {
   std::vector<std::pair<nanos, answer*>> refused;
   std::vector<kafka::delivery_report> reports;
   std::vector<header> headers;
+  std::vector<kafka::outgoing> run;
   bool timer_set = false;
   bool blocked = false;  // the sink's queue is full: go on after reports
   delivery_tally tally;
@@ -80,31 +82,51 @@ struct producer_state {
     return out;
   }
 
+  /// Gives what gathered to the sink, neighbours without headers of their own in one call.
   void flush(nanos now) {
     blocked = false;
-    while (!held.empty()) {
-      answer* a = held.front();
-      if (a->request->answered.load(std::memory_order_relaxed)) {
+    while (!held.empty() && !blocked) {
+      run.clear();
+      while (!held.empty() && run.size() < run_at_most) {
+        answer* a = held.front();
+        if (a->request->answered.load(std::memory_order_relaxed)) {
+          held.pop_front();
+          a->set->release();
+          continue;
+        }
+        if (!run.empty() && (a->dead || a->request->headers_count != 0)) break;
+        // Marked at once, so that a second answer to the same record in this run is dropped as well.
+        a->request->answered.store(true, std::memory_order_relaxed);
         held.pop_front();
-        a->set->release();
-        continue;
+        run.push_back(outgoing_of(*a));
+        if (a->dead || a->request->headers_count != 0) break;  // its headers live in one buffer
       }
-      switch (args.sink->produce(outgoing_of(*a))) {
-        case kafka::produced::ok:
-          a->request->answered.store(true, std::memory_order_relaxed);
-          held.pop_front();
-          break;
-        case kafka::produced::queue_full:
-          blocked = true;
-          return;
-        case kafka::produced::too_large:
-          held.pop_front();
-          too_large(a, now);
-          break;
-        case kafka::produced::failed:
-          held.pop_front();
-          refused.emplace_back(now + retry_pause, a);
-          break;
+      give(now);
+    }
+  }
+
+  void give(nanos now) {
+    std::span<const kafka::outgoing> rest(run);
+    while (!rest.empty()) {
+      kafka::produced stopped = kafka::produced::ok;
+      rest = rest.subspan(args.sink->produce_many(rest, stopped));
+      if (rest.empty()) return;
+      auto* a = static_cast<answer*>(rest.front().opaque);
+      if (stopped == kafka::produced::queue_full) {
+        blocked = true;
+        for (std::size_t i = rest.size(); i-- > 0;) {
+          auto* back = static_cast<answer*>(rest[i].opaque);
+          back->request->answered.store(false, std::memory_order_relaxed);
+          held.push_front(back);
+        }
+        return;
+      }
+      rest = rest.subspan(1);
+      if (stopped == kafka::produced::too_large) {
+        too_large(a, now);
+      } else {
+        a->request->answered.store(false, std::memory_order_relaxed);
+        refused.emplace_back(now + retry_pause, a);
       }
     }
   }

@@ -10,6 +10,8 @@
 namespace troupe::kafka {
 namespace {
 
+constexpr std::size_t small = 65'536;  // bytes; far below any message.max.bytes
+
 class librdkafka_sink final : public record_sink {
  public:
   explicit librdkafka_sink(const sink_options& o) : log_(o.log) {
@@ -50,14 +52,48 @@ class librdkafka_sink final : public record_sink {
 
   ~librdkafka_sink() override { close(); }
 
+  std::size_t produce_many(std::span<const outgoing> records, produced& stopped) override {
+    stopped = produced::ok;
+    std::size_t i = 0;
+    while (i < records.size()) {
+      const std::int32_t partition = partition_for(records[i]);
+      std::size_t end = i;
+      if (partition >= 0)
+        while (end < records.size() && plain(records[end]) && records[end].value.size() <= small && records[end].to == records[i].to &&
+               !records[end].key.data() && records[end].source_partition == records[i].source_partition)
+          ++end;
+      if (end - i < 2) {
+        if ((stopped = produce(records[i])) != produced::ok) return i;
+        ++i;
+        continue;
+      }
+      run_.clear();
+      for (std::size_t k = i; k < end; ++k) {
+        rd_kafka_message_t m{};
+        m.payload = const_cast<char*>(records[k].value.data());
+        m.len = records[k].value.size();
+        m._private = records[k].opaque;
+        run_.push_back(m);
+      }
+      const int taken = rd_kafka_produce_batch(topics_[static_cast<std::size_t>(records[i].to)], partition, 0, run_.data(),
+                                               static_cast<int>(run_.size()));
+      in_flight_.fetch_add(static_cast<std::size_t>(taken), std::memory_order_relaxed);
+      if (static_cast<std::size_t>(taken) == run_.size()) {
+        i = end;
+        continue;
+      }
+      // Small records fail for the queue's sake alone, and then all that follow do: the first `taken` are in.
+      stopped = refused(run_[static_cast<std::size_t>(taken)].err);
+      return i + static_cast<std::size_t>(taken);
+    }
+    return records.size();
+  }
+
   produced produce(const outgoing& r) override {
     auto* topic = topics_[static_cast<std::size_t>(r.to)];
-    std::int32_t partition = RD_KAFKA_PARTITION_UA;
-    if (!r.key.data() && r.source_partition >= 0 && r.to == destination::results &&
-        r.source_partition < partition_count())
-      partition = r.source_partition;
+    const std::int32_t partition = partition_for(r);
     auto* value = const_cast<char*>(r.value.data());
-    if (r.headers.empty() && r.more_headers.empty() && r.timestamp_ms == 0) {
+    if (plain(r)) {
       if (rd_kafka_produce(topic, partition, 0, value, r.value.size(), r.key.data(), r.key.size(), r.opaque) == 0) {
         in_flight_.fetch_add(1, std::memory_order_relaxed);
         return produced::ok;
@@ -182,6 +218,17 @@ class librdkafka_sink final : public record_sink {
     return r;
   }
 
+  static bool plain(const outgoing& r) {
+    return r.headers.empty() && r.more_headers.empty() && r.timestamp_ms == 0;
+  }
+
+  std::int32_t partition_for(const outgoing& r) {
+    return !r.key.data() && r.source_partition >= 0 && r.to == destination::results &&
+                   r.source_partition < partition_count()
+               ? r.source_partition
+               : RD_KAFKA_PARTITION_UA;
+  }
+
   static produced refused(rd_kafka_resp_err_t code) {
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return produced::queue_full;
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) return produced::too_large;
@@ -210,6 +257,7 @@ class librdkafka_sink final : public record_sink {
   std::mutex reports_mutex_;
   std::mutex wake_mutex_;
   std::function<void()> wake_;
+  std::vector<rd_kafka_message_t> run_;
   link_monitor link_;
   std::atomic<std::size_t> in_flight_{0};
   std::atomic<std::int32_t> partitions_{0};

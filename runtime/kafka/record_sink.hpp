@@ -46,6 +46,13 @@ class record_sink {
   virtual ~record_sink() = default;
   /// Queues one record. queue_full: nothing was taken, try again after reports.
   virtual produced produce(const outgoing& record) = 0;
+  /// Queues records in order, as many as fit at once; `stopped` says why the first one not taken was not. Cheaper than
+  /// one by one for neighbours that go to the same partition.
+  virtual std::size_t produce_many(std::span<const outgoing> records, produced& stopped) {
+    for (std::size_t i = 0; i < records.size(); ++i)
+      if ((stopped = produce(records[i])) != produced::ok) return i;
+    return records.size();
+  }
   /// Appends the delivery reports that are there now, at most `max`; no wait. Returns how many.
   virtual std::size_t reports(std::vector<delivery_report>& out, std::size_t max) = 0;
   /// `wake` is called (from a thread of the sink; it must not block) when reports arrive in an empty queue. Replaces an

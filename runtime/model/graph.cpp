@@ -387,7 +387,8 @@ class compiler {
   }
 
   [[noreturn]] static void refuse_operator(const onnx::node& n) {
-    const std::string domain = n.domain.empty() || n.domain == "ai.onnx" ? "" : std::string(n.domain.substr(0, 64)) + ".";
+    const bool standard = n.domain.empty() || n.domain == "ai.onnx" || n.domain == "ai.onnx.ml";
+    const std::string domain = standard ? "" : std::string(n.domain.substr(0, 64)) + ".";
     throw load_error("operator " + domain + std::string(n.op.substr(0, 64)) +
                      " is not built in; export the model without it");
   }

@@ -1,0 +1,502 @@
+#include <unistd.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "runtime/config/option_list.hpp"
+#include "runtime/config/options.hpp"
+
+namespace troupe::config {
+namespace {
+
+constexpr std::string_view prefix = "TROUPE_";
+constexpr std::string_view file_suffix = "_file";
+constexpr std::string_view properties = "kafka.properties";
+constexpr std::string_view hidden = "***";
+
+/// Variables of the older services that name something Troupe has.
+constexpr std::pair<const char*, const char*> older_names[] = {
+    {"KAFKA_BROKER", "kafka.brokers"},    {"CONSUMER_GROUP", "kafka.group"}, {"REDIS_HOST", "redis.host"},
+    {"REDIS_PORT", "redis.port"},         {"REDIS_PASSWORD", "redis.password"},
+    {"MODEL_NAME", "models.default"},
+};
+
+/// And those that have no effect, with what to do instead.
+constexpr std::pair<const char*, const char*> older_without_effect[] = {
+    {"EVENTHUB_CONNECTION", "Azure Event Hubs is not supported yet; set kafka.brokers"},
+    {"EVENTHUB_NAME", "Azure Event Hubs is not supported yet; set kafka.requests_topic"},
+    {"EVENTHUB_RESULTS", "Azure Event Hubs is not supported yet; set kafka.results_topic"},
+    {"MLFLOW_TRACKING_URI", "MLflow is not supported yet; put models into models.directory"},
+    {"MLFLOW_TRACKING_USERNAME", "MLflow is not supported yet"},
+    {"MLFLOW_TRACKING_PASSWORD", "MLflow is not supported yet"},
+    {"MLFLOW_TRACKING_TOKEN", "MLflow is not supported yet"},
+    {"MODEL_STAGE", "name the production version in <models.directory>/<name>/model.yaml"},
+    {"MODEL_VERSION", "name the production version in <models.directory>/<name>/model.yaml"},
+    {"DEPLOYMENT_NAME", "it is not supported yet"},
+};
+
+bool ends_with(std::string_view text, std::string_view end) {
+  return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
+}
+
+bool starts_with(std::string_view text, std::string_view begin) { return text.substr(0, begin.size()) == begin; }
+
+std::string in_quotes(std::string_view text) { return "'" + std::string(text) + "'"; }
+
+/// Optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
+  for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+  for (std::size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i)
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+    }
+  return d[a.size()][b.size()];
+}
+
+/// "; did you mean 'x'?", or where to look.
+std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
+  std::string nearest;
+  std::size_t best = std::max<std::size_t>(2, unknown.size() / 3) + 1;
+  for (const auto& k : known) {
+    const std::size_t d = distance(unknown, k);
+    if (d < best) {
+      best = d;
+      nearest = k;
+    }
+  }
+  if (nearest.empty()) return "; `troupe config --markdown` lists all options";
+  return "; did you mean " + in_quotes(nearest) + "?";
+}
+
+/// What Kubernetes sets in every pod for a service called troupe or troupe-<section>.
+bool is_service_link(std::string_view name, std::string_view value) {
+  if (ends_with(name, "_SERVICE_HOST") || name.find("_SERVICE_PORT") != std::string_view::npos) return true;
+  if (ends_with(name, "_PORT") && value.find("://") != std::string_view::npos) return true;
+  const auto port = name.find("_PORT_");
+  return port != std::string_view::npos && port + 6 < name.size() && name[port + 6] >= '0' && name[port + 6] <= '9';
+}
+
+class loader {
+ public:
+  loaded run(const sources& from) {
+    read_file(from);
+    read_environment(from);
+    for (const auto& assignment : from.set) read_flag(assignment);
+    check();
+    show();
+    return std::move(result_);
+  }
+
+ private:
+  [[noreturn]] static void fail(const std::string& where, const std::string& what) {
+    throw config_error(where.empty() ? what : where + ": " + what);
+  }
+
+  binding* find(std::string_view key) {
+    for (auto& b : bindings_)
+      if (b.doc.key == key) return &b;
+    return nullptr;
+  }
+
+  /// The secret that `key` = <secret>_file names a file for.
+  binding* secret_of_file(std::string_view key) {
+    if (!ends_with(key, file_suffix)) return nullptr;
+    binding* b = find(key.substr(0, key.size() - file_suffix.size()));
+    return b && b->doc.secret ? b : nullptr;
+  }
+
+  class_settings* find_class(std::string_view name) {
+    for (auto& c : values_.classes)
+      if (c.name == name) return &c;
+    return nullptr;
+  }
+
+  [[nodiscard]] std::vector<std::string> known_keys() {
+    std::vector<std::string> keys;
+    for (const auto& b : bindings_) {
+      keys.push_back(b.doc.key);
+      if (b.doc.secret) keys.push_back(b.doc.key + std::string(file_suffix));
+    }
+    return keys;
+  }
+
+  [[nodiscard]] std::vector<std::string> class_names() const {
+    std::vector<std::string> names;
+    for (const auto& c : values_.classes) names.push_back(c.name);
+    return names;
+  }
+
+  static std::string joined(const std::vector<std::string>& names) {
+    std::string all;
+    for (const auto& n : names) all += (all.empty() ? "" : ", ") + n;
+    return all;
+  }
+
+  // --- one value ------------------------------------------------------------------------------------------------------
+
+  static void apply(binding& b, const std::string& key, const std::string& text, const std::string& where) {
+    try {
+      b.set(text);
+    } catch (const value_error& e) {
+      const std::string given = b.doc.secret ? "its value" : in_quotes(text);
+      fail(where, key + ": " + given + " is not allowed; expected " + e.what());
+    }
+  }
+
+  void assign_secret_file(binding& b, const std::string& path, const std::string& where, const std::string& origin) {
+    std::ifstream file(path, std::ios::binary);
+    std::string text{std::istreambuf_iterator<char>(file), {}};
+    if (!file || std::filesystem::is_directory(path))
+      fail(where, b.doc.key + std::string(file_suffix) + ": " + in_quotes(path) + " can't be read");
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+    apply(b, b.doc.key, text, where);
+    origins_[b.doc.key] = origin + " (" + path + ")";
+  }
+
+  void assign_class_field(class_settings& c, const std::string& field, const std::string& text, const std::string& where,
+                          const std::string& origin) {
+    std::vector<std::string> known;
+    for (auto& b : bind(c)) {
+      known.push_back("classes." + c.name + "." + b.doc.key);
+      if (b.doc.key != field) continue;
+      apply(b, known.back(), text, where);
+      origins_[known.back()] = origin;
+      return;
+    }
+    const std::string key = "classes." + c.name + "." + field;
+    fail(where, "unknown key " + in_quotes(key) + suggestion(key, known));
+  }
+
+  /// A key as `--set` writes it.
+  void assign(const std::string& key, const std::string& text, const std::string& where, const std::string& origin) {
+    if (binding* b = find(key); b && b->set) {
+      apply(*b, key, text, where);
+      origins_[key] = origin;
+      return;
+    }
+    if (binding* b = secret_of_file(key)) {
+      assign_secret_file(*b, text, where, origin);
+      return;
+    }
+    if (starts_with(key, std::string(properties) + ".") && key.size() > properties.size() + 1) {
+      values_.kafka.properties[key.substr(properties.size() + 1)] = text;
+      origins_[key] = origin;
+      return;
+    }
+    if (key == properties) fail(where, key + ": name a property, such as kafka.properties.linger.ms=5");
+    if (key == "classes") fail(where, key + ": name a class and a field, such as classes.bulk.target=30s");
+    if (starts_with(key, "classes.")) {
+      const std::string rest = key.substr(8);
+      const auto dot = rest.find('.');
+      class_settings* c = find_class(rest.substr(0, dot));
+      if (!c) fail(where, key + ": there is no class " + in_quotes(rest.substr(0, dot)) + "; classes are " + joined(class_names()));
+      assign_class_field(*c, dot == std::string::npos ? "" : rest.substr(dot + 1), text, where, origin);
+      return;
+    }
+    fail(where, "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
+  }
+
+  // --- the file -------------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] std::string at(const YAML::Node& node) const {
+    return result_.file + ":" + std::to_string(node.Mark().line + 1);
+  }
+
+  void read_file(const sources& from) {
+    if (from.file) {
+      result_.file = from.file->string();
+    } else if (from.search) {
+      for (const char* path : {"config/troupe.yaml", "/etc/troupe/troupe.yaml"}) {
+        if (!std::filesystem::exists(path)) continue;
+        result_.file = path;
+        break;
+      }
+    }
+    if (result_.file.empty()) return;
+    std::ifstream file(result_.file, std::ios::binary);
+    std::ostringstream text;
+    if (!file || std::filesystem::is_directory(result_.file) || !(text << file.rdbuf() || file.peek() == EOF))
+      fail(result_.file, "the configuration file can't be read");
+    YAML::Node root;
+    try {
+      root = YAML::Load(text.str());
+    } catch (const YAML::Exception& e) {
+      fail(result_.file + ":" + std::to_string(e.mark.line + 1), "not valid YAML: " + e.msg);
+    }
+    if (!root.IsDefined() || root.IsNull()) return;
+    if (!root.IsMap()) fail(at(root), "expected sections, such as `kafka:` with options below it");
+    std::map<std::string, int> seen;
+    for (const auto& entry : root) read_section(entry.first, entry.second, seen);
+  }
+
+  void once(const YAML::Node& key_node, const std::string& key, std::map<std::string, int>& seen) const {
+    const int line = key_node.Mark().line + 1;
+    const auto [it, first] = seen.emplace(key, line);
+    if (!first) fail(at(key_node), key + " is given twice (first in line " + std::to_string(it->second) + ")");
+  }
+
+  [[nodiscard]] std::string key_text(const YAML::Node& node) const {
+    if (!node.IsScalar()) fail(at(node), "a key must be a plain text");
+    return node.Scalar();
+  }
+
+  void read_section(const YAML::Node& key_node, const YAML::Node& node, std::map<std::string, int>& seen) {
+    const std::string section = key_text(key_node);
+    once(key_node, section, seen);
+    if (section == "classes") return read_classes(key_node, node);
+    std::vector<std::string> sections;
+    for (const auto& b : bindings_) sections.emplace_back(section_of(b.doc.key));
+    if (std::find(sections.begin(), sections.end(), section) == sections.end()) {
+      if (find(section)) {
+        const auto dot = section.find('.');
+        fail(at(key_node), in_quotes(section) + " is written as a section: `" + section.substr(0, dot) + ":` and below it `" +
+                               section.substr(dot + 1) + ":`");
+      }
+      fail(at(key_node), "unknown section " + in_quotes(section) + suggestion(section, sections));
+    }
+    if (node.IsNull()) return;
+    if (!node.IsMap()) fail(at(node), section + ": expected options below it, not a value");
+    for (const auto& entry : node) {
+      const std::string key = section + "." + key_text(entry.first);
+      binding* secret = secret_of_file(key);
+      once(entry.first, secret ? secret->doc.key : key, seen);
+      if (key == properties)
+        read_properties(entry.second);
+      else
+        assign(key, scalar(key, entry.first, entry.second), at(entry.first), at(entry.first));
+    }
+  }
+
+  /// A list is one value where the option is a list.
+  std::string scalar(const std::string& key, const YAML::Node& key_node, const YAML::Node& node) {
+    binding* b = find(key);
+    if (!b && !secret_of_file(key)) fail(at(key_node), "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
+    if (b && b->doc.type == value_type::list && node.IsSequence()) {
+      std::vector<std::string> parts;
+      for (const auto& part : node) parts.push_back(plain(key, part));
+      std::string all;
+      for (const auto& part : parts) all += (all.empty() ? "" : ",") + part;
+      return all;
+    }
+    return plain(key, node);
+  }
+
+  [[nodiscard]] std::string plain(const std::string& key, const YAML::Node& node) const {
+    if (node.IsNull()) fail(at(node), key + " has no value; give one (\"\" is the empty text) or remove the line");
+    if (!node.IsScalar()) fail(at(node), key + ": expected one value, not a " + (node.IsMap() ? "section" : "list"));
+    return node.Scalar();
+  }
+
+  void read_properties(const YAML::Node& node) {
+    if (node.IsNull()) return;
+    if (!node.IsMap()) fail(at(node), std::string(properties) + ": expected librdkafka properties below it, such as linger.ms: 5");
+    std::map<std::string, int> seen;
+    for (const auto& entry : node) {
+      const std::string key = std::string(properties) + "." + key_text(entry.first);
+      once(entry.first, key, seen);
+      assign(key, plain(key, entry.second), at(entry.first), at(entry.first));
+    }
+  }
+
+  void read_classes(const YAML::Node& key_node, const YAML::Node& node) {
+    if (!node.IsSequence() || node.size() == 0)
+      fail(at(key_node), "classes: expected a list, most urgent first, of entries such as {name: interactive, target: 100ms}");
+    const auto defaults = std::exchange(values_.classes, {});
+    for (const auto& entry : node) {
+      if (!entry.IsMap()) fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
+      if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
+      class_settings c;
+      c.name = plain("classes.name", entry["name"]);
+      const bool usable = !c.name.empty() && c.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+      if (!usable)
+        fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) + " is not allowed; expected lower-case letters, digits, _ and -");
+      if (find_class(c.name)) fail(at(entry["name"]), "classes: there are two classes " + in_quotes(c.name));
+      const auto own = std::find_if(defaults.begin(), defaults.end(), [&](const auto& d) { return d.name == c.name; });
+      if (own != defaults.end()) c = *own;
+      else if (!entry["target"]) fail(at(entry), "classes." + c.name + ": a target is needed, such as target: 1s");
+      std::map<std::string, int> seen;
+      for (const auto& field : entry) {
+        const std::string name = key_text(field.first);
+        once(field.first, "classes." + c.name + "." + name, seen);
+        if (name != "name")
+          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second), at(field.first), at(field.first));
+      }
+      values_.classes.push_back(std::move(c));
+    }
+    if (values_.classes.size() > 16) fail(at(key_node), "classes: at most 16 are possible");
+    origins_["classes"] = at(key_node);
+  }
+
+  // --- the environment ------------------------------------------------------------------------------------------------
+
+  static std::map<std::string, std::string> environment_of(const sources& from) {
+    if (from.environment) return *from.environment;
+    std::map<std::string, std::string> all;
+    for (char** entry = environ; *entry; ++entry) {
+      const std::string_view text(*entry);
+      const auto equals = text.find('=');
+      if (equals != std::string_view::npos) all.emplace(text.substr(0, equals), text.substr(equals + 1));
+    }
+    return all;
+  }
+
+  void read_environment(const sources& from) {
+    const auto all = environment_of(from);
+    read_older_names(all);
+    std::set<std::string, std::less<>> sections;
+    for (const auto& b : bindings_) sections.insert(environment_name(section_of(b.doc.key)) + "_");
+    for (const auto& [name, value] : all)
+      if (starts_with(name, prefix)) read_variable(name, value, all, sections);
+  }
+
+  void read_older_names(const std::map<std::string, std::string>& all) {
+    const auto value_of = [&](const char* name) {
+      const auto it = all.find(name);
+      return it == all.end() ? std::string() : it->second;
+    };
+    const std::string hub = value_of("USE_EVENTHUB");
+    if (hub == "true" || hub == "True" || hub == "TRUE" || hub == "1" || hub == "yes")
+      fail("environment USE_EVENTHUB", "Azure Event Hubs is not supported yet; unset it and name the brokers in kafka.brokers");
+    for (const auto& [name, key] : older_names) {
+      const std::string value = value_of(name);
+      if (value.empty()) continue;
+      if (is_service_link(name, value)) {
+        ignore(name);
+        continue;
+      }
+      const std::string origin = std::string("environment ") + name;
+      assign(key, value, origin, origin);
+    }
+    for (const auto& [name, instead] : older_without_effect)
+      if (!value_of(name).empty())
+        result_.warnings.push_back(std::string("environment ") + name + " has no effect: " + instead);
+  }
+
+  void ignore(const std::string& name) {
+    result_.warnings.push_back("environment " + name + " is ignored: it describes a Kubernetes service, not an option");
+  }
+
+  void read_variable(const std::string& name, const std::string& value, const std::map<std::string, std::string>& all,
+                     const std::set<std::string, std::less<>>& sections) {
+    const std::string origin = "environment " + name;
+    std::vector<std::string> known;
+    for (auto& b : bindings_) {
+      if (!b.set) continue;
+      known.push_back(b.doc.environment);
+      if (b.doc.environment == name) {
+        if (b.doc.type == value_type::integer && is_service_link(name, value)) return ignore(name);
+        return assign(b.doc.key, value, origin, origin);
+      }
+      if (!b.doc.secret) continue;
+      known.push_back(b.doc.environment + "_FILE");
+      if (known.back() == name) {
+        if (all.contains(b.doc.environment)) fail(origin, "set either this or " + b.doc.environment + ", not both");
+        return assign_secret_file(b, value, origin, origin);
+      }
+    }
+    const std::string for_properties = environment_name(properties) + "_";
+    if (starts_with(name, for_properties) && name.size() > for_properties.size()) {
+      std::string key = std::string(properties) + ".";
+      for (const char c : name.substr(for_properties.size()))
+        key += c == '_' ? '.' : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      return assign(key, value, origin, origin);
+    }
+    for (auto& c : values_.classes)
+      for (auto& field : bind(c)) {
+        known.push_back(environment_name("classes." + c.name + "." + field.doc.key));
+        if (known.back() == name) return assign_class_field(c, field.doc.key, value, origin, origin);
+      }
+    if (is_service_link(name, value)) return;
+    // Other programs may have variables of this prefix; ours begin with a section.
+    for (const auto& section : sections)
+      if (starts_with(name, section)) fail(origin, "unknown variable" + suggestion(name, known));
+  }
+
+  // --- flags ----------------------------------------------------------------------------------------------------------
+
+  void read_flag(const std::string& assignment) {
+    const auto equals = assignment.find('=');
+    if (equals == std::string::npos)
+      fail("--set " + assignment, "expected section.option=value");
+    const std::string key = assignment.substr(0, equals);
+    assign(key, assignment.substr(equals + 1), "--set", "--set");
+  }
+
+  // --- the whole ------------------------------------------------------------------------------------------------------
+
+  [[noreturn]] void refuse(const std::string& key, const std::string& what) {
+    const auto it = origins_.find(key);
+    fail(it == origins_.end() ? "" : it->second, key + ": " + what);
+  }
+
+  void check() {
+    const auto& k = values_.kafka;
+    if (k.delivery == delivery::exactly_once)
+      refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
+    if (values_.log.requests != log_requests::off)
+      refuse("log.requests", "only off is available yet");
+    if (!find_class(k.default_class))
+      refuse("kafka.class", "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
+    if (k.results_topic == k.requests_topic)
+      refuse("kafka.results_topic", "must differ from kafka.requests_topic: results would be read as requests");
+    if (k.dead_letter_topic == k.requests_topic)
+      refuse("kafka.dead_letter_topic", "must differ from kafka.requests_topic: dead letters would be read as requests");
+    if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
+    if (values_.supervision.backoff_min > values_.supervision.backoff_max)
+      refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
+    if (values_.redis.tls_ca.size() && !values_.redis.tls) refuse("redis.tls_ca", "needs redis.tls: true");
+    double floors = 0;
+    for (const auto& c : values_.classes) floors += c.floor;
+    if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
+  }
+
+  [[nodiscard]] std::string origin_of(const std::string& key, const std::string& otherwise = "default") const {
+    const auto it = origins_.find(key);
+    return it == origins_.end() ? otherwise : it->second;
+  }
+
+  void show() {
+    for (auto& b : bindings_) {
+      const std::string& key = b.doc.key;
+      if (b.doc.type == value_type::map) {
+        for (const auto& [name, value] : values_.kafka.properties) {
+          const bool secret = is_secret_property(name);
+          add(key + "." + name, value, origin_of(key + "." + name), secret);
+        }
+      } else if (b.doc.type == value_type::classes) {
+        for (auto& c : values_.classes)
+          for (auto& field : bind(c)) {
+            const std::string name = "classes." + c.name + "." + field.doc.key;
+            add(name, field.get(), origin_of(name, origin_of("classes")), false);
+          }
+      } else {
+        add(key, b.get(), origin_of(key), b.doc.secret);
+      }
+    }
+    result_.values = values_;
+  }
+
+  void add(const std::string& key, const std::string& value, const std::string& origin, bool secret) {
+    result_.effective.push_back({key, secret && !value.empty() ? std::string(hidden) : value, origin, secret});
+  }
+
+  settings values_;
+  std::vector<binding> bindings_ = bind(values_);
+  std::map<std::string, std::string> origins_;
+  loaded result_;
+};
+
+}  // namespace
+
+loaded load(const sources& from) { return loader().run(from); }
+
+}  // namespace troupe::config

@@ -1,0 +1,303 @@
+#include "runtime/config/option_list.hpp"
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "runtime/config/units.hpp"
+
+namespace troupe::config {
+namespace {
+
+using policy::microsecond;
+using policy::millisecond;
+using policy::second;
+
+constexpr nanos hour = 3600 * second;
+constexpr std::size_t kib = 1024;
+constexpr std::size_t mib = 1024 * kib;
+constexpr std::size_t gib = 1024 * mib;
+
+std::string number_text(double value) {
+  std::array<char, 32> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  return {text.data(), end};
+}
+
+template <class Number>
+Number parse_number(const std::string& text, Number least, Number most, const std::string& allowed) {
+  Number value{};
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc{} || at != end || !(value >= least && value <= most)) throw value_error(allowed);
+  return value;
+}
+
+class builder {
+ public:
+  binding& text(const char* key, std::string& target, const char* help, value_type type = value_type::text) {
+    binding& b = add(key, type, help);
+    b.set = [&target](const std::string& v) { target = v; };
+    b.get = [&target] { return target; };
+    return b;
+  }
+
+  /// A text that may not be empty.
+  binding& name(const char* key, std::string& target, const char* help, value_type type = value_type::text) {
+    binding& b = text(key, target, help, type);
+    b.doc.bounds = "not empty";
+    b.set = [&target](const std::string& v) {
+      if (v.empty()) throw value_error("a text that is not empty");
+      target = v;
+    };
+    return b;
+  }
+
+  template <class Integer>
+  binding& count(const char* key, Integer& target, Integer least, Integer most, const char* unit, const char* help) {
+    binding& b = add(key, value_type::integer, help);
+    b.doc.unit = unit;
+    b.doc.bounds = std::to_string(least) + " to " + std::to_string(most);
+    b.least = static_cast<double>(least);
+    b.most = static_cast<double>(most);
+    b.set = [&target, least, most, allowed = "an integer from " + b.doc.bounds](const std::string& v) {
+      target = parse_number(v, least, most, allowed);
+    };
+    b.get = [&target] { return std::to_string(target); };
+    return b;
+  }
+
+  binding& number(const char* key, double& target, double least, double most, const char* help) {
+    binding& b = add(key, value_type::number, help);
+    b.doc.bounds = number_text(least) + " to " + number_text(most);
+    b.least = least;
+    b.most = most;
+    b.set = [&target, least, most, allowed = "a number from " + b.doc.bounds](const std::string& v) {
+      target = parse_number(v, least, most, allowed);
+    };
+    b.get = [&target] { return number_text(target); };
+    return b;
+  }
+
+  binding& duration(const char* key, nanos& target, nanos least, nanos most, const char* help) {
+    binding& b = add(key, value_type::duration, help);
+    b.doc.bounds = format_duration(least) + " to " + format_duration(most);
+    b.set = [&target, least, most, bounds = b.doc.bounds](const std::string& v) {
+      const auto value = parse_duration(v);
+      if (!value || *value < least || *value > most)
+        throw value_error("a duration from " + bounds + ", written like 250ms, 10s or 1h");
+      target = *value;
+    };
+    b.get = [&target] { return format_duration(target); };
+    return b;
+  }
+
+  binding& size(const char* key, std::size_t& target, std::size_t least, std::size_t most, const char* help) {
+    binding& b = add(key, value_type::size, help);
+    b.doc.unit = "bytes";
+    b.doc.bounds = format_size(least) + " to " + format_size(most);
+    b.set = [&target, least, most, bounds = b.doc.bounds](const std::string& v) {
+      const auto value = parse_size(v);
+      if (!value || *value < least || *value > most)
+        throw value_error("a size from " + bounds + ", written like 512KiB or 10MiB");
+      target = *value;
+    };
+    b.get = [&target] { return format_size(target); };
+    return b;
+  }
+
+  binding& boolean(const char* key, bool& target, const char* help) {
+    binding& b = add(key, value_type::boolean, help);
+    b.set = [&target](const std::string& v) {
+      if (v == "true" || v == "yes" || v == "on") target = true;
+      else if (v == "false" || v == "no" || v == "off") target = false;
+      else throw value_error("true or false");
+    };
+    b.get = [&target] { return std::string(target ? "true" : "false"); };
+    return b;
+  }
+
+  /// `names` in the order of the enumeration (bool: false, true).
+  template <class Enum>
+  binding& choice(const char* key, Enum& target, std::vector<std::string> names, const char* help) {
+    binding& b = add(key, value_type::choice, help);
+    b.doc.choices = names;
+    b.set = [&target, names](const std::string& v) {
+      std::string allowed;
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (names[i] == v) {
+          target = static_cast<Enum>(i);
+          return;
+        }
+        allowed += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
+      }
+      throw value_error(allowed);
+    };
+    b.get = [&target, names] { return names[static_cast<std::size_t>(target)]; };
+    return b;
+  }
+
+  binding& add(const char* key, value_type type, const char* help) {
+    binding& b = made_.emplace_back();
+    b.doc.key = key;
+    b.doc.type = type;
+    b.doc.help = help;
+    return b;
+  }
+
+  [[nodiscard]] std::vector<binding> take() {
+    for (auto& b : made_) {
+      if (b.get) b.doc.default_value = b.get();
+      b.doc.environment = environment_name(b.doc.key);
+    }
+    return std::move(made_);
+  }
+
+ private:
+  std::vector<binding> made_;
+};
+
+char upper(char c) {
+  if (c >= 'a' && c <= 'z') return static_cast<char>(c - 'a' + 'A');
+  return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
+}
+
+}  // namespace
+
+std::string environment_name(std::string_view key) {
+  std::string name = "TROUPE_";
+  for (const char c : key) name += upper(c);
+  return name;
+}
+
+std::string_view section_of(std::string_view key) { return key.substr(0, key.find('.')); }
+
+bool is_secret_property(std::string_view name) {
+  for (const std::string_view part : {"password", "secret", "token", "sasl.oauthbearer.config", "key.pem", "jaas"})
+    if (name.find(part) != std::string_view::npos) return true;
+  return false;
+}
+
+std::vector<binding> bind(settings& s) {
+  builder b;
+
+  b.name("kafka.brokers", s.kafka.brokers,
+         "Bootstrap servers, host:port; `embedded` runs a broker inside the process (nothing is kept).",
+         value_type::list);
+  b.name("kafka.group", s.kafka.group, "Consumer group.");
+  b.name("kafka.requests_topic", s.kafka.requests_topic, "Topic that requests are read from.");
+  b.name("kafka.results_topic", s.kafka.results_topic, "Topic that results and error results are written to.");
+  b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
+         "Topic for records that can't be parsed or can't be answered.");
+  b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
+           "What a crash may do to results: at_least_once repeats some and loses none.");
+  b.choice("kafka.output_order", s.kafka.output_order, {"completion"}, "Order in which results are written.");
+  b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
+  b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
+             "Age at which a record without `timeout_ms` is answered with deadline_exceeded; 0: never.");
+  b.size("kafka.max_record_bytes", s.kafka.max_record_bytes, kib, gib, "Longest request value.");
+  b.count("kafka.credit_records", s.kafka.credit_records, std::size_t{1}, std::size_t{10'000'000}, "records",
+          "Unfinished records that a partition may have; at this many it is not read further.");
+  b.size("kafka.credit_bytes", s.kafka.credit_bytes, 0, 64 * gib,
+         "The same in bytes; 0 derives it from memory.limit.");
+  b.count("kafka.poll_records", s.kafka.poll_records, std::size_t{1}, std::size_t{1'000'000}, "records",
+          "Most records taken from a partition at once.");
+  b.duration("kafka.gather_min", s.kafka.gather_min, 0, 10 * second,
+             "How long results gather before they are sent while the topic is quiet.");
+  b.duration("kafka.gather_max", s.kafka.gather_max, 0, 10 * second,
+             "The same while it is busy; between the two it follows the measured rate.");
+  b.choice("kafka.result_timestamp", s.kafka.result_timestamp, {"produced", "request"},
+           "Timestamp of result records: when they are written, or the request's own.");
+  b.count("kafka.embedded_partitions", s.kafka.embedded_partitions, 1, 1000, "partitions",
+          "Partitions of the topics of the embedded broker.");
+  b.add("kafka.properties", value_type::map, "Any librdkafka property by its own name; wins over what Troupe sets.")
+      .doc.default_value = "{}";
+
+  b.name("models.directory", s.models.directory, "Directory of models: <name>/<version>/model.onnx.");
+  b.text("models.default", s.models.default_model,
+         "Model of requests that name none; empty: the only one, or diabetes-rf-model among several.");
+  b.boolean("models.fallback", s.models.fallback,
+            "Whether the production version answers for a version that is not loaded.");
+  b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
+          "Most rows of one request.");
+
+  b.choice("cache.mode", s.cache.mode, {"auto", "on", "off"},
+           "Prediction cache; auto uses it for models that cost more than a look-up.");
+  b.size("cache.bytes", s.cache.bytes, 0, 64 * gib, "Size of level 1, in the process.");
+  b.duration("cache.ttl", s.cache.ttl, second, 8760 * hour, "How long a prediction may be reused.");
+
+  b.text("redis.host", s.redis.host, "Host of the cache's level 2; empty: none.");
+  b.count("redis.port", s.redis.port, 1, 65535, "", "Its port.");
+  b.text("redis.user", s.redis.user, "User (ACL); empty: the default user.");
+  b.text("redis.password", s.redis.password, "Password.").doc.secret = true;
+  b.count("redis.db", s.redis.db, 0, 1'000'000, "", "Database number.");
+  b.boolean("redis.tls", s.redis.tls, "Whether to speak TLS.");
+  b.text("redis.tls_ca", s.redis.tls_ca, "File of the certificate authorities to trust; empty: the system's.");
+  b.duration("redis.timeout", s.redis.budget, 100 * microsecond, 10 * second,
+             "Time budget of a look-up; scoring goes on without an answer after it.");
+  b.duration("redis.connect_timeout", s.redis.connect_timeout, millisecond, 60 * second, "Time budget to connect.");
+  b.count("redis.breaker_threshold", s.redis.breaker_threshold, std::uint32_t{1}, std::uint32_t{1'000'000}, "failures",
+          "Failures in a row after which Redis is left alone.");
+  b.duration("redis.breaker_open", s.redis.breaker_open, millisecond, hour, "For how long.");
+
+  b.count("scheduler.slots", s.scheduler.slots, std::size_t{0}, std::size_t{1024}, "batches",
+          "Batches that are scored at a time, over all models; 0: as many as cores.");
+  b.count("scheduler.max_batch", s.scheduler.max_batch, std::size_t{1}, std::size_t{1'000'000}, "rows",
+          "Most rows of a batch.");
+  b.duration("scheduler.max_batch_time", s.scheduler.max_batch_time, 100 * microsecond, 60 * second,
+             "Longest estimated time of a batch.");
+
+  b.add("classes", value_type::classes,
+        "Classes of service, most urgent first: name, target, limit, on_late, floor. A list in the file replaces all.");
+
+  b.count("breaker.threshold", s.breaker.threshold, std::uint32_t{0}, std::uint32_t{1'000'000}, "failures",
+          "Failures in a row that open a model's circuit breaker; 0: never by this.");
+  b.duration("breaker.open", s.breaker.open, millisecond, 24 * hour, "How long it stays open before it probes.");
+  b.count("breaker.probes", s.breaker.probes, std::uint32_t{1}, std::uint32_t{1000}, "batches",
+          "Probes that a half-open breaker lets through.");
+  b.number("breaker.failure_rate", s.breaker.failure_rate, 0.01, 2,
+           "Share of failures in the window that opens it; above 1: never by this.");
+  b.count("breaker.min_calls", s.breaker.min_calls, std::uint32_t{1}, std::uint32_t{1'000'000}, "requests",
+          "Requests in the window below which the share does not count.");
+  b.duration("breaker.window", s.breaker.window, 100 * millisecond, hour, "The window.");
+
+  b.count("supervision.intensity", s.supervision.intensity, std::uint32_t{0}, std::uint32_t{1'000'000}, "restarts",
+          "Restarts tolerated within the period; one more ends the process.");
+  b.duration("supervision.period", s.supervision.period, 100 * millisecond, 24 * hour, "The period.");
+  b.duration("supervision.backoff_min", s.supervision.backoff_min, 0, hour, "Pause before the first restart in a row.");
+  b.duration("supervision.backoff_max", s.supervision.backoff_max, 0, hour, "Longest pause; each is twice the last.");
+
+  b.name("metrics.bind", s.metrics.bind, "Address of the port for metrics, health and admin.");
+  b.count("metrics.port", s.metrics.port, 0, 65535, "", "That port; 0: any free one.");
+
+  b.text("admin.token", s.admin.token, "Bearer token of /admin; empty: there is no /admin.").doc.secret = true;
+
+  b.choice("log.level", s.log.level, {"debug", "info", "warn", "error"}, "Least level that is logged.").doc.live = true;
+  b.choice("log.format", s.log.format, {"auto", "json", "text"}, "auto: text on a terminal, JSON lines elsewhere.");
+  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"}, "Whether requests get a line each.");
+
+  b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
+         "What queues and buffers share out among them; the process itself comes on top.");
+
+  b.duration("drain.deadline", s.drain.deadline, 0, hour, "How long a shutdown waits for what is in flight.");
+
+  b.boolean("faults.enabled", s.faults.enabled, "Whether faults may be injected through /admin/faults.");
+
+  return b.take();
+}
+
+std::vector<binding> bind(class_settings& c) {
+  builder b;
+  b.duration("target", c.target, microsecond, 24 * hour,
+             "Time from arrival within which a request should be answered; it orders the work.");
+  b.count("limit", c.limit, std::size_t{1}, std::size_t{100'000'000}, "requests", "Requests that may wait.");
+  b.choice("on_late", c.shed_late, {"serve", "shed"}, "What happens to a request that can't make its target.");
+  b.number("floor", c.floor, 0, 1, "Share of the rows that the class gets even while more urgent ones wait.");
+  return b.take();
+}
+
+}  // namespace troupe::config

@@ -1,0 +1,49 @@
+#include "runtime/http/message.hpp"
+
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace troupe::http {
+namespace {
+
+char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+bool same_name(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+}
+
+}  // namespace
+
+std::string_view request::header(std::string_view name) const {
+  for (const auto& [own, value] : headers)
+    if (same_name(own, name)) return value;
+  return {};
+}
+
+response error_response(int status, std::string_view message) {
+  nlohmann::ordered_json body;
+  body["error"] = message;
+  response r;
+  r.status = status;
+  r.body = body.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return r;
+}
+
+handler require_bearer(std::string token, handler then) {
+  if (token.empty()) throw std::invalid_argument("require_bearer: the token is empty");
+  return [token = std::move(token), then = std::move(then)](const request& r) {
+    constexpr std::string_view scheme = "bearer ";
+    const std::string_view given = r.header("authorization");
+    const bool ok = given.size() == scheme.size() + token.size() && same_name(given.substr(0, scheme.size()), scheme) &&
+                    CRYPTO_memcmp(given.data() + scheme.size(), token.data(), token.size()) == 0;
+    if (ok) return then(r);
+    response refused = error_response(401, "a bearer token is needed: Authorization: Bearer <admin.token>");
+    refused.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"troupe\"");
+    return refused;
+  };
+}
+
+}  // namespace troupe::http
