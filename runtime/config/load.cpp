@@ -5,8 +5,9 @@
 #include <cstdint>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <set>
-#include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "runtime/config/option_list.hpp"
@@ -85,6 +86,16 @@ bool is_service_link(std::string_view name, std::string_view value) {
   return port != std::string_view::npos && port + 6 < name.size() && name[port + 6] >= '0' && name[port + 6] <= '9';
 }
 
+/// nullopt when it can't be read (a directory, too).
+std::optional<std::string> text_of_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::error_code ignored;
+  if (!file || std::filesystem::is_directory(path, ignored)) return std::nullopt;
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) return std::nullopt;
+  return text;
+}
+
 class loader {
  public:
   loaded run(const sources& from) {
@@ -153,12 +164,10 @@ class loader {
   }
 
   void assign_secret_file(binding& b, const std::string& path, const std::string& where, const std::string& origin) {
-    std::ifstream file(path, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), {}};
-    if (!file || std::filesystem::is_directory(path))
-      fail(where, b.doc.key + std::string(file_suffix) + ": " + in_quotes(path) + " can't be read");
-    while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
-    apply(b, b.doc.key, text, where);
+    auto text = text_of_file(path);
+    if (!text) fail(where, b.doc.key + std::string(file_suffix) + ": " + in_quotes(path) + " can't be read");
+    while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
+    apply(b, b.doc.key, *text, where);
     origins_[b.doc.key] = origin + " (" + path + ")";
   }
 
@@ -222,13 +231,11 @@ class loader {
       }
     }
     if (result_.file.empty()) return;
-    std::ifstream file(result_.file, std::ios::binary);
-    std::ostringstream text;
-    if (!file || std::filesystem::is_directory(result_.file) || !(text << file.rdbuf() || file.peek() == EOF))
-      fail(result_.file, "the configuration file can't be read");
+    const auto text = text_of_file(result_.file);
+    if (!text) fail(result_.file, "the configuration file can't be read");
     YAML::Node root;
     try {
-      root = YAML::Load(text.str());
+      root = YAML::Load(*text);
     } catch (const YAML::Exception& e) {
       fail(result_.file + ":" + std::to_string(e.mark.line + 1), "not valid YAML: " + e.msg);
     }
@@ -282,16 +289,16 @@ class loader {
     if (!b && !secret_of_file(key)) fail(at(key_node), "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
     if (b && b->doc.type == value_type::list && node.IsSequence()) {
       std::vector<std::string> parts;
-      for (const auto& part : node) parts.push_back(plain(key, part));
+      for (const auto& part : node) parts.push_back(plain(key, part, part));
       std::string all;
       for (const auto& part : parts) all += (all.empty() ? "" : ",") + part;
       return all;
     }
-    return plain(key, node);
+    return plain(key, node, key_node);
   }
 
-  [[nodiscard]] std::string plain(const std::string& key, const YAML::Node& node) const {
-    if (node.IsNull()) fail(at(node), key + " has no value; give one (\"\" is the empty text) or remove the line");
+  [[nodiscard]] std::string plain(const std::string& key, const YAML::Node& node, const YAML::Node& named) const {
+    if (node.IsNull()) fail(at(named), key + " has no value; give one (\"\" is the empty text) or remove the line");
     if (!node.IsScalar()) fail(at(node), key + ": expected one value, not a " + (node.IsMap() ? "section" : "list"));
     return node.Scalar();
   }
@@ -303,7 +310,7 @@ class loader {
     for (const auto& entry : node) {
       const std::string key = std::string(properties) + "." + key_text(entry.first);
       once(entry.first, key, seen);
-      assign(key, plain(key, entry.second), at(entry.first), at(entry.first));
+      assign(key, plain(key, entry.second, entry.first), at(entry.first), at(entry.first));
     }
   }
 
@@ -315,7 +322,7 @@ class loader {
       if (!entry.IsMap()) fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
       if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
       class_settings c;
-      c.name = plain("classes.name", entry["name"]);
+      c.name = plain("classes.name", entry["name"], entry);
       const bool usable = !c.name.empty() && c.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
       if (!usable)
         fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) + " is not allowed; expected lower-case letters, digits, _ and -");
@@ -328,7 +335,7 @@ class loader {
         const std::string name = key_text(field.first);
         once(field.first, "classes." + c.name + "." + name, seen);
         if (name != "name")
-          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second), at(field.first), at(field.first));
+          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second, field.first), at(field.first), at(field.first));
       }
       values_.classes.push_back(std::move(c));
     }

@@ -194,7 +194,7 @@ std::vector<binding> bind(settings& s) {
   b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
          "Topic for records that can't be parsed or can't be answered.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
-           "What a crash may do to results: at_least_once repeats some and loses none.");
+           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once is not available yet.");
   b.choice("kafka.output_order", s.kafka.output_order, {"completion"}, "Order in which results are written.");
   b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
   b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
@@ -278,7 +278,7 @@ std::vector<binding> bind(settings& s) {
 
   b.choice("log.level", s.log.level, {"debug", "info", "warn", "error"}, "Least level that is logged.").doc.live = true;
   b.choice("log.format", s.log.format, {"auto", "json", "text"}, "auto: text on a terminal, JSON lines elsewhere.");
-  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"}, "Whether requests get a line each.");
+  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"}, "Whether requests get a line each; only off is available yet.");
 
   b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
          "What queues and buffers share out among them; the process itself comes on top.");

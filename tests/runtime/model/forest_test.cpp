@@ -78,7 +78,7 @@ tree_lists random_trees(const shape& s, std::mt19937_64& random) {
     const auto tree = static_cast<std::int64_t>(t);
     std::int64_t next = 1;
     const std::function<void(std::int64_t, std::size_t)> grow = [&](std::int64_t id, std::size_t depth) {
-      if (depth == s.depth || (depth > 0 && below(6) == 0)) {
+      if (depth == s.depth || (depth > 0 && below(depth > 6 ? 2 : 6) == 0)) {
         lists.leaf(tree, id, static_cast<std::int64_t>(below(static_cast<std::size_t>(s.outputs))),
                    static_cast<float>(below(1000)) / 8 - 60);
         if (s.outputs > 1 && below(2)) lists.share(tree, id, static_cast<std::int64_t>(below(2)), 0.25F);

@@ -1,0 +1,422 @@
+#include "runtime/config/options.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+
+namespace troupe::config {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+using environment = std::map<std::string, std::string>;
+
+/// Files of one test, in a folder of their own that is the working directory meanwhile.
+class Options : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = testing::TempDir() + "troupe_config_XXXXXX";
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+    before_ = std::filesystem::current_path();
+    std::filesystem::current_path(folder_);
+  }
+  void TearDown() override {
+    std::filesystem::current_path(before_);
+    std::filesystem::remove_all(folder_);
+  }
+
+  static void write(const std::string& path, const std::string& text) {
+    if (const auto parent = std::filesystem::path(path).parent_path(); !parent.empty())
+      std::filesystem::create_directories(parent);
+    std::ofstream(path) << text;
+  }
+
+  static loaded load_all(const std::string& yaml, environment variables = {}, std::vector<std::string> set = {}) {
+    sources from;
+    if (!yaml.empty()) {
+      write("x.yaml", yaml);
+      from.file = "x.yaml";
+    }
+    from.environment = std::move(variables);
+    from.set = std::move(set);
+    from.search = false;
+    return load(from);
+  }
+
+  static std::string error_of(const std::string& yaml, environment variables = {}, std::vector<std::string> set = {}) {
+    try {
+      load_all(yaml, std::move(variables), std::move(set));
+    } catch (const config_error& e) {
+      return e.what();
+    }
+    return "(no error)";
+  }
+
+  static effective_value shown(const loaded& l, const std::string& key) {
+    for (const auto& e : l.effective)
+      if (e.key == key) return e;
+    ADD_FAILURE() << key << " is not shown";
+    return {};
+  }
+
+ private:
+  std::filesystem::path folder_;
+  std::filesystem::path before_;
+};
+
+TEST_F(Options, DefaultsAreTheSettings) {
+  const auto l = load_all("");
+  EXPECT_EQ(l.values.kafka.brokers, "127.0.0.1:9092");
+  EXPECT_EQ(l.values.kafka.group, "inference-service");
+  EXPECT_EQ(l.values.kafka.dead_letter_topic, "inference-requests-dlq");
+  EXPECT_EQ(l.values.metrics.port, 8000);
+  EXPECT_EQ(l.values.cache.mode, cache_mode::automatic);
+  EXPECT_EQ(l.values.cache.ttl, 3600 * policy::second);
+  EXPECT_EQ(l.values.drain.deadline, 30 * policy::second);
+  EXPECT_EQ(l.values.classes.at(0).name, "interactive");
+  EXPECT_THAT(l.warnings, IsEmpty());
+  EXPECT_THAT(l.file, IsEmpty());
+  for (const auto& e : l.effective) EXPECT_EQ(e.origin, "default") << e.key;
+}
+
+TEST_F(Options, LaterSourcesWin) {
+  const std::string yaml = "kafka:\n  group: file\n";
+  EXPECT_EQ(load_all(yaml).values.kafka.group, "file");
+  const environment older = {{"CONSUMER_GROUP", "older"}};
+  EXPECT_EQ(load_all(yaml, older).values.kafka.group, "older");
+  const environment both = {{"CONSUMER_GROUP", "older"}, {"TROUPE_KAFKA_GROUP", "variable"}};
+  EXPECT_EQ(load_all(yaml, both).values.kafka.group, "variable");
+  EXPECT_EQ(load_all(yaml, both, {"kafka.group=flag", "kafka.group=last"}).values.kafka.group, "last");
+}
+
+TEST_F(Options, EveryValueNamesItsOrigin) {
+  const auto l = load_all("# a comment\nkafka:\n  group: mine\nclasses:\n  - {name: bulk, target: 5s}\n",
+                          {{"TROUPE_METRICS_PORT", "9"}, {"REDIS_HOST", "r"}}, {"log.level=debug"});
+  EXPECT_EQ(shown(l, "kafka.group").origin, "x.yaml:3");
+  EXPECT_EQ(shown(l, "kafka.brokers").origin, "default");
+  EXPECT_EQ(shown(l, "metrics.port").origin, "environment TROUPE_METRICS_PORT");
+  EXPECT_EQ(shown(l, "redis.host").origin, "environment REDIS_HOST");
+  EXPECT_EQ(shown(l, "log.level").origin, "--set");
+  EXPECT_EQ(shown(l, "classes.bulk.target").origin, "x.yaml:5");
+  EXPECT_EQ(shown(l, "classes.bulk.limit").origin, "x.yaml:4");
+  EXPECT_EQ(l.file, "x.yaml");
+}
+
+TEST_F(Options, EveryOptionCanBeSetByFlagAndVariable) {
+  for (const auto& o : options()) {
+    if (o.type == value_type::map || o.type == value_type::classes) continue;
+    const auto by_flag = load_all("", {}, {o.key + "=" + o.default_value});
+    EXPECT_EQ(shown(by_flag, o.key).origin, "--set");
+    EXPECT_EQ(shown(by_flag, o.key).value, o.default_value);
+    const auto by_variable = load_all("", {{o.environment, o.default_value}});
+    EXPECT_EQ(shown(by_variable, o.key).origin, "environment " + o.environment);
+  }
+}
+
+TEST_F(Options, NamesAreUniqueAndDocumented) {
+  std::set<std::string> keys;
+  for (const auto& o : options()) {
+    EXPECT_TRUE(keys.insert(o.key).second) << o.key;
+    EXPECT_THAT(o.help, Not(IsEmpty())) << o.key;
+    EXPECT_EQ(o.environment.substr(0, 7), "TROUPE_");
+  }
+}
+
+TEST_F(Options, ReadsEveryKindOfValue) {
+  const auto v = load_all(R"(
+kafka:
+  brokers: [a:9092, b:9092]
+  max_record_bytes: 2MiB
+  queue_timeout: 1m30s
+  properties: {linger.ms: 5, enable.idempotence: true, sasl.username: "u:1"}
+  result_timestamp: request
+models: {default: iris-classifier, fallback: no, max_rows: 5}
+cache: {mode: on, bytes: 0}
+breaker: {failure_rate: 0.25, threshold: 7}
+log: {level: warn, format: json}
+redis:
+)")
+                     .values;
+  EXPECT_EQ(v.kafka.brokers, "a:9092,b:9092");
+  EXPECT_EQ(v.kafka.max_record_bytes, std::size_t{2} << 20);
+  EXPECT_EQ(v.kafka.queue_timeout, 90 * policy::second);
+  EXPECT_THAT(v.kafka.properties, ElementsAre(std::pair<const std::string, std::string>("enable.idempotence", "true"),
+                                              std::pair<const std::string, std::string>("linger.ms", "5"),
+                                              std::pair<const std::string, std::string>("sasl.username", "u:1")));
+  EXPECT_EQ(v.kafka.result_timestamp, result_timestamp::request);
+  EXPECT_EQ(v.models.default_model, "iris-classifier");
+  EXPECT_FALSE(v.models.fallback);
+  EXPECT_EQ(v.models.max_rows, 5U);
+  EXPECT_EQ(v.cache.mode, cache_mode::on);
+  EXPECT_EQ(v.cache.bytes, 0U);
+  EXPECT_EQ(v.breaker.failure_rate, 0.25);
+  EXPECT_EQ(v.breaker.threshold, 7U);
+  EXPECT_EQ(v.log.level, log_level::warn);
+  EXPECT_EQ(v.log.format, log_format::json);
+}
+
+TEST_F(Options, PropertiesMergeByName) {
+  const auto v = load_all("kafka:\n  properties: {linger.ms: 5, acks: all}\n", {{"TROUPE_KAFKA_PROPERTIES_LINGER_MS", "6"}},
+                          {"kafka.properties.client.id=me=you"})
+                     .values.kafka.properties;
+  EXPECT_EQ(v.at("linger.ms"), "6");
+  EXPECT_EQ(v.at("acks"), "all");
+  EXPECT_EQ(v.at("client.id"), "me=you");
+}
+
+TEST_F(Options, ClassesAreReplacedByTheFileAndAdjustedByOthers) {
+  const auto v = load_all("kafka: {class: slow}\nclasses:\n  - {name: fast-one, target: 10ms, floor: 0.1}\n"
+                          "  - {name: slow, target: 1h, on_late: shed, limit: 3}\n",
+                          {{"TROUPE_CLASSES_FAST_ONE_LIMIT", "7"}}, {"classes.slow.target=2h"})
+                     .values.classes;
+  ASSERT_EQ(v.size(), 2U);
+  EXPECT_EQ(v[0].name, "fast-one");
+  EXPECT_EQ(v[0].target, 10 * policy::millisecond);
+  EXPECT_EQ(v[0].limit, 7U);
+  EXPECT_EQ(v[0].floor, 0.1);
+  EXPECT_FALSE(v[0].shed_late);
+  EXPECT_EQ(v[1].target, 7200 * policy::second);
+  EXPECT_TRUE(v[1].shed_late);
+}
+
+TEST_F(Options, ANamedDefaultClassKeepsItsOtherFields) {
+  const auto v = load_all("classes:\n  - name: bulk\n").values.classes;
+  ASSERT_EQ(v.size(), 1U);
+  EXPECT_EQ(v[0].target, 60 * policy::second);
+}
+
+struct error_case {
+  const char* yaml;
+  const char* message;
+};
+
+TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
+  const error_case table[] = {
+      {"kafka:\n  broker: x\n", "x.yaml:2: unknown key 'kafka.broker'; did you mean 'kafka.brokers'?"},
+      {"\nkafak:\n  group: x\n", "x.yaml:2: unknown section 'kafak'; did you mean 'kafka'?"},
+      {"whatever: 1\n", "x.yaml:1: unknown section 'whatever'; `troupe config --markdown` lists all options"},
+      {"kafka.group: x\n", "x.yaml:1: 'kafka.group' is written as a section: `kafka:` and below it `group:`"},
+      {"kafka: 5\n", "x.yaml:1: kafka: expected options below it, not a value"},
+      {"- kafka\n", "x.yaml:1: expected sections, such as `kafka:` with options below it"},
+      {"metrics: {port: 70000}\n",
+       "x.yaml:1: metrics.port: '70000' is not allowed; expected an integer from 0 to 65535"},
+      {"metrics:\n  port: -1\n", "x.yaml:2: metrics.port: '-1' is not allowed; expected an integer from 0 to 65535"},
+      {"metrics:\n  port: 80.5\n", "x.yaml:2: metrics.port: '80.5' is not allowed; expected an integer from 0 to 65535"},
+      {"metrics:\n  port: 99999999999999999999\n",
+       "x.yaml:2: metrics.port: '99999999999999999999' is not allowed; expected an integer from 0 to 65535"},
+      {"metrics:\n  port: [1]\n", "x.yaml:2: metrics.port: expected one value, not a list"},
+      {"metrics:\n  port: {a: 1}\n", "x.yaml:2: metrics.port: expected one value, not a section"},
+      {"metrics:\n  port:\n", "x.yaml:2: metrics.port has no value; give one (\"\" is the empty text) or remove the line"},
+      {"drain: {deadline: 30}\n",
+       "x.yaml:1: drain.deadline: '30' is not allowed; expected a duration from 0 to 1h, written like 250ms, 10s or 1h"},
+      {"drain: {deadline: 61m}\n",
+       "x.yaml:1: drain.deadline: '61m' is not allowed; expected a duration from 0 to 1h, written like 250ms, 10s or 1h"},
+      {"memory: {limit: 1MiB}\n",
+       "x.yaml:1: memory.limit: '1MiB' is not allowed; expected a size from 32MiB to 1TiB, written like 512KiB or 10MiB"},
+      {"cache: {mode: perhaps}\n", "x.yaml:1: cache.mode: 'perhaps' is not allowed; expected auto, on or off"},
+      {"models: {fallback: maybe}\n", "x.yaml:1: models.fallback: 'maybe' is not allowed; expected true or false"},
+      {"breaker: {failure_rate: nan}\n",
+       "x.yaml:1: breaker.failure_rate: 'nan' is not allowed; expected a number from 0.01 to 2"},
+      {"kafka: {group: \"\"}\n", "x.yaml:1: kafka.group: '' is not allowed; expected a text that is not empty"},
+      {"kafka:\n  group: a\n  group: b\n", "x.yaml:3: kafka.group is given twice (first in line 2)"},
+      {"kafka: {}\nkafka: {}\n", "x.yaml:2: kafka is given twice (first in line 1)"},
+      {"kafka:\n  properties: 5\n",
+       "x.yaml:2: kafka.properties: expected librdkafka properties below it, such as linger.ms: 5"},
+      {"kafka:\n  properties:\n    a: {b: c}\n", "x.yaml:3: kafka.properties.a: expected one value, not a section"},
+      {"kafka: {delivery: exactly_once}\n",
+       "x.yaml:1: kafka.delivery: exactly_once is not available yet; use at_least_once"},
+      {"log: {requests: all}\n", "x.yaml:1: log.requests: only off is available yet"},
+      {"kafka: {class: none}\n", "x.yaml:1: kafka.class: there is no class 'none'; classes are interactive, standard, bulk"},
+      {"kafka: {results_topic: inference-requests}\n",
+       "x.yaml:1: kafka.results_topic: must differ from kafka.requests_topic: results would be read as requests"},
+      {"kafka: {gather_min: 6ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
+      {"redis: {tls_ca: ca.pem}\n", "x.yaml:1: redis.tls_ca: needs redis.tls: true"},
+      {"classes: []\n",
+       "x.yaml:1: classes: expected a list, most urgent first, of entries such as {name: interactive, target: 100ms}"},
+      {"classes:\n  - {target: 1s}\n", "x.yaml:2: classes: an entry has no name"},
+      {"classes:\n  - {name: new}\n", "x.yaml:2: classes.new: a target is needed, such as target: 1s"},
+      {"classes:\n  - {name: bulk, tarket: 1s}\n",
+       "x.yaml:2: unknown key 'classes.bulk.tarket'; did you mean 'classes.bulk.target'?"},
+      {"classes:\n  - {name: bulk}\n  - {name: bulk}\n", "x.yaml:3: classes: there are two classes 'bulk'"},
+      {"classes:\n  - {name: A b, target: 1s}\n",
+       "x.yaml:2: classes.name: 'A b' is not allowed; expected lower-case letters, digits, _ and -"},
+      {"classes:\n  - {name: bulk, target: 0}\n",
+       "x.yaml:2: classes.bulk.target: '0' is not allowed; expected a duration from 1us to 1d, written like 250ms, 10s or 1h"},
+      {"classes:\n  - {name: bulk, floor: 0.6}\n  - {name: standard, floor: 0.6}\n",
+       "x.yaml:1: classes: the floors of all classes together exceed 1"},
+  };
+  for (const auto& c : table) EXPECT_EQ(error_of(c.yaml), c.message) << c.yaml;
+}
+
+TEST_F(Options, BrokenYamlNamesItsLine) {
+  EXPECT_THAT(error_of("kafka:\n  group: [a\n"), HasSubstr("x.yaml:"));
+  EXPECT_THAT(error_of("kafka:\n  group: [a\n"), HasSubstr("not valid YAML"));
+  EXPECT_THAT(error_of("kafka:\n\tgroup: a\n"), HasSubstr("x.yaml:2: not valid YAML"));
+}
+
+TEST_F(Options, ErrorsOfVariablesAndFlags) {
+  const auto variable = [](const char* name, const char* value) { return error_of("", {{name, value}}); };
+  EXPECT_EQ(variable("TROUPE_KAFKA_BROKER", "x"),
+            "environment TROUPE_KAFKA_BROKER: unknown variable; did you mean 'TROUPE_KAFKA_BROKERS'?");
+  EXPECT_EQ(variable("TROUPE_DRAIN_DEADLINE", "soon"),
+            "environment TROUPE_DRAIN_DEADLINE: drain.deadline: 'soon' is not allowed; expected a duration from 0 to 1h, "
+            "written like 250ms, 10s or 1h");
+  EXPECT_EQ(variable("USE_EVENTHUB", "true"),
+            "environment USE_EVENTHUB: Azure Event Hubs is not supported yet; unset it and name the brokers in kafka.brokers");
+  EXPECT_EQ(variable("REDIS_PORT", "x"),
+            "environment REDIS_PORT: redis.port: 'x' is not allowed; expected an integer from 1 to 65535");
+  const auto flag = [](const char* text) { return error_of("", {}, {text}); };
+  EXPECT_EQ(flag("metrics.port"), "--set metrics.port: expected section.option=value");
+  EXPECT_EQ(flag("metrics.prot=1"), "--set: unknown key 'metrics.prot'; did you mean 'metrics.port'?");
+  EXPECT_EQ(flag("=1"), "--set: unknown key ''; `troupe config --markdown` lists all options");
+  EXPECT_EQ(flag("classes=1"), "--set: classes: name a class and a field, such as classes.bulk.target=30s");
+  EXPECT_EQ(flag("classes.other.target=1s"),
+            "--set: classes.other.target: there is no class 'other'; classes are interactive, standard, bulk");
+  EXPECT_EQ(flag("kafka.properties=1"), "--set: kafka.properties: name a property, such as kafka.properties.linger.ms=5");
+}
+
+TEST_F(Options, VariablesOfOthersAreLeftAlone) {
+  const auto l = load_all("", {{"TROUPE_SOURCE_DIRECTORY", "/x"},
+                               {"TROUPE", "/x"},
+                               {"TROUPE_SERVICE_HOST", "10.0.0.1"},
+                               {"TROUPE_PORT_8000_TCP", "tcp://10.0.0.1:8000"},
+                               {"TROUPE_METRICS_SERVICE_HOST", "10.0.0.1"},
+                               {"TROUPE_METRICS_SERVICE_PORT_HTTP", "8000"},
+                               {"TROUPE_METRICS_PORT_8000_TCP_ADDR", "10.0.0.1"},
+                               {"TROUPE_METRICS_PORT", "tcp://10.0.0.1:8000"},
+                               {"REDIS_PORT", "tcp://10.0.0.2:6379"}});
+  EXPECT_EQ(l.values.metrics.port, 8000);
+  EXPECT_EQ(l.values.redis.port, 6379);
+  EXPECT_THAT(l.warnings,
+              ElementsAre("environment REDIS_PORT is ignored: it describes a Kubernetes service, not an option",
+                          "environment TROUPE_METRICS_PORT is ignored: it describes a Kubernetes service, not an option"));
+}
+
+TEST_F(Options, OlderVariablesAreUnderstood) {
+  const auto l = load_all("", {{"KAFKA_BROKER", "k:9092"},
+                               {"CONSUMER_GROUP", "g"},
+                               {"REDIS_HOST", "r"},
+                               {"REDIS_PORT", "6380"},
+                               {"REDIS_PASSWORD", ""},
+                               {"MODEL_NAME", "iris-classifier"},
+                               {"USE_EVENTHUB", "false"},
+                               {"EVENTHUB_CONNECTION", "Endpoint=sb://secret"}});
+  EXPECT_EQ(l.values.kafka.brokers, "k:9092");
+  EXPECT_EQ(l.values.kafka.group, "g");
+  EXPECT_EQ(l.values.redis.host, "r");
+  EXPECT_EQ(l.values.redis.port, 6380);
+  EXPECT_EQ(l.values.models.default_model, "iris-classifier");
+  EXPECT_EQ(shown(l, "redis.password").origin, "default");
+  EXPECT_THAT(l.warnings, ElementsAre("environment EVENTHUB_CONNECTION has no effect: Azure Event Hubs is not supported "
+                                      "yet; set kafka.brokers"));
+}
+
+TEST_F(Options, SecretsComeFromFilesAndAreNeverShown) {
+  write("secret", "hunter2\n");
+  const auto from_file = load_all("redis:\n  password_file: secret\n");
+  EXPECT_EQ(from_file.values.redis.password, "hunter2");
+  EXPECT_EQ(shown(from_file, "redis.password").value, "***");
+  EXPECT_EQ(shown(from_file, "redis.password").origin, "x.yaml:2 (secret)");
+  EXPECT_TRUE(shown(from_file, "redis.password").secret);
+  EXPECT_EQ(load_all("", {{"TROUPE_ADMIN_TOKEN_FILE", "secret"}}).values.admin.token, "hunter2");
+  EXPECT_EQ(load_all("", {}, {"admin.token_file=secret"}).values.admin.token, "hunter2");
+  EXPECT_EQ(shown(load_all(""), "redis.password").value, "");
+
+  const auto properties =
+      load_all("kafka: {properties: {sasl.password: hunter2, ssl.key.password: hunter2, sasl.username: me}}\n");
+  EXPECT_EQ(shown(properties, "kafka.properties.sasl.password").value, "***");
+  EXPECT_EQ(shown(properties, "kafka.properties.ssl.key.password").value, "***");
+  EXPECT_EQ(shown(properties, "kafka.properties.sasl.username").value, "me");
+  for (const auto& l : {from_file, properties})
+    for (const auto& e : l.effective) EXPECT_THAT(e.value + e.origin, Not(HasSubstr("hunter2")));
+}
+
+TEST_F(Options, SecretsDoNotShowInErrors) {
+  EXPECT_EQ(error_of("redis:\n  password: a\n  password_file: secret\n"),
+            "x.yaml:3: redis.password is given twice (first in line 2)");
+  EXPECT_EQ(error_of("", {{"TROUPE_REDIS_PASSWORD", "hunter2"}, {"TROUPE_REDIS_PASSWORD_FILE", "f"}}),
+            "environment TROUPE_REDIS_PASSWORD_FILE: set either this or TROUPE_REDIS_PASSWORD, not both");
+  EXPECT_EQ(error_of("redis: {password_file: nowhere}\n"), "x.yaml:1: redis.password_file: 'nowhere' can't be read");
+  EXPECT_EQ(error_of("redis: {password_file: .}\n"), "x.yaml:1: redis.password_file: '.' can't be read");
+  EXPECT_EQ(error_of("", {}, {"redis.pasword=hunter2"}), "--set: unknown key 'redis.pasword'; did you mean 'redis.password'?");
+  EXPECT_EQ(error_of("kafka: {group_file: x}\n"), "x.yaml:1: unknown key 'kafka.group_file'; did you mean 'kafka.group'?");
+}
+
+TEST_F(Options, TheFileIsFoundOrSaysWhyNot) {
+  sources from;
+  from.environment.emplace();
+  write("config/troupe.yaml", "kafka: {group: found}\n");
+  auto l = load(from);
+  EXPECT_EQ(l.values.kafka.group, "found");
+  EXPECT_EQ(l.file, "config/troupe.yaml");
+  from.search = false;
+  EXPECT_EQ(load(from).values.kafka.group, "inference-service");
+  from.file = "nowhere.yaml";
+  try {
+    static_cast<void>(load(from));
+    FAIL();
+  } catch (const config_error& e) {
+    EXPECT_STREQ(e.what(), "nowhere.yaml: the configuration file can't be read");
+  }
+  write("empty.yaml", "");
+  from.file = "empty.yaml";
+  EXPECT_EQ(load(from).values.kafka.group, "inference-service");
+  write("comment.yaml", "# nothing\n");
+  from.file = "comment.yaml";
+  EXPECT_EQ(load(from).values.kafka.group, "inference-service");
+  from.file = ".";
+  EXPECT_THROW(static_cast<void>(load(from)), config_error);
+}
+
+TEST_F(Options, TheShippedFileHoldsTheDefaults) {
+  sources from;
+  from.environment.emplace();
+  from.file = std::string(TROUPE_SOURCE_DIRECTORY) + "/config/troupe.yaml";
+  const auto shipped = load(from);
+  const auto defaults = load_all("");
+  ASSERT_EQ(shipped.effective.size(), defaults.effective.size());
+  for (std::size_t i = 0; i < defaults.effective.size(); ++i) {
+    EXPECT_EQ(shipped.effective[i].key, defaults.effective[i].key);
+    EXPECT_EQ(shipped.effective[i].value, defaults.effective[i].value) << defaults.effective[i].key;
+  }
+}
+
+TEST_F(Options, TheReferenceIsUpToDate) {
+  std::ifstream file(std::string(TROUPE_SOURCE_DIRECTORY) + "/docs/configuration.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_EQ(text, markdown()) << "write it anew: troupe config --markdown > docs/configuration.md";
+}
+
+TEST_F(Options, TheSchemaKnowsEveryOption) {
+  const auto schema = nlohmann::json::parse(json_schema());
+  EXPECT_EQ(schema["additionalProperties"], false);
+  for (const auto& o : options()) {
+    if (o.type == value_type::classes) continue;
+    const auto dot = o.key.find('.');
+    const auto& section = schema["properties"][o.key.substr(0, dot)];
+    EXPECT_TRUE(section["properties"].contains(o.key.substr(dot + 1))) << o.key;
+    EXPECT_EQ(section["properties"].contains(o.key.substr(dot + 1) + "_file"), o.secret) << o.key;
+    EXPECT_EQ(section["additionalProperties"], false);
+  }
+  const auto& port = schema["properties"]["metrics"]["properties"]["port"];
+  EXPECT_EQ(port["type"], "integer");
+  EXPECT_EQ(port["maximum"], 65535);
+  EXPECT_EQ(port["default"], 8000);
+  const auto& item = schema["properties"]["classes"]["items"];
+  EXPECT_TRUE(item["properties"].contains("on_late"));
+  EXPECT_EQ(item["required"], nlohmann::json::array({"name"}));
+}
+
+}  // namespace
+}  // namespace troupe::config
