@@ -507,6 +507,8 @@ void node::on_failure(std::function<void()> f) {
   if (already && f) f();
 }
 
+std::string node::caf_version() { return caf_line::version(); }
+
 bool node::drain() { return impl_->drain(); }
 
 }  // namespace troupe

@@ -42,6 +42,8 @@ class node {
   [[nodiscard]] std::string failure() const;
   void on_failure(std::function<void()> f);
 
+  [[nodiscard]] static std::string caf_version();
+
   /// Not ready, stop intake, drain to the deadline, flush, commit, leave. True when nothing was left in flight.
   bool drain();
 

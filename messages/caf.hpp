@@ -122,6 +122,12 @@ void end(const Handle& h) {
   if (h) caf::anon_send_exit(h, caf::exit_reason::user_shutdown);
 }
 
+/// 0.17.6
+[[nodiscard]] inline std::string version() {
+  return std::to_string(CAF_MAJOR_VERSION) + "." + std::to_string(CAF_MINOR_VERSION) + "." +
+         std::to_string(CAF_PATCH_VERSION);
+}
+
 /// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up to
 /// 10 ms, which would be most of a quiet topic's latency.
 struct system_config : caf::actor_system_config {

@@ -71,17 +71,20 @@ std::vector<double> read_rows(const std::string& file, std::size_t width) {
     std::string cell;
     std::size_t c = 0;
     for (; c < width && std::getline(cells, cell, ','); ++c) rows.push_back(std::stod(cell));
-    if (c != width) throw std::runtime_error(file + ": a row has fewer than " + std::to_string(width) + " columns");
+    if (c != width)
+      throw std::runtime_error(file + ": a row has fewer than " + std::to_string(width) + " columns");
   }
   if (rows.empty()) throw std::runtime_error(file + ": has no rows");
   return rows;
 }
 
-/// The rows as they are, then mixtures of two of them up to `count`: a branch predictor cannot learn them by heart.
+/// The rows as they are, then mixtures of two of them up to `count`: a branch predictor cannot learn them by
+/// heart.
 std::vector<double> mixed(const std::vector<double>& rows, std::size_t width, std::size_t count) {
   std::mt19937_64 random(1);
   const std::size_t have = rows.size() / width;
-  std::vector<double> out(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(std::min(have, count) * width));
+  std::vector<double> out(rows.begin(),
+                          rows.begin() + static_cast<std::ptrdiff_t>(std::min(have, count) * width));
   while (out.size() < count * width) {
     const std::size_t a = random() % have;
     const std::size_t b = random() % have;
@@ -128,8 +131,9 @@ std::pair<double, double> measure(A&& a, B&& b, bool has_b, bool smoke) {
 }
 
 int run(const arguments& how) {
-  const auto model = troupe::model::load_model(how.model, std::filesystem::path(how.model).parent_path().filename(),
-                                               std::filesystem::path(how.model).filename());
+  const auto model =
+      troupe::model::load_model(how.model, std::filesystem::path(how.model).parent_path().filename(),
+                                std::filesystem::path(how.model).filename());
   const std::size_t width = model->schema().features.size();
   const std::size_t out_width = model->output().width;
   constexpr std::size_t count = 4096;
@@ -137,7 +141,9 @@ int run(const arguments& how) {
   std::vector<const double*> rows;
   for (std::size_t i = 0; i < count; ++i) rows.push_back(x.data() + i * width);
   std::unique_ptr<onnx_runtime> ort;
-  if (!how.library.empty()) ort = std::make_unique<onnx_runtime>(how.library, (std::filesystem::path(how.model) / "model.onnx").string());
+  if (!how.library.empty())
+    ort = std::make_unique<onnx_runtime>(how.library,
+                                         (std::filesystem::path(how.model) / "model.onnx").string());
 
   std::vector<double> ours(count * out_width);
   model->engine().score(rows, ours.data());
@@ -150,12 +156,14 @@ int run(const arguments& how) {
   }
 
   std::FILE* const people = how.json ? stderr : stdout;
-  std::fprintf(people, "%s version %s, engine %s, %zu rows, one core\n", model->name().c_str(), model->version().c_str(),
-               std::string(model->engine().kind()).c_str(), count);
+  std::fprintf(people, "%s version %s, engine %s, %zu rows, one core\n", model->name().c_str(),
+               model->version().c_str(), std::string(model->engine().kind()).c_str(), count);
   if (ort) {
-    std::fprintf(people, "against ONNX Runtime %s, largest difference %.2g\n", ort->version().c_str(), difference);
+    std::fprintf(people, "against ONNX Runtime %s, largest difference %.2g\n", ort->version().c_str(),
+                 difference);
   } else {
-    std::fprintf(people, "ONNX Runtime is not measured: name its library with --ort or ORT_LIBRARY (see run.sh)\n");
+    std::fprintf(people,
+                 "ONNX Runtime is not measured: name its library with --ort or ORT_LIBRARY (see run.sh)\n");
   }
   std::string json;
   for (const std::size_t batch : {1U, 64U, 1024U}) {
@@ -172,19 +180,24 @@ int run(const arguments& how) {
     const double other = b * 1e9 / static_cast<double>(batch);
     char line[256];
     if (ort) {
-      std::fprintf(people, "batch %4zu: %7.0f ns a row, ONNX Runtime %7.0f, %.1f times\n", batch, mine, other, other / mine);
-      std::snprintf(line, sizeof line, "%s{\"batch\":%zu,\"ns_per_row\":%.1f,\"onnxruntime_ns_per_row\":%.1f,\"speedup\":%.2f}",
+      std::fprintf(people, "batch %4zu: %7.0f ns a row, ONNX Runtime %7.0f, %.1f times\n", batch, mine, other,
+                   other / mine);
+      std::snprintf(line, sizeof line,
+                    "%s{\"batch\":%zu,\"ns_per_row\":%.1f,\"onnxruntime_ns_per_row\":%.1f,\"speedup\":%.2f}",
                     json.empty() ? "" : ",", batch, mine, other, other / mine);
     } else {
       std::fprintf(people, "batch %4zu: %7.0f ns a row\n", batch, mine);
-      std::snprintf(line, sizeof line, "%s{\"batch\":%zu,\"ns_per_row\":%.1f}", json.empty() ? "" : ",", batch, mine);
+      std::snprintf(line, sizeof line, "%s{\"batch\":%zu,\"ns_per_row\":%.1f}", json.empty() ? "" : ",",
+                    batch, mine);
     }
     json += line;
   }
   if (how.json) {
-    std::printf("{\"model\":\"%s\",\"version\":\"%s\",\"onnxruntime\":%s%s%s,\"largest_difference\":%g,\"results\":[%s]}\n",
-                model->name().c_str(), model->version().c_str(), ort ? "\"" : "", ort ? ort->version().c_str() : "null",
-                ort ? "\"" : "", difference, json.c_str());
+    std::printf(
+        "{\"model\":\"%s\",\"version\":\"%s\",\"onnxruntime\":%s%s%s,\"largest_difference\":%g,\"results\":[%"
+        "s]}\n",
+        model->name().c_str(), model->version().c_str(), ort ? "\"" : "",
+        ort ? ort->version().c_str() : "null", ort ? "\"" : "", difference, json.c_str());
   }
   return difference <= 1e-4 ? 0 : 1;
 }

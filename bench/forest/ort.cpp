@@ -58,7 +58,9 @@ onnx_runtime::onnx_runtime(const std::string& library, const std::string& model)
   if (!base) throw std::runtime_error(library + " is not ONNX Runtime: it has no OrtGetApiBase");
   version_ = base()->version();
   api_ = base()->get_api(api_version);
-  if (!api_) throw std::runtime_error(library + ": version " + version_ + " is older than 1." + std::to_string(api_version));
+  if (!api_)
+    throw std::runtime_error(library + ": version " + version_ + " is older than 1." +
+                             std::to_string(api_version));
 
   void* options = nullptr;
   call<create_env, int, const char*, void**>(3, "bench", &environment_);
@@ -110,14 +112,14 @@ void onnx_runtime::score(const double* in, std::size_t rows, std::size_t width, 
   const std::size_t out_bytes = rows * out_width * (double_output_ ? sizeof(double) : sizeof(float));
   void* source = nullptr;
   void* result = nullptr;
-  call<create_tensor_with_data, void*, const void*, std::size_t, const std::int64_t*, std::size_t, int, void**>(
-      memory_, data, bytes, in_shape, 2, double_input_ ? element_double : element_float, &source);
+  call<create_tensor_with_data, void*, const void*, std::size_t, const std::int64_t*, std::size_t, int,
+       void**>(memory_, data, bytes, in_shape, 2, double_input_ ? element_double : element_float, &source);
   call<create_tensor_with_data, void*, void*, std::size_t, const std::int64_t*, std::size_t, int, void**>(
       memory_, out, out_bytes, out_shape, 2, double_output_ ? element_double : element_float, &result);
   const char* const inputs[] = {input_.c_str()};
   const char* const outputs[] = {output_.c_str()};
-  call<run, void*, void*, const char* const*, void* const*, std::size_t, const char* const*, std::size_t, void**>(
-      session_, nullptr, inputs, &source, 1, outputs, 1, &result);
+  call<run, void*, void*, const char* const*, void* const*, std::size_t, const char* const*, std::size_t,
+       void**>(session_, nullptr, inputs, &source, 1, outputs, 1, &result);
   at<void (*)(void*)>(api_, release_value)(source);
   at<void (*)(void*)>(api_, release_value)(result);
 }

@@ -23,9 +23,8 @@ constexpr std::string_view hidden = "***";
 
 /// Variables of the older services that name something Troupe has.
 constexpr std::pair<const char*, const char*> older_names[] = {
-    {"KAFKA_BROKER", "kafka.brokers"},    {"CONSUMER_GROUP", "kafka.group"}, {"REDIS_HOST", "redis.host"},
-    {"REDIS_PORT", "redis.port"},         {"REDIS_PASSWORD", "redis.password"},
-    {"MODEL_NAME", "models.default"},
+    {"KAFKA_BROKER", "kafka.brokers"}, {"CONSUMER_GROUP", "kafka.group"},    {"REDIS_HOST", "redis.host"},
+    {"REDIS_PORT", "redis.port"},      {"REDIS_PASSWORD", "redis.password"}, {"MODEL_NAME", "models.default"},
 };
 
 /// And those that have no effect, with what to do instead.
@@ -46,9 +45,13 @@ bool ends_with(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-bool starts_with(std::string_view text, std::string_view begin) { return text.substr(0, begin.size()) == begin; }
+bool starts_with(std::string_view text, std::string_view begin) {
+  return text.substr(0, begin.size()) == begin;
+}
 
-std::string in_quotes(std::string_view text) { return "'" + std::string(text) + "'"; }
+std::string in_quotes(std::string_view text) {
+  return "'" + std::string(text) + "'";
+}
 
 /// Optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours.
 std::size_t distance(std::string_view a, std::string_view b) {
@@ -58,7 +61,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
   for (std::size_t i = 1; i <= a.size(); ++i)
     for (std::size_t j = 1; j <= b.size(); ++j) {
       d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
     }
   return d[a.size()][b.size()];
 }
@@ -83,7 +87,8 @@ bool is_service_link(std::string_view name, std::string_view value) {
   if (ends_with(name, "_SERVICE_HOST") || name.find("_SERVICE_PORT") != std::string_view::npos) return true;
   if (ends_with(name, "_PORT") && value.find("://") != std::string_view::npos) return true;
   const auto port = name.find("_PORT_");
-  return port != std::string_view::npos && port + 6 < name.size() && name[port + 6] >= '0' && name[port + 6] <= '9';
+  return port != std::string_view::npos && port + 6 < name.size() && name[port + 6] >= '0' &&
+         name[port + 6] <= '9';
 }
 
 /// nullopt when it can't be read (a directory, too).
@@ -152,7 +157,8 @@ class loader {
     return all;
   }
 
-  // --- one value ------------------------------------------------------------------------------------------------------
+  // --- one value
+  // ------------------------------------------------------------------------------------------------------
 
   static void apply(binding& b, const std::string& key, const std::string& text, const std::string& where) {
     try {
@@ -163,7 +169,8 @@ class loader {
     }
   }
 
-  void assign_secret_file(binding& b, const std::string& path, const std::string& where, const std::string& origin) {
+  void assign_secret_file(binding& b, const std::string& path, const std::string& where,
+                          const std::string& origin) {
     auto text = text_of_file(path);
     if (!text) fail(where, b.doc.key + std::string(file_suffix) + ": " + in_quotes(path) + " can't be read");
     while (!text->empty() && (text->back() == '\n' || text->back() == '\r')) text->pop_back();
@@ -171,8 +178,8 @@ class loader {
     origins_[b.doc.key] = origin + " (" + path + ")";
   }
 
-  void assign_class_field(class_settings& c, const std::string& field, const std::string& text, const std::string& where,
-                          const std::string& origin) {
+  void assign_class_field(class_settings& c, const std::string& field, const std::string& text,
+                          const std::string& where, const std::string& origin) {
     std::vector<std::string> known;
     for (auto& b : bind(c)) {
       known.push_back("classes." + c.name + "." + b.doc.key);
@@ -186,7 +193,8 @@ class loader {
   }
 
   /// A key as `--set` writes it.
-  void assign(const std::string& key, const std::string& text, const std::string& where, const std::string& origin) {
+  void assign(const std::string& key, const std::string& text, const std::string& where,
+              const std::string& origin) {
     if (binding* b = find(key); b && b->set) {
       apply(*b, key, text, where);
       origins_[key] = origin;
@@ -207,14 +215,17 @@ class loader {
       const std::string rest = key.substr(8);
       const auto dot = rest.find('.');
       class_settings* c = find_class(rest.substr(0, dot));
-      if (!c) fail(where, key + ": there is no class " + in_quotes(rest.substr(0, dot)) + "; classes are " + joined(class_names()));
+      if (!c)
+        fail(where, key + ": there is no class " + in_quotes(rest.substr(0, dot)) + "; classes are " +
+                        joined(class_names()));
       assign_class_field(*c, dot == std::string::npos ? "" : rest.substr(dot + 1), text, where, origin);
       return;
     }
     fail(where, "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
   }
 
-  // --- the file -------------------------------------------------------------------------------------------------------
+  // --- the file
+  // -------------------------------------------------------------------------------------------------------
 
   [[nodiscard]] std::string at(const YAML::Node& node) const {
     return result_.file + ":" + std::to_string(node.Mark().line + 1);
@@ -248,7 +259,8 @@ class loader {
   void once(const YAML::Node& key_node, const std::string& key, std::map<std::string, int>& seen) const {
     const int line = key_node.Mark().line + 1;
     const auto [it, first] = seen.emplace(key, line);
-    if (!first) fail(at(key_node), key + " is given twice (first in line " + std::to_string(it->second) + ")");
+    if (!first)
+      fail(at(key_node), key + " is given twice (first in line " + std::to_string(it->second) + ")");
   }
 
   [[nodiscard]] std::string key_text(const YAML::Node& node) const {
@@ -265,8 +277,8 @@ class loader {
     if (std::find(sections.begin(), sections.end(), section) == sections.end()) {
       if (find(section)) {
         const auto dot = section.find('.');
-        fail(at(key_node), in_quotes(section) + " is written as a section: `" + section.substr(0, dot) + ":` and below it `" +
-                               section.substr(dot + 1) + ":`");
+        fail(at(key_node), in_quotes(section) + " is written as a section: `" + section.substr(0, dot) +
+                               ":` and below it `" + section.substr(dot + 1) + ":`");
       }
       fail(at(key_node), "unknown section " + in_quotes(section) + suggestion(section, sections));
     }
@@ -286,7 +298,8 @@ class loader {
   /// A list is one value where the option is a list.
   std::string scalar(const std::string& key, const YAML::Node& key_node, const YAML::Node& node) {
     binding* b = find(key);
-    if (!b && !secret_of_file(key)) fail(at(key_node), "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
+    if (!b && !secret_of_file(key))
+      fail(at(key_node), "unknown key " + in_quotes(key) + suggestion(key, known_keys()));
     if (b && b->doc.type == value_type::list && node.IsSequence()) {
       std::vector<std::string> parts;
       for (const auto& part : node) parts.push_back(plain(key, part, part));
@@ -297,15 +310,20 @@ class loader {
     return plain(key, node, key_node);
   }
 
-  [[nodiscard]] std::string plain(const std::string& key, const YAML::Node& node, const YAML::Node& named) const {
-    if (node.IsNull()) fail(at(named), key + " has no value; give one (\"\" is the empty text) or remove the line");
-    if (!node.IsScalar()) fail(at(node), key + ": expected one value, not a " + (node.IsMap() ? "section" : "list"));
+  [[nodiscard]] std::string plain(const std::string& key, const YAML::Node& node,
+                                  const YAML::Node& named) const {
+    if (node.IsNull())
+      fail(at(named), key + " has no value; give one (\"\" is the empty text) or remove the line");
+    if (!node.IsScalar())
+      fail(at(node), key + ": expected one value, not a " + (node.IsMap() ? "section" : "list"));
     return node.Scalar();
   }
 
   void read_properties(const YAML::Node& node) {
     if (node.IsNull()) return;
-    if (!node.IsMap()) fail(at(node), std::string(properties) + ": expected librdkafka properties below it, such as linger.ms: 5");
+    if (!node.IsMap())
+      fail(at(node),
+           std::string(properties) + ": expected librdkafka properties below it, such as linger.ms: 5");
     std::map<std::string, int> seen;
     for (const auto& entry : node) {
       const std::string key = std::string(properties) + "." + key_text(entry.first);
@@ -316,26 +334,36 @@ class loader {
 
   void read_classes(const YAML::Node& key_node, const YAML::Node& node) {
     if (!node.IsSequence() || node.size() == 0)
-      fail(at(key_node), "classes: expected a list, most urgent first, of entries such as {name: interactive, target: 100ms}");
+      fail(at(key_node),
+           "classes: expected a list, most urgent first, of entries such as {name: interactive, target: "
+           "100ms}");
     const auto defaults = std::exchange(values_.classes, {});
     for (const auto& entry : node) {
-      if (!entry.IsMap()) fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
+      if (!entry.IsMap())
+        fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
       if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
       class_settings c;
       c.name = plain("classes.name", entry["name"], entry);
-      const bool usable = !c.name.empty() && c.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+      const bool usable =
+          !c.name.empty() &&
+          c.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
       if (!usable)
-        fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) + " is not allowed; expected lower-case letters, digits, _ and -");
+        fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) +
+                                    " is not allowed; expected lower-case letters, digits, _ and -");
       if (find_class(c.name)) fail(at(entry["name"]), "classes: there are two classes " + in_quotes(c.name));
-      const auto own = std::find_if(defaults.begin(), defaults.end(), [&](const auto& d) { return d.name == c.name; });
-      if (own != defaults.end()) c = *own;
-      else if (!entry["target"]) fail(at(entry), "classes." + c.name + ": a target is needed, such as target: 1s");
+      const auto own =
+          std::find_if(defaults.begin(), defaults.end(), [&](const auto& d) { return d.name == c.name; });
+      if (own != defaults.end())
+        c = *own;
+      else if (!entry["target"])
+        fail(at(entry), "classes." + c.name + ": a target is needed, such as target: 1s");
       std::map<std::string, int> seen;
       for (const auto& field : entry) {
         const std::string name = key_text(field.first);
         once(field.first, "classes." + c.name + "." + name, seen);
         if (name != "name")
-          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second, field.first), at(field.first), at(field.first));
+          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second, field.first),
+                             at(field.first), at(field.first));
       }
       values_.classes.push_back(std::move(c));
     }
@@ -343,7 +371,8 @@ class loader {
     origins_["classes"] = at(key_node);
   }
 
-  // --- the environment ------------------------------------------------------------------------------------------------
+  // --- the environment
+  // ------------------------------------------------------------------------------------------------
 
   static std::map<std::string, std::string> environment_of(const sources& from) {
     if (from.environment) return *from.environment;
@@ -372,7 +401,8 @@ class loader {
     };
     const std::string hub = value_of("USE_EVENTHUB");
     if (hub == "true" || hub == "True" || hub == "TRUE" || hub == "1" || hub == "yes")
-      fail("environment USE_EVENTHUB", "Azure Event Hubs is not supported yet; unset it and name the brokers in kafka.brokers");
+      fail("environment USE_EVENTHUB",
+           "Azure Event Hubs is not supported yet; unset it and name the brokers in kafka.brokers");
     for (const auto& [name, key] : older_names) {
       const std::string value = value_of(name);
       if (value.empty()) continue;
@@ -389,10 +419,12 @@ class loader {
   }
 
   void ignore(const std::string& name) {
-    result_.warnings.push_back("environment " + name + " is ignored: it describes a Kubernetes service, not an option");
+    result_.warnings.push_back("environment " + name +
+                               " is ignored: it describes a Kubernetes service, not an option");
   }
 
-  void read_variable(const std::string& name, const std::string& value, const std::map<std::string, std::string>& all,
+  void read_variable(const std::string& name, const std::string& value,
+                     const std::map<std::string, std::string>& all,
                      const std::set<std::string, std::less<>>& sections) {
     const std::string origin = "environment " + name;
     std::vector<std::string> known;
@@ -406,7 +438,8 @@ class loader {
       if (!b.doc.secret) continue;
       known.push_back(b.doc.environment + "_FILE");
       if (known.back() == name) {
-        if (all.contains(b.doc.environment)) fail(origin, "set either this or " + b.doc.environment + ", not both");
+        if (all.contains(b.doc.environment))
+          fail(origin, "set either this or " + b.doc.environment + ", not both");
         return assign_secret_file(b, value, origin, origin);
       }
     }
@@ -428,17 +461,18 @@ class loader {
       if (starts_with(name, section)) fail(origin, "unknown variable" + suggestion(name, known));
   }
 
-  // --- flags ----------------------------------------------------------------------------------------------------------
+  // --- flags
+  // ----------------------------------------------------------------------------------------------------------
 
   void read_flag(const std::string& assignment) {
     const auto equals = assignment.find('=');
-    if (equals == std::string::npos)
-      fail("--set " + assignment, "expected section.option=value");
+    if (equals == std::string::npos) fail("--set " + assignment, "expected section.option=value");
     const std::string key = assignment.substr(0, equals);
     assign(key, assignment.substr(equals + 1), "--set", "--set");
   }
 
-  // --- the whole ------------------------------------------------------------------------------------------------------
+  // --- the whole
+  // ------------------------------------------------------------------------------------------------------
 
   [[noreturn]] void refuse(const std::string& key, const std::string& what) {
     const auto it = origins_.find(key);
@@ -449,14 +483,16 @@ class loader {
     const auto& k = values_.kafka;
     if (k.delivery == delivery::exactly_once)
       refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
-    if (values_.log.requests != log_requests::off)
-      refuse("log.requests", "only off is available yet");
+    if (values_.log.requests != log_requests::off) refuse("log.requests", "only off is available yet");
     if (!find_class(k.default_class))
-      refuse("kafka.class", "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
+      refuse("kafka.class",
+             "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
     if (k.results_topic == k.requests_topic)
-      refuse("kafka.results_topic", "must differ from kafka.requests_topic: results would be read as requests");
+      refuse("kafka.results_topic",
+             "must differ from kafka.requests_topic: results would be read as requests");
     if (k.dead_letter_topic == k.requests_topic)
-      refuse("kafka.dead_letter_topic", "must differ from kafka.requests_topic: dead letters would be read as requests");
+      refuse("kafka.dead_letter_topic",
+             "must differ from kafka.requests_topic: dead letters would be read as requests");
     if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
       refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
@@ -466,7 +502,8 @@ class loader {
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
   }
 
-  [[nodiscard]] std::string origin_of(const std::string& key, const std::string& otherwise = "default") const {
+  [[nodiscard]] std::string origin_of(const std::string& key,
+                                      const std::string& otherwise = "default") const {
     const auto it = origins_.find(key);
     return it == origins_.end() ? otherwise : it->second;
   }
@@ -493,7 +530,8 @@ class loader {
   }
 
   void add(const std::string& key, const std::string& value, const std::string& origin, bool secret) {
-    result_.effective.push_back({key, secret && !value.empty() ? std::string(hidden) : value, origin, secret});
+    result_.effective.push_back(
+        {key, secret && !value.empty() ? std::string(hidden) : value, origin, secret});
   }
 
   settings values_;
@@ -504,6 +542,8 @@ class loader {
 
 }  // namespace
 
-loaded load(const sources& from) { return loader().run(from); }
+loaded load(const sources& from) {
+  return loader().run(from);
+}
 
 }  // namespace troupe::config

@@ -58,7 +58,8 @@ class builder {
   }
 
   template <class Integer>
-  binding& count(const char* key, Integer& target, Integer least, Integer most, const char* unit, const char* help) {
+  binding& count(const char* key, Integer& target, Integer least, Integer most, const char* unit,
+                 const char* help) {
     binding& b = add(key, value_type::integer, help);
     b.doc.unit = unit;
     b.doc.bounds = std::to_string(least) + " to " + std::to_string(most);
@@ -113,9 +114,12 @@ class builder {
   binding& boolean(const char* key, bool& target, const char* help) {
     binding& b = add(key, value_type::boolean, help);
     b.set = [&target](const std::string& v) {
-      if (v == "true" || v == "yes" || v == "on") target = true;
-      else if (v == "false" || v == "no" || v == "off") target = false;
-      else throw value_error("true or false");
+      if (v == "true" || v == "yes" || v == "on")
+        target = true;
+      else if (v == "false" || v == "no" || v == "off")
+        target = false;
+      else
+        throw value_error("true or false");
     };
     b.get = [&target] { return std::string(target ? "true" : "false"); };
     return b;
@@ -174,10 +178,13 @@ std::string environment_name(std::string_view key) {
   return name;
 }
 
-std::string_view section_of(std::string_view key) { return key.substr(0, key.find('.')); }
+std::string_view section_of(std::string_view key) {
+  return key.substr(0, key.find('.'));
+}
 
 bool is_secret_property(std::string_view name) {
-  for (const std::string_view part : {"password", "secret", "token", "sasl.oauthbearer.config", "key.pem", "jaas"})
+  for (const std::string_view part :
+       {"password", "secret", "token", "sasl.oauthbearer.config", "key.pem", "jaas"})
     if (name.find(part) != std::string_view::npos) return true;
   return false;
 }
@@ -190,11 +197,13 @@ std::vector<binding> bind(settings& s) {
          value_type::list);
   b.name("kafka.group", s.kafka.group, "Consumer group.");
   b.name("kafka.requests_topic", s.kafka.requests_topic, "Topic that requests are read from.");
-  b.name("kafka.results_topic", s.kafka.results_topic, "Topic that results and error results are written to.");
+  b.name("kafka.results_topic", s.kafka.results_topic,
+         "Topic that results and error results are written to.");
   b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
          "Topic for records that can't be parsed or can't be answered.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
-           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once is not available yet.");
+           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once is not "
+           "available yet.");
   b.choice("kafka.output_order", s.kafka.output_order, {"completion"}, "Order in which results are written.");
   b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
   b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
@@ -214,7 +223,8 @@ std::vector<binding> bind(settings& s) {
            "Timestamp of result records: when they are written, or the request's own.");
   b.count("kafka.embedded_partitions", s.kafka.embedded_partitions, 1, 1000, "partitions",
           "Partitions of the topics of the embedded broker.");
-  b.add("kafka.properties", value_type::map, "Any librdkafka property by its own name; wins over what Troupe sets.")
+  b.add("kafka.properties", value_type::map,
+        "Any librdkafka property by its own name; wins over what Troupe sets.")
       .doc.default_value = "{}";
 
   b.name("models.directory", s.models.directory, "Directory of models: <name>/<version>/model.onnx.");
@@ -236,12 +246,14 @@ std::vector<binding> bind(settings& s) {
   b.text("redis.password", s.redis.password, "Password.").doc.secret = true;
   b.count("redis.db", s.redis.db, 0, 1'000'000, "", "Database number.");
   b.boolean("redis.tls", s.redis.tls, "Whether to speak TLS.");
-  b.text("redis.tls_ca", s.redis.tls_ca, "File of the certificate authorities to trust; empty: the system's.");
+  b.text("redis.tls_ca", s.redis.tls_ca,
+         "File of the certificate authorities to trust; empty: the system's.");
   b.duration("redis.timeout", s.redis.budget, 100 * microsecond, 10 * second,
              "Time budget of a look-up; scoring goes on without an answer after it.");
-  b.duration("redis.connect_timeout", s.redis.connect_timeout, millisecond, 60 * second, "Time budget to connect.");
-  b.count("redis.breaker_threshold", s.redis.breaker_threshold, std::uint32_t{1}, std::uint32_t{1'000'000}, "failures",
-          "Failures in a row after which Redis is left alone.");
+  b.duration("redis.connect_timeout", s.redis.connect_timeout, millisecond, 60 * second,
+             "Time budget to connect.");
+  b.count("redis.breaker_threshold", s.redis.breaker_threshold, std::uint32_t{1}, std::uint32_t{1'000'000},
+          "failures", "Failures in a row after which Redis is left alone.");
   b.duration("redis.breaker_open", s.redis.breaker_open, millisecond, hour, "For how long.");
 
   b.count("scheduler.slots", s.scheduler.slots, std::size_t{0}, std::size_t{1024}, "batches",
@@ -252,11 +264,13 @@ std::vector<binding> bind(settings& s) {
              "Longest estimated time of a batch.");
 
   b.add("classes", value_type::classes,
-        "Classes of service, most urgent first: name, target, limit, on_late, floor. A list in the file replaces all.");
+        "Classes of service, most urgent first: name, target, limit, on_late, floor. A list in the file "
+        "replaces all.");
 
   b.count("breaker.threshold", s.breaker.threshold, std::uint32_t{0}, std::uint32_t{1'000'000}, "failures",
           "Failures in a row that open a model's circuit breaker; 0: never by this.");
-  b.duration("breaker.open", s.breaker.open, millisecond, 24 * hour, "How long it stays open before it probes.");
+  b.duration("breaker.open", s.breaker.open, millisecond, 24 * hour,
+             "How long it stays open before it probes.");
   b.count("breaker.probes", s.breaker.probes, std::uint32_t{1}, std::uint32_t{1000}, "batches",
           "Probes that a half-open breaker lets through.");
   b.number("breaker.failure_rate", s.breaker.failure_rate, 0.01, 2,
@@ -265,20 +279,26 @@ std::vector<binding> bind(settings& s) {
           "Requests in the window below which the share does not count.");
   b.duration("breaker.window", s.breaker.window, 100 * millisecond, hour, "The window.");
 
-  b.count("supervision.intensity", s.supervision.intensity, std::uint32_t{0}, std::uint32_t{1'000'000}, "restarts",
-          "Restarts tolerated within the period; one more ends the process.");
+  b.count("supervision.intensity", s.supervision.intensity, std::uint32_t{0}, std::uint32_t{1'000'000},
+          "restarts", "Restarts tolerated within the period; one more ends the process.");
   b.duration("supervision.period", s.supervision.period, 100 * millisecond, 24 * hour, "The period.");
-  b.duration("supervision.backoff_min", s.supervision.backoff_min, 0, hour, "Pause before the first restart in a row.");
-  b.duration("supervision.backoff_max", s.supervision.backoff_max, 0, hour, "Longest pause; each is twice the last.");
+  b.duration("supervision.backoff_min", s.supervision.backoff_min, 0, hour,
+             "Pause before the first restart in a row.");
+  b.duration("supervision.backoff_max", s.supervision.backoff_max, 0, hour,
+             "Longest pause; each is twice the last.");
 
   b.name("metrics.bind", s.metrics.bind, "Address of the port for metrics, health and admin.");
   b.count("metrics.port", s.metrics.port, 0, 65535, "", "That port; 0: any free one.");
 
-  b.text("admin.token", s.admin.token, "Bearer token of /admin; empty: there is no /admin.").doc.secret = true;
+  b.text("admin.token", s.admin.token, "Bearer token of /admin; empty: there is no /admin.").doc.secret =
+      true;
 
-  b.choice("log.level", s.log.level, {"debug", "info", "warn", "error"}, "Least level that is logged.").doc.live = true;
-  b.choice("log.format", s.log.format, {"auto", "json", "text"}, "auto: text on a terminal, JSON lines elsewhere.");
-  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"}, "Whether requests get a line each; only off is available yet.");
+  b.choice("log.level", s.log.level, {"debug", "info", "warn", "error"}, "Least level that is logged.")
+      .doc.live = true;
+  b.choice("log.format", s.log.format, {"auto", "json", "text"},
+           "auto: text on a terminal, JSON lines elsewhere.");
+  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"},
+           "Whether requests get a line each; only off is available yet.");
 
   b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
          "What queues and buffers share out among them; the process itself comes on top.");
@@ -295,7 +315,8 @@ std::vector<binding> bind(class_settings& c) {
   b.duration("target", c.target, microsecond, 24 * hour,
              "Time from arrival within which a request should be answered; it orders the work.");
   b.count("limit", c.limit, std::size_t{1}, std::size_t{100'000'000}, "requests", "Requests that may wait.");
-  b.choice("on_late", c.shed_late, {"serve", "shed"}, "What happens to a request that can't make its target.");
+  b.choice("on_late", c.shed_late, {"serve", "shed"},
+           "What happens to a request that can't make its target.");
   b.number("floor", c.floor, 0, 1, "Share of the rows that the class gets even while more urgent ones wait.");
   return b.take();
 }

@@ -1,6 +1,6 @@
 #pragma once
-// The option list, bound to one settings object: what an option is called and allows stands here once, and reading,
-// showing, the schema and the reference follow from it. Internal to runtime/config.
+// The option list, bound to one settings object: what an option is called and allows stands here once, and
+// reading, showing, the schema and the reference follow from it. Internal to runtime/config.
 
 #include <functional>
 #include <optional>

@@ -27,7 +27,8 @@ json schema_of(const binding& b) {
       s["type"] = "string";
       break;
     case value_type::list:
-      s["anyOf"] = {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "string"}}}, {"minItems", 1}}};
+      s["anyOf"] = {{{"type", "string"}},
+                    {{"type", "array"}, {"items", {{"type", "string"}}}, {"minItems", 1}}};
       break;
     case value_type::integer:
     case value_type::number:
@@ -60,10 +61,14 @@ json schema_of(const binding& b) {
   if (b.doc.type == value_type::text && b.doc.bounds == "not empty") s["minLength"] = 1;
   if (b.get && !b.doc.secret) {
     const std::string& d = b.doc.default_value;
-    if (b.doc.type == value_type::integer || b.doc.type == value_type::number) s["default"] = json::parse(d);
-    else if (b.doc.type == value_type::boolean) s["default"] = d == "true";
-    else if (b.doc.type == value_type::duration && d == "0") s["default"] = 0;
-    else s["default"] = d;
+    if (b.doc.type == value_type::integer || b.doc.type == value_type::number)
+      s["default"] = json::parse(d);
+    else if (b.doc.type == value_type::boolean)
+      s["default"] = d == "true";
+    else if (b.doc.type == value_type::duration && d == "0")
+      s["default"] = 0;
+    else
+      s["default"] = d;
   }
   return s;
 }
@@ -77,7 +82,11 @@ json classes_schema(const binding& b) {
     s.erase("default");
     item["properties"][field.doc.key] = std::move(s);
   }
-  return {{"description", b.doc.help}, {"type", "array"}, {"minItems", 1}, {"maxItems", 16}, {"items", std::move(item)}};
+  return {{"description", b.doc.help},
+          {"type", "array"},
+          {"minItems", 1},
+          {"maxItems", 16},
+          {"items", std::move(item)}};
 }
 
 std::string cell(std::string_view text) {
@@ -105,7 +114,8 @@ std::string row_of(const option& o, const std::string& variable) {
   std::string help = o.help;
   if (o.secret) help += " Secret: also as `" + o.key + "_file`, the path of a file.";
   if (o.live) help += " Changes without a restart.";
-  return "| `" + o.key + "` | " + cell(shown) + " | " + cell(allowed_of(o)) + " | `" + variable + "` | " + cell(help) + " |\n";
+  return "| `" + o.key + "` | " + cell(shown) + " | " + cell(allowed_of(o)) + " | `" + variable + "` | " +
+         cell(help) + " |\n";
 }
 
 }  // namespace
@@ -134,11 +144,13 @@ std::string json_schema() {
     }
     const std::string section(section_of(b.doc.key));
     json& s = root["properties"][section];
-    if (s.is_null()) s = {{"type", {"object", "null"}}, {"additionalProperties", false}, {"properties", json::object()}};
+    if (s.is_null())
+      s = {{"type", {"object", "null"}}, {"additionalProperties", false}, {"properties", json::object()}};
     const std::string name = b.doc.key.substr(section.size() + 1);
     s["properties"][name] = schema_of(b);
     if (b.doc.secret)
-      s["properties"][name + "_file"] = {{"description", "File that holds " + b.doc.key + "."}, {"type", "string"}};
+      s["properties"][name + "_file"] = {{"description", "File that holds " + b.doc.key + "."},
+                                         {"type", "string"}};
   }
   return root.dump(2) + "\n";
 }
@@ -148,14 +160,20 @@ std::string markdown() {
       "| Option | Default | Allowed | Variable | What it does |\n| --- | --- | --- | --- | --- |\n";
   std::string text =
       "# Configuration\n\n"
-      "One YAML file: `--config FILE`, else `config/troupe.yaml`, else `/etc/troupe/troupe.yaml`. Every option is also an\n"
-      "environment variable and `--set section.option=value`. Later wins: default < file < environment < `--set`.\n"
-      "`troupe config` shows the effective values and where each comes from, `troupe config --schema` the JSON Schema of the\n"
+      "One YAML file: `--config FILE`, else `config/troupe.yaml`, else `/etc/troupe/troupe.yaml`. Every "
+      "option is also an\n"
+      "environment variable and `--set section.option=value`. Later wins: default < file < environment < "
+      "`--set`.\n"
+      "`troupe config` shows the effective values and where each comes from, `troupe config --schema` the "
+      "JSON Schema of the\n"
       "file, `troupe config --markdown` this page.\n\n"
-      "Durations read `250ms`, `10s`, `1h30m`; sizes `512KiB`, `10MiB`. A secret may be given as a file that holds it\n"
+      "Durations read `250ms`, `10s`, `1h30m`; sizes `512KiB`, `10MiB`. A secret may be given as a file that "
+      "holds it\n"
       "(`redis.password_file`, `TROUPE_REDIS_PASSWORD_FILE`); it is shown as `***` and never logged.\n\n"
-      "`KAFKA_BROKER`, `CONSUMER_GROUP`, `REDIS_HOST`, `REDIS_PORT`, `REDIS_PASSWORD` and `MODEL_NAME` are understood as\n"
-      "`kafka.brokers`, `kafka.group`, `redis.host`, `redis.port`, `redis.password` and `models.default`; a `TROUPE_` variable\n"
+      "`KAFKA_BROKER`, `CONSUMER_GROUP`, `REDIS_HOST`, `REDIS_PORT`, `REDIS_PASSWORD` and `MODEL_NAME` are "
+      "understood as\n"
+      "`kafka.brokers`, `kafka.group`, `redis.host`, `redis.port`, `redis.password` and `models.default`; a "
+      "`TROUPE_` variable\n"
       "wins over them.\n";
   settings defaults;
   std::string section;
@@ -167,10 +185,12 @@ std::string markdown() {
       if (b.doc.type != value_type::classes) text += head;
     }
     if (b.doc.type != value_type::classes) {
-      text += row_of(b.doc, b.doc.type == value_type::map ? b.doc.environment + "_LINGER_MS" : b.doc.environment);
+      text +=
+          row_of(b.doc, b.doc.type == value_type::map ? b.doc.environment + "_LINGER_MS" : b.doc.environment);
       continue;
     }
-    text += b.doc.help + "\n\n| Class | target | limit | on_late | floor |\n| --- | --- | --- | --- | --- |\n";
+    text +=
+        b.doc.help + "\n\n| Class | target | limit | on_late | floor |\n| --- | --- | --- | --- | --- |\n";
     for (auto& c : defaults.classes) {
       text += "| `" + c.name + "` |";
       for (const auto& field : bind(c)) text += " `" + field.doc.default_value + "` |";

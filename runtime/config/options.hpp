@@ -1,15 +1,17 @@
 #pragma once
 // The one list of options, and how settings are made from it.
 //
-// Later wins: default < file < environment < --set. Every option `section.name` is a key of the file, the variable
-// TROUPE_SECTION_NAME and `--set section.name=value`. A secret may also be given as `section.name_file`, the path of a
-// file that holds it (TROUPE_SECTION_NAME_FILE): a trailing newline is dropped.
+// Later wins: default < file < environment < --set. Every option `section.name` is a key of the file, the
+// variable TROUPE_SECTION_NAME and `--set section.name=value`. A secret may also be given as
+// `section.name_file`, the path of a file that holds it (TROUPE_SECTION_NAME_FILE): a trailing newline is
+// dropped.
 //
-//   map        kafka.properties: {linger.ms: 5}   TROUPE_KAFKA_PROPERTIES_LINGER_MS=5   kafka.properties.linger.ms=5
-//   classes    a list in the file                 TROUPE_CLASSES_BULK_TARGET=30s        classes.bulk.target=30s
+//   map        kafka.properties: {linger.ms: 5}   TROUPE_KAFKA_PROPERTIES_LINGER_MS=5
+//   kafka.properties.linger.ms=5 classes    a list in the file                 TROUPE_CLASSES_BULK_TARGET=30s
+//   classes.bulk.target=30s
 //
-// The variables of the services whose users move to Troupe (KAFKA_BROKER, CONSUMER_GROUP, REDIS_HOST, MODEL_NAME, ...)
-// are read too; TROUPE_ variables win over them.
+// The variables of the services whose users move to Troupe (KAFKA_BROKER, CONSUMER_GROUP, REDIS_HOST,
+// MODEL_NAME, ...) are read too; TROUPE_ variables win over them.
 
 #include <filesystem>
 #include <map>
@@ -22,8 +24,8 @@
 
 namespace troupe::config {
 
-/// The configuration can't be used. One line: where (file and line, variable or flag), the key, what is wrong, what is
-/// allowed, and for an unknown key the nearest known one. Commands end with exit code 2.
+/// The configuration can't be used. One line: where (file and line, variable or flag), the key, what is
+/// wrong, what is allowed, and for an unknown key the nearest known one. Commands end with exit code 2.
 struct config_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -1,7 +1,7 @@
 #pragma once
-// Effective settings, as the program uses them: plain values, filled by load() (options.hpp), whose option list says
-// what each of them means, its bounds and its names outside. The initialisers here are the defaults.
-// Durations are nanoseconds, sizes bytes.
+// Effective settings, as the program uses them: plain values, filled by load() (options.hpp), whose option
+// list says what each of them means, its bounds and its names outside. The initialisers here are the
+// defaults. Durations are nanoseconds, sizes bytes.
 
 #include <cstddef>
 #include <cstdint>

@@ -29,7 +29,9 @@ constexpr std::array<unit, 10> size_units = {{{"TiB", std::uint64_t{1} << 40},
                                               {"B", 1},
                                               {"", 1}}};
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 std::string_view take_digits(std::string_view& text) {
   std::size_t n = 0;
@@ -39,7 +41,8 @@ std::string_view take_digits(std::string_view& text) {
   return digits;
 }
 
-/// Reads a decimal number and its unit off the front, exactly; nullopt when it is no whole number of the smallest unit.
+/// Reads a decimal number and its unit off the front, exactly; nullopt when it is no whole number of the
+/// smallest unit.
 template <std::size_t N>
 std::optional<std::uint64_t> take_quantity(std::string_view& text, const std::array<unit, N>& units) {
   const auto whole = take_digits(text);

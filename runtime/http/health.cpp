@@ -16,13 +16,16 @@ response of(int status, const json& body) {
   return r;
 }
 
-double rounded(double value, double steps) { return std::round(value * steps) / steps; }
+double rounded(double value, double steps) {
+  return std::round(value * steps) / steps;
+}
 
 }  // namespace
 
 response health(const health_state& state) {
-  const double share =
-      state.total_requests ? static_cast<double>(state.error_count) / static_cast<double>(state.total_requests) : 0.0;
+  const double share = state.total_requests ? static_cast<double>(state.error_count) /
+                                                  static_cast<double>(state.total_requests)
+                                            : 0.0;
   json body;
   body["status"] = state.model_loaded ? "healthy" : "unhealthy";
   body["model_loaded"] = state.model_loaded;
@@ -43,6 +46,8 @@ response ready(const health_state& state) {
   return of(state.ready ? 200 : 503, body);
 }
 
-response liveness() { return of(200, {{"status", "alive"}}); }
+response liveness() {
+  return of(200, {{"status", "alive"}});
+}
 
 }  // namespace troupe::http

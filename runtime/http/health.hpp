@@ -26,7 +26,8 @@ struct health_state {
 /// "error_rate_percent"}; status is healthy, or unhealthy with 503 while no model is loaded.
 [[nodiscard]] response health(const health_state& state);
 
-/// 200 {"status":"ready"}, with "degraded":[...] when there is any; else 503 {"status":"not ready","reasons":[...]}.
+/// 200 {"status":"ready"}, with "degraded":[...] when there is any; else 503 {"status":"not
+/// ready","reasons":[...]}.
 [[nodiscard]] response ready(const health_state& state);
 
 /// 200 {"status":"alive"}: the process answers.

@@ -9,10 +9,13 @@
 namespace troupe::http {
 namespace {
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
 bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return lower(x) == lower(y); });
 }
 
 }  // namespace
@@ -37,7 +40,8 @@ handler require_bearer(std::string token, handler then) {
   return [token = std::move(token), then = std::move(then)](const request& r) {
     constexpr std::string_view scheme = "bearer ";
     const std::string_view given = r.header("authorization");
-    const bool ok = given.size() == scheme.size() + token.size() && same_name(given.substr(0, scheme.size()), scheme) &&
+    const bool ok = given.size() == scheme.size() + token.size() &&
+                    same_name(given.substr(0, scheme.size()), scheme) &&
                     CRYPTO_memcmp(given.data() + scheme.size(), token.data(), token.size()) == 0;
     if (ok) return then(r);
     response refused = error_response(401, "a bearer token is needed: Authorization: Bearer <admin.token>");

@@ -27,7 +27,9 @@ std::string text_of(const View& v) {
 }
 
 /// GET and HEAD are one for routing.
-std::string_view routed(std::string_view method) { return method == "HEAD" ? "GET" : method; }
+std::string_view routed(std::string_view method) {
+  return method == "HEAD" ? "GET" : method;
+}
 
 class router {
  public:
@@ -66,7 +68,8 @@ class router {
 struct server::impl {
   class session;
 
-  impl(const server_options& o, std::vector<route> r) : options(o), routes(std::move(r)), acceptor(io), pause(io) {}
+  impl(const server_options& o, std::vector<route> r)
+      : options(o), routes(std::move(r)), acceptor(io), pause(io) {}
 
   void listen();
   void accept();
@@ -121,7 +124,8 @@ class server::impl::session : public std::enable_shared_from_this<session> {
       if (!e) return self->answer();
       if (e == wire::error::header_limit || e == wire::error::buffer_overflow)
         return self->send(error_response(431, "the request's header is too large"), false);
-      if (e == wire::error::body_limit) return self->send(error_response(413, "the request's body is too large"), false);
+      if (e == wire::error::body_limit)
+        return self->send(error_response(413, "the request's body is too large"), false);
       if (e.category() == wire::make_error_code(wire::error::bad_method).category() &&
           e != wire::error::end_of_stream && e != wire::error::partial_message)
         return self->send(error_response(400, "malformed request: " + e.message()), false);
@@ -137,7 +141,8 @@ class server::impl::session : public std::enable_shared_from_this<session> {
     const auto mark = target.find('?');
     r.path = target.substr(0, mark);
     if (mark != std::string::npos) r.query = target.substr(mark + 1);
-    for (const auto& field : message) r.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
+    for (const auto& field : message)
+      r.headers.emplace_back(text_of(field.name_string()), text_of(field.value()));
     r.body = std::move(message.body());
     head_ = r.method == "HEAD";
     send(owner_.routes.answer(r), message.keep_alive());
@@ -168,8 +173,8 @@ class server::impl::session : public std::enable_shared_from_this<session> {
       wire::async_write(stream_, *serializer_, std::move(sent));
   }
 
-  /// Closing a socket with unread data resets the connection, and the response may be lost with it: what still comes
-  /// is thrown away for a moment.
+  /// Closing a socket with unread data resets the connection, and the response may be lost with it: what
+  /// still comes is thrown away for a moment.
   void linger() {
     error_code ignored;
     stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
@@ -203,7 +208,9 @@ void server::impl::listen() {
   const std::string where = options.name + " " + std::to_string(options.port) + " on " + options.bind;
   error_code error;
   const auto address = asio::ip::make_address(options.bind, error);
-  if (error) throw bind_error(where + ": '" + options.bind + "' is no IP address; use for example 0.0.0.0 or 127.0.0.1");
+  if (error)
+    throw bind_error(where + ": '" + options.bind +
+                     "' is no IP address; use for example 0.0.0.0 or 127.0.0.1");
   const tcp::endpoint endpoint(address, static_cast<unsigned short>(options.port));
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
@@ -258,9 +265,13 @@ server::server(const server_options& options, std::vector<route> routes)
   impl_->thread = std::thread([this] { impl_->io.run(); });
 }
 
-server::~server() { stop(); }
+server::~server() {
+  stop();
+}
 
-int server::port() const { return impl_->port; }
+int server::port() const {
+  return impl_->port;
+}
 
 void server::stop() {
   if (!impl_->thread.joinable()) return;

@@ -1,10 +1,10 @@
 #pragma once
-// A small HTTP/1.1 server for the node's own port: one thread, keep-alive, pipelining one after another. Handlers run
-// on that thread, so they must be short; one that throws answers 500.
+// A small HTTP/1.1 server for the node's own port: one thread, keep-alive, pipelining one after another.
+// Handlers run on that thread, so they must be short; one that throws answers 500.
 //
-// What it answers by itself: 400 malformed, 404 no such path, 405 (with Allow) no such method, 413 body too large,
-// 431 header too large, 503 too many connections. HEAD is answered by the handler of GET. A client that is slower than
-// the timeouts is disconnected.
+// What it answers by itself: 400 malformed, 404 no such path, 405 (with Allow) no such method, 413 body too
+// large, 431 header too large, 503 too many connections. HEAD is answered by the handler of GET. A client
+// that is slower than the timeouts is disconnected.
 
 #include <chrono>
 #include <cstddef>
@@ -35,8 +35,9 @@ struct server_options {
   std::size_t max_header = std::size_t{16} << 10;
   std::size_t max_body = std::size_t{1} << 20;
   std::size_t max_connections = 256;
-  std::chrono::milliseconds request_timeout{10'000};  ///< from its first byte to the end of a request; also to send
-  std::chrono::milliseconds idle_timeout{60'000};     ///< between requests
+  std::chrono::milliseconds request_timeout{
+      10'000};  ///< from its first byte to the end of a request; also to send
+  std::chrono::milliseconds idle_timeout{60'000};  ///< between requests
 };
 
 class server {

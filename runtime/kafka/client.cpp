@@ -2,40 +2,48 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include <algorithm>
 #include <array>
-#include <string_view>
 
 namespace troupe::kafka {
 namespace {
 
+using std::string_view_literals::operator""sv;
+
+// librdkafka accepts all of them on either client, and warns of each that does nothing.
 constexpr std::array producer_only = {
-    std::string_view("acks"), std::string_view("request.required.acks"), std::string_view("enable.idempotence"),
-    std::string_view("linger.ms"), std::string_view("queue.buffering.max.ms"), std::string_view("batch.size"),
-    std::string_view("batch.num.messages"), std::string_view("compression.type"), std::string_view("compression.codec"),
-    std::string_view("compression.level"), std::string_view("queue.buffering.max.messages"),
-    std::string_view("queue.buffering.max.kbytes"), std::string_view("message.timeout.ms"),
-    std::string_view("delivery.timeout.ms"), std::string_view("partitioner"), std::string_view("transactional.id"),
-    std::string_view("transaction.timeout.ms"), std::string_view("request.timeout.ms"),
-    std::string_view("message.send.max.retries"), std::string_view("retries"),
-    std::string_view("sticky.partitioning.linger.ms"), std::string_view("delivery.report.only.error")};
+    "acks"sv, "request.required.acks"sv, "enable.idempotence"sv, "enable.gapless.guarantee"sv, "linger.ms"sv,
+    "queue.buffering.max.ms"sv, "batch.size"sv, "batch.num.messages"sv, "compression.type"sv, "compression.codec"sv,
+    "compression.level"sv, "queue.buffering.max.messages"sv, "queue.buffering.max.kbytes"sv,
+    "queue.buffering.backpressure.threshold"sv, "message.timeout.ms"sv, "delivery.timeout.ms"sv, "partitioner"sv,
+    "transaction.timeout.ms"sv, "request.timeout.ms"sv, "message.send.max.retries"sv, "retries"sv,
+    "sticky.partitioning.linger.ms"sv, "msg_order_cmp"sv, "queuing.strategy"sv};
 
 constexpr std::array consumer_only = {
-    std::string_view("group.id"), std::string_view("group.instance.id"), std::string_view("group.protocol"),
-    std::string_view("partition.assignment.strategy"), std::string_view("session.timeout.ms"),
-    std::string_view("heartbeat.interval.ms"), std::string_view("max.poll.interval.ms"),
-    std::string_view("auto.offset.reset"), std::string_view("auto.commit.interval.ms"),
-    std::string_view("enable.auto.commit"), std::string_view("enable.auto.offset.store"),
-    std::string_view("queued.min.messages"), std::string_view("queued.max.messages.kbytes"),
-    std::string_view("fetch.wait.max.ms"), std::string_view("fetch.queue.backoff.ms"),
-    std::string_view("fetch.message.max.bytes"), std::string_view("max.partition.fetch.bytes"),
-    std::string_view("fetch.max.bytes"), std::string_view("fetch.min.bytes"), std::string_view("fetch.error.backoff.ms"),
-    std::string_view("isolation.level"), std::string_view("check.crcs"), std::string_view("enable.partition.eof")};
+    "group.instance.id"sv, "group.protocol"sv, "group.remote.assignor"sv, "group.protocol.type"sv,
+    "partition.assignment.strategy"sv, "session.timeout.ms"sv, "heartbeat.interval.ms"sv, "max.poll.interval.ms"sv,
+    "coordinator.query.interval.ms"sv, "auto.offset.reset"sv, "auto.commit.interval.ms"sv, "queued.min.messages"sv,
+    "queued.max.messages.kbytes"sv, "fetch.wait.max.ms"sv, "fetch.queue.backoff.ms"sv, "fetch.message.max.bytes"sv,
+    "max.partition.fetch.bytes"sv, "fetch.max.bytes"sv, "fetch.min.bytes"sv, "fetch.error.backoff.ms"sv,
+    "isolation.level"sv, "check.crcs"sv, "enable.partition.eof"sv, "consume.callback.max.messages"sv};
+
+struct reserved {
+  std::string_view name;
+  std::string_view remedy;
+};
+constexpr std::array reserved_names = {
+    reserved{"bootstrap.servers", "set kafka.brokers"},
+    reserved{"metadata.broker.list", "set kafka.brokers"},
+    reserved{"group.id", "set kafka.group"},
+    reserved{"enable.auto.offset.store", "offsets are stored when answers are delivered; remove it"},
+    reserved{"auto.commit.enable", "offsets are committed as answers are delivered; remove it"},
+    reserved{"enable.auto.commit", "offsets are committed as answers are delivered; remove it"},
+    reserved{"delivery.report.only.error", "offsets wait for delivery reports; remove it"},
+    reserved{"transactional.id", "set kafka.delivery"}};
 
 template <class List>
-bool in(const List& list, const std::string& name) {
-  for (const auto& item : list)
-    if (item == name) return true;
-  return false;
+[[nodiscard]] bool in(const List& list, std::string_view name) {
+  return std::find(list.begin(), list.end(), name) != list.end();
 }
 
 }  // namespace
@@ -46,46 +54,130 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
     throw property_error("kafka.properties." + name + ": " + error);
 }
 
-void set_properties(rd_kafka_conf_s* conf, const properties& own, bool producer) {
-  for (const auto& [name, value] : own)
-    if (!(producer ? in(consumer_only, name) : in(producer_only, name))) set_property(conf, name, value);
+void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind) {
+  for (const auto& [name, value] : own) {
+    for (const auto& r : reserved_names)
+      if (r.name == name) throw property_error("kafka.properties." + name + ": " + std::string(r.remedy));
+    const bool other = kind == client_kind::producer ? in(consumer_only, name) : in(producer_only, name);
+    if (!other) set_property(conf, name, value);
+  }
 }
 
-void link_monitor::error(int code, const std::string& reason) {
+std::string plain_reason(std::string_view complaint) {
+  std::string_view text = complaint;
+  // The address: "sasl_ssl://host:port/id: ..." or "host:port/bootstrap: ..."; other names stay as they are.
+  std::string_view who;
+  if (const auto colon = text.find(": "); colon != std::string_view::npos) {
+    std::string_view address = text.substr(0, colon);
+    if (const auto scheme = address.find("://"); scheme != std::string_view::npos) address.remove_prefix(scheme + 3);
+    const auto slash = address.rfind('/');
+    if (slash != std::string_view::npos && address.find(' ') == std::string_view::npos) {
+      who = address.substr(0, slash);
+      text.remove_prefix(colon + 2);
+    }
+  }
+  if (text.starts_with("Connect to ")) {
+    constexpr auto failed = " failed: "sv;
+    if (const auto at = text.find(failed); at != std::string_view::npos) text.remove_prefix(at + failed.size());
+  }
+  if (const auto after = text.rfind(" (after "); after != std::string_view::npos &&
+                                                 text.find("in state", after) != std::string_view::npos)
+    text = text.substr(0, after);
+  if (who.empty()) return std::string(text);
+  std::string plain(who);
+  plain += ": ";
+  plain += text;
+  return plain;
+}
+
+void link_monitor::error(int code, std::string_view complaint) {
   const std::lock_guard lock(mutex_);
   switch (code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR__SSL:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR__FATAL:
-      status_ = {false, true, reason};
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+      why_ = plain_reason(complaint);
+      hopeless_ = !ever_connected_;
       break;
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
     case RD_KAFKA_RESP_ERR__TIMED_OUT:
-      // One broker of several; the reason is worth keeping, the verdict comes with ALL_BROKERS_DOWN.
-      if (!status_.up && !status_.fatal) status_.reason = reason;
-      else if (!status_.fatal) last_reason_ = reason;
+      why_ = plain_reason(complaint);  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
       break;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-      if (!status_.fatal) status_ = {false, false, status_.reason.empty() ? (last_reason_.empty() ? reason : last_reason_) : status_.reason};
+      connected_ = false;
+      if (why_.empty()) why_ = plain_reason(complaint);
+      break;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+      refusal_ = complaint;
+      refusal_hopeless_ = true;
+      break;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
+    case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
+    case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
+      refusal_ = complaint;
+      refusal_hopeless_ = false;
       break;
     default:
       break;
   }
+  update();
+}
+
+void link_monitor::broken(std::string_view complaint) {
+  const std::lock_guard lock(mutex_);
+  broken_ = complaint.empty() ? "fatal error" : plain_reason(complaint);
+  update();
+}
+
+void link_monitor::statistics(std::string_view json) {
+  const bool any = json.find(R"("state":"UP")") != std::string_view::npos;
+  const std::lock_guard lock(mutex_);
+  if (any) {
+    connected_ = ever_connected_ = true;
+    hopeless_ = false;
+    missed_ = 0;
+    why_.clear();
+  } else if (++missed_ >= 2) {  // one may have fallen between two connections
+    connected_ = false;
+  }
+  update();
 }
 
 void link_monitor::works() {
+  if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
-  status_ = {true, false, {}};
+  connected_ = ever_connected_ = true;
+  hopeless_ = refusal_hopeless_ = false;
+  missed_ = 0;
+  why_.clear();
+  refusal_.clear();
+  update();
+}
+
+void link_monitor::accepted() {
+  if (healthy_.load(std::memory_order_relaxed)) return;
+  const std::lock_guard lock(mutex_);
+  refusal_.clear();
+  update();
+}
+
+void link_monitor::update() {
+  healthy_.store(connected_ && refusal_.empty() && broken_.empty(), std::memory_order_relaxed);
 }
 
 link_status link_monitor::status() const {
   const std::lock_guard lock(mutex_);
-  return status_;
+  if (!broken_.empty()) return {false, true, broken_};
+  if (!connected_) return {false, hopeless_, why_};
+  if (!refusal_.empty()) return {false, refusal_hopeless_, refusal_};
+  return {true, false, {}};
 }
 
 }  // namespace troupe::kafka

@@ -1,43 +1,75 @@
 #pragma once
-// What source and sink share: making a librdkafka configuration, and turning its complaints into a link_status.
+// What source, sink and admin share: making a librdkafka configuration, and turning its complaints into a link_status.
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "runtime/kafka/record_source.hpp"
 
 struct rd_kafka_conf_s;
-struct rd_kafka_s;
 
 namespace troupe::kafka {
 
-/// A property that librdkafka does not know or refuses: one line that names it.
+/// A property that librdkafka does not know or refuses, or that Troupe keeps for itself: one line that names it.
 struct property_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Level as in syslog (3 error, 4 warning, 6 info, 7 debug), librdkafka's facility, text.
+/// Level as in syslog (3 error, 4 warning, 6 info, 7 debug), librdkafka's facility, text. Called from any thread; lines
+/// repeat as long as their cause does, so the receiver bounds the rate.
 using log_function = std::function<void(int level, const std::string& facility, const std::string& text)>;
 using properties = std::map<std::string, std::string>;
 
-void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value);
-/// The user's own properties, which win over ours; names that belong to the other kind of client are skipped.
-void set_properties(rd_kafka_conf_s* conf, const properties& own, bool producer);
+enum class client_kind { consumer, producer };
 
-/// Whether brokers answer, from what librdkafka reports. Thread safe.
+/// Throws property_error.
+void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value);
+
+/// The user's own properties, which win over ours; those of the other kind of client are skipped. Throws property_error,
+/// also for a property on which the delivery guarantee rests.
+void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
+
+/// A complaint without what only librdkafka's authors need:
+/// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
+/// reads "127.0.0.1:9092: Connection refused".
+[[nodiscard]] std::string plain_reason(std::string_view complaint);
+
+/// The link_status of one client, from what librdkafka reports. Thread safe.
+///
+/// Up and down come from two sources, because neither is enough: errors say at once why brokers are gone, but
+/// nothing tells of a connection that came back on an idle client; the statistics (one a second) do.
 class link_monitor {
  public:
-  void error(int code, const std::string& reason);
+  /// A code of the error callback, or of a record.
+  void error(int code, std::string_view complaint);
+  /// A fatal error of the client (rd_kafka_fatal_error): it never works again.
+  void broken(std::string_view complaint);
+  /// librdkafka's statistics, as JSON.
+  void statistics(std::string_view json);
+  /// The cluster has just given an assignment or confirmed a delivery.
   void works();
+  /// Records of the topic came, maybe fetched a while ago: says nothing of the connection, but no refusal holds.
+  void accepted();
   [[nodiscard]] link_status status() const;
 
  private:
+  void update();
+
   mutable std::mutex mutex_;
-  link_status status_;
-  std::string last_reason_;
+  std::atomic<bool> healthy_{false};  // the common case of works() and accepted(), without the lock
+  bool connected_ = false;
+  bool ever_connected_ = false;
+  bool hopeless_ = false;  // credentials or certificates, and no broker has ever accepted them
+  bool refusal_hopeless_ = false;
+  int missed_ = 0;         // statistics in a row without a connected broker
+  std::string why_;        // the last complaint about a connection
+  std::string refusal_;    // brokers answer, but refuse the topic or group
+  std::string broken_;
 };
 
 }  // namespace troupe::kafka

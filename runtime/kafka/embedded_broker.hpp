@@ -3,7 +3,8 @@
 //
 // It speaks the protocol but keeps everything in memory and forgets: about 5 MiB or 100,000 batches a partition, so a
 // reader that lags further behind loses records. It has no transactions, no deduplication and no timestamps. It is no
-// place for data that matters and no judge of guarantees.
+// place for data that matters and no judge of guarantees. It sleeps out every fetch that finds nothing, so its
+// consumers should ask for a short one (source_options::fetch_wait_ms = 5).
 
 #include <map>
 #include <memory>
@@ -21,6 +22,9 @@ class embedded_broker {
 
   /// host:port on the loopback, for bootstrap.servers.
   [[nodiscard]] const std::string& bootstrap() const;
+
+  /// Down: connections end and new ones are refused; what it holds stays.
+  void set_down(bool down);
 
  private:
   struct impl;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <map>
@@ -15,6 +16,7 @@ namespace troupe::kafka {
 namespace {
 
 constexpr int poll_ms = 50;
+constexpr int seek_ms = 5'000;
 constexpr std::size_t chunk = 256;
 
 [[nodiscard]] nanos steady_now() {
@@ -22,24 +24,92 @@ constexpr std::size_t chunk = 256;
       .count();
 }
 
-/// Owns what was polled into one batch: keys and values are views into these messages.
-struct messages_owner {
+[[nodiscard]] std::uint32_t next_generation() {
+  static std::atomic<std::uint32_t> last{0};
+  return ++last;
+}
+
+struct list_deleter {
+  void operator()(rd_kafka_topic_partition_list_t* list) const { rd_kafka_topic_partition_list_destroy(list); }
+};
+using partition_list = std::unique_ptr<rd_kafka_topic_partition_list_t, list_deleter>;
+
+[[nodiscard]] partition_list list_of(const std::string& topic, std::int32_t partition, std::int64_t offset) {
+  partition_list list(rd_kafka_topic_partition_list_new(1));
+  rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), partition)->offset = offset;
+  return list;
+}
+
+class librdkafka_source;
+
+/// The consumer and what its callbacks need. Shared by the source, its queues and every polled batch: a message must
+/// be destroyed before its consumer.
+struct client {
+  rd_kafka_t* handle = nullptr;
+  log_function log;
+  link_monitor link;
+  librdkafka_source* source = nullptr;  // for the rebalance callback, which only runs on the source's thread
+
+  client() = default;
+  client(const client&) = delete;
+  client& operator=(const client&) = delete;
+  ~client() {
+    if (handle) rd_kafka_destroy(handle);
+  }
+
+  void say(int level, const char* facility, const std::string& text) const {
+    if (log) log(level, facility, text);
+  }
+
+  void failed(int code, const char* reason) {
+    if (code == RD_KAFKA_RESP_ERR__FATAL) {
+      char why[512] = "";
+      rd_kafka_fatal_error(handle, why, sizeof why);
+      link.broken(why);
+      say(3, "FATAL", why);
+      return;
+    }
+    link.error(code, reason);
+    say(code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? 3 : 4, rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)),
+        reason);
+  }
+
+  void committed(rd_kafka_resp_err_t error) const {
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR && error != RD_KAFKA_RESP_ERR__NO_OFFSET)
+      say(4, "COMMIT", std::string("offsets were not committed: ") + rd_kafka_err2str(error));
+  }
+
+  void check(const char* what, rd_kafka_resp_err_t error) const {
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) say(3, what, rd_kafka_err2str(error));
+  }
+  void check(const char* what, rd_kafka_error_t* error) const {
+    if (!error) return;
+    say(3, what, rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+  }
+};
+
+[[nodiscard]] client& client_of(void* opaque) { return *static_cast<client*>(opaque); }
+
+/// Owns what was polled into one batch: keys, values and headers are views into these messages.
+struct polled_messages {
+  std::shared_ptr<client> owner;
   std::vector<rd_kafka_message_t*> messages;
-  ~messages_owner() {
+  std::shared_ptr<void> earlier;  // of the same batch
+
+  ~polled_messages() {
     for (auto* m : messages) rd_kafka_message_destroy(m);
   }
 };
 
 class librdkafka_queue final : public partition_queue {
  public:
-  librdkafka_queue(rd_kafka_t* consumer, std::string topic, std::int32_t partition, std::uint32_t generation,
-                   link_monitor& link)
-      : consumer_(consumer),
+  librdkafka_queue(std::shared_ptr<client> owner, std::string topic, std::int32_t partition, std::uint32_t generation)
+      : client_(std::move(owner)),
         topic_(std::make_shared<const std::string>(std::move(topic))),
         partition_(partition),
         generation_(generation),
-        link_(link),
-        queue_(rd_kafka_queue_get_partition(consumer, topic_->c_str(), partition)) {
+        queue_(rd_kafka_queue_get_partition(client_->handle, topic_->c_str(), partition)) {
     rd_kafka_queue_forward(queue_, nullptr);  // before the assignment: nothing may reach the main queue
   }
 
@@ -52,117 +122,104 @@ class librdkafka_queue final : public partition_queue {
   std::size_t poll(record_batch& batch, std::size_t max_records, std::size_t max_bytes) override {
     const std::lock_guard lock(mutex_);
     if (fenced_) return 0;
-    std::shared_ptr<messages_owner> owner;
+    polled_messages* into = nullptr;
     std::size_t taken = 0;
     std::size_t bytes = 0;
-    rd_kafka_message_t* got[chunk];
+    bool more = true;
     while (taken < max_records && bytes < max_bytes) {
-      // One at a time near the byte limit, so that it is overrun by one record at most.
-      const std::size_t room = max_bytes - bytes;
-      const std::size_t want = std::min({chunk, max_records - taken, std::max<std::size_t>(1, room / largest_)});
-      const auto n = rd_kafka_consume_batch_queue(queue_, 0, got, want);
-      if (n <= 0) break;
-      if (!owner) {
-        owner = std::make_shared<messages_owner>();
-        owner->messages.reserve(std::min(max_records, chunk));
-        batch.records.reserve(std::min(max_records, chunk));
+      if (next_ == end_) {
+        if (!more) break;
+        const std::size_t want = std::min(chunk, max_records - taken);
+        const auto n = rd_kafka_consume_batch_queue(queue_, 0, waiting_.data(), want);
+        if (n <= 0) break;
+        next_ = 0;
+        end_ = static_cast<std::size_t>(n);
+        more = end_ == want;
       }
-      for (std::ptrdiff_t i = 0; i < n; ++i) {
-        auto* m = got[i];
-        owner->messages.push_back(m);
-        if (m->err) {
-          if (m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) link_.error(m->err, rd_kafka_message_errstr(m));
-          continue;
-        }
-        record& r = batch.records.emplace_back();
-        r.offset = m->offset;
-        r.value = {static_cast<const char*>(m->payload), m->len};
-        if (m->key) r.key = {static_cast<const char*>(m->key), m->key_len};
-        rd_kafka_timestamp_type_t kind{};
-        r.timestamp_ms = rd_kafka_message_timestamp(m, &kind);
-        if (r.timestamp_ms < 0) r.timestamp_ms = batch.arrived_ms;
-        const std::size_t size = m->len + m->key_len + take_headers(batch, r, m);
-        largest_ = std::max(largest_, size);
-        bytes += size;
-        ++taken;
+      if (!into) into = open(batch);
+      auto* m = waiting_[next_++];
+      into->messages.push_back(m);
+      if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        complain(*m);
+        continue;
       }
-      position_.store(got[n - 1]->offset + 1, std::memory_order_relaxed);
-      if (static_cast<std::size_t>(n) < want) break;
+      bytes += add(batch, m);
+      ++taken;
     }
-    if (largest_ > 1024) largest_ -= largest_ / 16;  // forgets an unusually large record
-    if (!owner) return 0;
+    if (taken != 0) client_->link.accepted();
     batch.bytes += bytes;
-    if (batch.storage) {  // a second poll into the same batch
-      auto both = std::make_shared<std::pair<std::shared_ptr<void>, std::shared_ptr<messages_owner>>>(batch.storage, owner);
-      batch.storage = both;
-    } else {
-      batch.storage = owner;
-    }
-    if (taken) link_.works();
     return taken;
   }
 
   void on_records(std::function<void()> wake) override {
+    const bool wanted = static_cast<bool>(wake);
     {
       const std::lock_guard lock(wake_mutex_);
-      wake_ = std::move(wake);
+      wake_.swap(wake);  // the old one ends outside of the lock: it may own who calls us
     }
+    // librdkafka calls woken() with its queue's lock held, so that one may not be taken inside wake_mutex_.
     const std::lock_guard lock(mutex_);
-    if (!fenced_) rd_kafka_queue_cb_event_enable(queue_, &librdkafka_queue::woken, this);
+    if (!fenced_ && wanted) rd_kafka_queue_cb_event_enable(queue_, &librdkafka_queue::woken, this);
   }
 
   bool store(std::int64_t next_offset) override {
     const std::lock_guard lock(mutex_);
     if (fenced_) return false;
-    auto* list = rd_kafka_topic_partition_list_new(1);
-    auto* entry = rd_kafka_topic_partition_list_add(list, topic_->c_str(), partition_);
-    entry->offset = next_offset;
-    const auto error = rd_kafka_offsets_store(consumer_, list);
-    const bool ok = error == RD_KAFKA_RESP_ERR_NO_ERROR && entry->err == RD_KAFKA_RESP_ERR_NO_ERROR;
-    rd_kafka_topic_partition_list_destroy(list);
-    if (ok) stored_ = next_offset;
-    return ok;
+    const auto list = list_of(*topic_, partition_, next_offset);
+    if (rd_kafka_offsets_store(client_->handle, list.get()) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+        list->elems[0].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+      return false;
+    stored_ = next_offset;
+    return true;
   }
 
   void rewind() override {
     const std::lock_guard lock(mutex_);
     if (fenced_) return;
-    auto* list = rd_kafka_topic_partition_list_new(1);
-    auto* entry = rd_kafka_topic_partition_list_add(list, topic_->c_str(), partition_);
-    std::int64_t to = stored_;
-    if (to < 0 && rd_kafka_committed(consumer_, list, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR) to = entry->offset;
-    entry->offset = to >= 0 ? to : RD_KAFKA_OFFSET_BEGINNING;
-    if (auto* error = rd_kafka_seek_partitions(consumer_, list, 5000)) {
-      const std::string why = rd_kafka_error_string(error);
-      rd_kafka_error_destroy(error);
-      rd_kafka_topic_partition_list_destroy(list);
-      throw std::runtime_error("can't read " + *topic_ + "/" + std::to_string(partition_) + " again: " + why);
-    }
-    rd_kafka_topic_partition_list_destroy(list);
+    // Without a stored offset this assignment began at its first record, whether that was the committed offset or
+    // where auto.offset.reset pointed.
+    const std::int64_t to = stored_ >= 0 ? stored_ : first_;
+    if (to < 0) return;
+    const auto list = list_of(*topic_, partition_, to);
+    auto* error = rd_kafka_seek_partitions(client_->handle, list.get(), seek_ms);
+    const std::string why = error ? rd_kafka_error_string(error) : rd_kafka_err2str(list->elems[0].err);
+    const bool failed = error || list->elems[0].err != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (error) rd_kafka_error_destroy(error);
+    if (failed)
+      throw std::runtime_error("Kafka: can't read " + *topic_ + "/" + std::to_string(partition_) + " again from offset " +
+                               std::to_string(to) + ": " + why);
+    drop_waiting();
+    position_.store(to, std::memory_order_relaxed);
   }
 
   std::int64_t lag() const override {
     const std::lock_guard lock(mutex_);
     if (fenced_) return -1;
-    std::int64_t low = 0, high = 0;
-    if (rd_kafka_get_watermark_offsets(consumer_, topic_->c_str(), partition_, &low, &high) != RD_KAFKA_RESP_ERR_NO_ERROR ||
+    std::int64_t low = 0;
+    std::int64_t high = -1;
+    if (rd_kafka_get_watermark_offsets(client_->handle, topic_->c_str(), partition_, &low, &high) !=
+            RD_KAFKA_RESP_ERR_NO_ERROR ||
         high < 0)
       return -1;
     const auto at = position_.load(std::memory_order_relaxed);
-    return at < 0 ? -1 : std::max<std::int64_t>(0, high - at);
+    if (at >= 0) return std::max<std::int64_t>(0, high - at);
+    // Fetched, and nothing there: the assignment began at the partition's end.
+    return rd_kafka_queue_length(queue_) == 0 ? 0 : -1;
   }
 
-  /// No store, poll or wake from now on.
+  /// No store, poll, rewind or wake from now on.
   void fence() {
     {
       const std::lock_guard lock(mutex_);
       if (fenced_) return;
       fenced_ = true;
+      drop_waiting();
       rd_kafka_queue_cb_event_enable(queue_, nullptr, nullptr);
       rd_kafka_queue_destroy(queue_);
     }
+    std::function<void()> last;
     const std::lock_guard lock(wake_mutex_);
-    wake_ = {};
+    wake_.swap(last);
   }
 
  private:
@@ -170,6 +227,39 @@ class librdkafka_queue final : public partition_queue {
     auto* self = static_cast<librdkafka_queue*>(opaque);
     const std::lock_guard lock(self->wake_mutex_);
     if (self->wake_) self->wake_();
+  }
+
+  [[nodiscard]] polled_messages* open(record_batch& batch) const {
+    auto messages = std::make_shared<polled_messages>();
+    messages->owner = client_;
+    messages->earlier = std::move(batch.storage);
+    const std::size_t n = end_ - next_;
+    messages->messages.reserve(n);
+    if (batch.records.empty()) batch.records.reserve(n);
+    auto* raw = messages.get();
+    batch.storage = std::move(messages);
+    return raw;
+  }
+
+  void complain(const rd_kafka_message_t& m) const {
+    if (m.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) return;
+    const std::string text = *topic_ + "/" + std::to_string(partition_) + ": " + rd_kafka_message_errstr(&m);
+    client_->link.error(m.err, text);
+    client_->say(4, "FETCH", text);
+  }
+
+  /// Returns its size in bytes.
+  std::size_t add(record_batch& batch, rd_kafka_message_t* m) {
+    record& r = batch.records.emplace_back();
+    r.offset = m->offset;
+    if (m->payload) r.value = {static_cast<const char*>(m->payload), m->len};
+    if (m->key) r.key = {static_cast<const char*>(m->key), m->key_len};
+    rd_kafka_timestamp_type_t kind{};
+    r.timestamp_ms = rd_kafka_message_timestamp(m, &kind);
+    if (r.timestamp_ms < 0) r.timestamp_ms = batch.arrived_ms;
+    if (first_ < 0) first_ = m->offset;
+    position_.store(m->offset + 1, std::memory_order_relaxed);
+    return m->len + m->key_len + take_headers(batch, r, m);
   }
 
   static std::size_t take_headers(record_batch& batch, record& r, rd_kafka_message_t* m) {
@@ -181,23 +271,31 @@ class librdkafka_queue final : public partition_queue {
     const void* value = nullptr;
     std::size_t size = 0;
     for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) {
-      batch.headers.push_back({name, {static_cast<const char*>(value), size}});
-      bytes += batch.headers.back().name.size() + size;
+      header& h = batch.headers.emplace_back();
+      h.name = name;
+      if (value) h.value = {static_cast<const char*>(value), size};
+      bytes += h.name.size() + h.value.size();
     }
     r.headers_count = static_cast<std::uint32_t>(batch.headers.size()) - r.headers_begin;
     return bytes;
   }
 
-  rd_kafka_t* consumer_;
+  void drop_waiting() {
+    while (next_ < end_) rd_kafka_message_destroy(waiting_[next_++]);
+  }
+
+  std::shared_ptr<client> client_;
   std::shared_ptr<const std::string> topic_;
   std::int32_t partition_;
   std::uint32_t generation_;
-  link_monitor& link_;
   rd_kafka_queue_t* queue_;
   mutable std::mutex mutex_;
   bool fenced_ = false;
+  std::int64_t first_ = -1;
   std::int64_t stored_ = -1;
-  std::size_t largest_ = 256;
+  std::array<rd_kafka_message_t*, chunk> waiting_{};  // taken from librdkafka, but beyond the last poll's byte limit
+  std::size_t next_ = 0;
+  std::size_t end_ = 0;
   std::atomic<std::int64_t> position_{-1};
   std::mutex wake_mutex_;
   std::function<void()> wake_;
@@ -205,70 +303,55 @@ class librdkafka_queue final : public partition_queue {
 
 class librdkafka_source final : public record_source {
  public:
-  explicit librdkafka_source(const source_options& o) : options_(o) {
+  explicit librdkafka_source(const source_options& o) : options_(o), client_(std::make_shared<client>()) {
+    client_->log = o.log;
     auto* conf = rd_kafka_conf_new();
     try {
-      set_property(conf, "bootstrap.servers", o.brokers);
-      set_property(conf, "client.id", "troupe");
-      set_property(conf, "group.id", o.group);
-      // Cooperative rebalancing is sound from 2.10 on; before, an assignment could be lost between two rebalances.
-      set_property(conf, "partition.assignment.strategy",
-                   rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
-      set_property(conf, "auto.offset.reset", "earliest");
-      set_property(conf, "enable.auto.offset.store", "false");
-      set_property(conf, "auto.commit.interval.ms", "1000");
-      set_property(conf, "session.timeout.ms", "6000");
-      set_property(conf, "heartbeat.interval.ms", "1000");
-      set_property(conf, "socket.nagle.disable", "true");
-      set_property(conf, "socket.keepalive.enable", "true");
-      set_property(conf, "reconnect.backoff.max.ms", "2000");
-      set_property(conf, "fetch.queue.backoff.ms", "1");
-      set_property(conf, "fetch.wait.max.ms", "100");
-      set_property(conf, "fetch.error.backoff.ms", "100");
-      set_property(conf, "queued.min.messages", "10000");
-      set_property(conf, "queued.max.messages.kbytes", std::to_string(std::max<std::size_t>(64, o.prefetch_bytes / 1024)));
-      set_property(conf, "fetch.message.max.bytes", "1048576");
-      set_property(conf, "fetch.max.bytes", "8388608");
-      set_property(conf, "receive.message.max.bytes", "104857600");
-      set_properties(conf, o.own, false);
+      configure(conf);
     } catch (...) {
       rd_kafka_conf_destroy(conf);
       throw;
     }
-    rd_kafka_conf_set_opaque(conf, this);
+    client_->source = this;
+    rd_kafka_conf_set_opaque(conf, client_.get());
     rd_kafka_conf_set_rebalance_cb(conf, [](rd_kafka_t*, rd_kafka_resp_err_t error,
-                                            rd_kafka_topic_partition_list_t* list, void* self) {
-      static_cast<librdkafka_source*>(self)->rebalance(error, list);
+                                            rd_kafka_topic_partition_list_t* list, void* opaque) {
+      client_of(opaque).source->rebalance(error, list);
     });
-    rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* reason, void* self) {
-      auto* s = static_cast<librdkafka_source*>(self);
-      s->link_.error(code, reason);
-      if (s->options_.log) s->options_.log(code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? 3 : 4, "consumer", reason);
+    rd_kafka_conf_set_offset_commit_cb(conf, [](rd_kafka_t*, rd_kafka_resp_err_t error,
+                                                rd_kafka_topic_partition_list_t*, void* opaque) {
+      client_of(opaque).committed(error);
     });
-    rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t* rk, int level, const char* facility, const char* text) {
-      auto* s = static_cast<librdkafka_source*>(rd_kafka_opaque(rk));
-      if (s && s->options_.log) s->options_.log(level, facility, text);
+    rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* reason, void* opaque) {
+      client_of(opaque).failed(code, reason);
+    });
+    rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t*, char* json, std::size_t size, void* opaque) {
+      client_of(opaque).link.statistics({json, size});
+      return 0;
+    });
+    rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
+      client_of(rd_kafka_opaque(handle)).say(level, facility, text);
     });
     char error[512];
-    consumer_ = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
-    if (!consumer_) {
+    client_->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
+    if (!client_->handle) {
       rd_kafka_conf_destroy(conf);
       throw property_error(std::string("Kafka consumer: ") + error);
     }
-    rd_kafka_poll_set_consumer(consumer_);
+    rd_kafka_poll_set_consumer(client_->handle);
   }
 
   ~librdkafka_source() override {
     close(steady_now());
-    rd_kafka_destroy(consumer_);
+    if (!thread_started_) rd_kafka_consumer_close(client_->handle);
   }
 
   void start(assignment_listener& listener) override {
     listener_ = &listener;
-    auto* topics = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(topics, options_.topic.c_str(), RD_KAFKA_PARTITION_UA);
-    rd_kafka_subscribe(consumer_, topics);
-    rd_kafka_topic_partition_list_destroy(topics);
+    const auto topics = list_of(options_.topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+    if (const auto error = rd_kafka_subscribe(client_->handle, topics.get()); error != RD_KAFKA_RESP_ERR_NO_ERROR)
+      throw std::runtime_error("Kafka: can't subscribe to " + options_.topic + ": " + rd_kafka_err2str(error));
+    thread_started_ = true;
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "kafka-source");
       run();
@@ -284,7 +367,7 @@ class librdkafka_source final : public record_source {
   }
 
   link_status status() const override {
-    auto s = link_.status();
+    auto s = client_->link.status();
     if (s.up && !joined_) return {false, false, "joining group " + options_.group};
     return s;
   }
@@ -293,58 +376,104 @@ class librdkafka_source final : public record_source {
   std::uint64_t rebalances() const override { return rebalances_; }
 
  private:
+  void configure(rd_kafka_conf_t* conf) const {
+    auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
+    const auto kib = [](std::size_t bytes) { return std::to_string(std::max<std::size_t>(64, bytes / 1024)); };
+    set("bootstrap.servers", options_.brokers);
+    set("client.id", "troupe");
+    set("group.id", options_.group);
+    const auto protocol = options_.own.find("group.protocol");
+    if (protocol == options_.own.end() || protocol->second != "consumer") {  // else the broker decides these
+      // Cooperative rebalancing is sound from librdkafka 2.10 on (its issue 4059).
+      set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
+      set("session.timeout.ms", std::to_string(options_.session_timeout_ms));
+      set("heartbeat.interval.ms", std::to_string(std::max(100, options_.session_timeout_ms / 6)));
+    }
+    set("max.poll.interval.ms",
+        std::to_string(std::max<nanos>(300'000, options_.drain_timeout / 1'000'000 + 60'000)));
+    set("auto.offset.reset", "earliest");
+    set("enable.auto.offset.store", "false");
+    set("auto.commit.interval.ms", "1000");
+    set("statistics.interval.ms", "1000");  // for link_monitor
+    set("socket.nagle.disable", "true");
+    set("socket.keepalive.enable", "true");
+    set("reconnect.backoff.max.ms", "2000");
+    set("fetch.queue.backoff.ms", "1");
+    set("fetch.wait.max.ms", std::to_string(options_.fetch_wait_ms));
+    set("fetch.error.backoff.ms", "100");
+    set("queued.min.messages", std::to_string(options_.prefetch_records));
+    set("queued.max.messages.kbytes", kib(options_.prefetch_bytes));
+    // A record that is larger than these still comes, alone.
+    set("fetch.message.max.bytes", "1048576");
+    set("fetch.max.bytes", "8388608");
+    set("receive.message.max.bytes", "104857600");
+    set_properties(conf, options_.own, client_kind::consumer);
+  }
+
   void run() {
+    auto* handle = client_->handle;
     bool paused = false;
     while (!closing_) {
-      if (auto* m = rd_kafka_consumer_poll(consumer_, poll_ms)) {
-        if (m->err && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-          link_.error(m->err, rd_kafka_message_errstr(m));
-          if (options_.log) options_.log(4, "consumer", rd_kafka_message_errstr(m));
-        }
+      if (auto* m = rd_kafka_consumer_poll(handle, poll_ms)) {
+        if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+          client_->failed(m->err, rd_kafka_message_errstr(m));
         rd_kafka_message_destroy(m);
       }
       if (stop_intake_ && !paused) {
         paused = true;
-        auto* list = list_of_assigned();
-        rd_kafka_pause_partitions(consumer_, list);
-        rd_kafka_topic_partition_list_destroy(list);
+        pause();
       }
     }
-    rd_kafka_consumer_close(consumer_);  // the rebalance callback gives everything back, then the group is left
+    rd_kafka_consumer_close(handle);  // the rebalance callback gives everything back, then the group is left
+    while (auto* event = rd_kafka_consumer_poll(handle, 0)) rd_kafka_message_destroy(event);
   }
 
-  rd_kafka_topic_partition_list_t* list_of_assigned() {
-    const std::lock_guard lock(mutex_);
-    auto* list = rd_kafka_topic_partition_list_new(static_cast<int>(queues_.size()));
-    for (const auto& [p, q] : queues_) rd_kafka_topic_partition_list_add(list, options_.topic.c_str(), p);
-    return list;
+  void pause() {
+    partition_list list;
+    {
+      const std::lock_guard lock(mutex_);
+      list.reset(rd_kafka_topic_partition_list_new(static_cast<int>(queues_.size())));
+      for (const auto& [p, q] : queues_) rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), p);
+    }
+    rd_kafka_pause_partitions(client_->handle, list.get());
   }
 
   void rebalance(rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t* list) {
-    ++rebalances_;
-    const char* protocol = rd_kafka_rebalance_protocol(consumer_);
+    const char* protocol = rd_kafka_rebalance_protocol(client_->handle);
     const bool cooperative = protocol && std::string_view(protocol) == "COOPERATIVE";
-    link_.works();
-    if (error == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
-      std::vector<std::shared_ptr<partition_queue>> fresh;
-      {
-        const std::lock_guard lock(mutex_);
-        ++generation_;
-        for (int i = 0; i < list->cnt; ++i) {
-          auto q = std::make_shared<librdkafka_queue>(consumer_, list->elems[i].topic, list->elems[i].partition,
-                                                      generation_, link_);
-          queues_[list->elems[i].partition] = q;
-          fresh.push_back(std::move(q));
-        }
-        assigned_ = queues_.size();
+    if (error == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
+      assign(list, cooperative);
+    else
+      revoke(list, cooperative);
+  }
+
+  void assign(rd_kafka_topic_partition_list_t* list, bool cooperative) {
+    std::vector<std::shared_ptr<partition_queue>> fresh;
+    const auto generation = next_generation();
+    {
+      const std::lock_guard lock(mutex_);
+      for (int i = 0; i < list->cnt; ++i) {
+        auto q = std::make_shared<librdkafka_queue>(client_, list->elems[i].topic, list->elems[i].partition, generation);
+        queues_[list->elems[i].partition] = q;
+        fresh.push_back(std::move(q));
       }
-      check(cooperative ? rd_kafka_incremental_assign(consumer_, list) : nullptr, "assign");
-      if (!cooperative) rd_kafka_assign(consumer_, list);
-      joined_ = true;
-      listener_->assigned(std::move(fresh));
-      return;
+      assigned_ = queues_.size();
     }
-    const bool lost = rd_kafka_assignment_lost(consumer_) != 0;
+    if (cooperative)
+      client_->check("assign", rd_kafka_incremental_assign(client_->handle, list));
+    else
+      client_->check("assign", rd_kafka_assign(client_->handle, list));
+    if (stop_intake_) pause();
+    ++rebalances_;
+    joined_ = true;
+    if (!fresh.empty()) {
+      client_->link.works();
+      listener_->assigned(std::move(fresh));
+    }
+  }
+
+  void revoke(rd_kafka_topic_partition_list_t* list, bool cooperative) {
+    const bool lost = rd_kafka_assignment_lost(client_->handle) != 0;
     std::vector<std::shared_ptr<partition_queue>> gone;
     std::vector<std::shared_ptr<librdkafka_queue>> ours;
     {
@@ -358,33 +487,26 @@ class librdkafka_source final : public record_source {
     }
     if (!gone.empty()) {
       const nanos now = steady_now();
-      const nanos deadline = lost ? now : closing_ ? deadline_.load() : now + options_.drain_timeout;
-      listener_->revoked(gone, lost, deadline);
-      if (!lost) {
-        const auto code = rd_kafka_commit(consumer_, nullptr, 0);  // what was stored
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET && options_.log)
-          options_.log(4, "commit", std::string("commit on revoke: ") + rd_kafka_err2str(code));
-      }
+      listener_->revoked(gone, lost, lost ? now : closing_ ? deadline_.load() : now + options_.drain_timeout);
       for (auto& q : ours) q->fence();
+      // Without a broker this would wait for the whole session time-out, for nothing.
+      if (!lost && client_->link.status().up) client_->committed(rd_kafka_commit(client_->handle, nullptr, 0));
     }
-    check(cooperative ? rd_kafka_incremental_unassign(consumer_, list) : nullptr, "unassign");
-    if (!cooperative) rd_kafka_assign(consumer_, nullptr);
+    if (cooperative)
+      client_->check("unassign", rd_kafka_incremental_unassign(client_->handle, list));
+    else
+      client_->check("unassign", rd_kafka_assign(client_->handle, nullptr));
     const std::lock_guard lock(mutex_);
     for (int i = 0; i < list->cnt; ++i) queues_.erase(list->elems[i].partition);
     assigned_ = queues_.size();
     if (lost) joined_ = false;
   }
 
-  void check(rd_kafka_error_t* error, const char* what) {
-    if (!error) return;
-    if (options_.log) options_.log(3, what, rd_kafka_error_string(error));
-    rd_kafka_error_destroy(error);
-  }
-
   source_options options_;
-  rd_kafka_t* consumer_ = nullptr;
+  std::shared_ptr<client> client_;
   assignment_listener* listener_ = nullptr;
   std::thread thread_;
+  bool thread_started_ = false;
   std::atomic<bool> closing_{false};
   std::atomic<bool> stop_intake_{false};
   std::atomic<nanos> deadline_{0};
@@ -393,8 +515,6 @@ class librdkafka_source final : public record_source {
   std::atomic<std::uint64_t> rebalances_{0};
   std::mutex mutex_;
   std::map<std::int32_t, std::shared_ptr<librdkafka_queue>> queues_;
-  std::uint32_t generation_ = 0;
-  link_monitor link_;
 };
 
 }  // namespace

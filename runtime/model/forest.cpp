@@ -29,7 +29,8 @@ std::uint32_t key_of(float x) {
 }
 std::uint64_t key_of(double x) {
   const auto bits = std::bit_cast<std::uint64_t>(x + 0.0);
-  const auto key = bits ^ (static_cast<std::uint64_t>(-static_cast<std::int64_t>(bits >> 63)) | 0x8000'0000'0000'0000U);
+  const auto key =
+      bits ^ (static_cast<std::uint64_t>(-static_cast<std::int64_t>(bits >> 63)) | 0x8000'0000'0000'0000U);
   return x != x ? UINT64_MAX : key;
 }
 
@@ -63,11 +64,16 @@ mode mode_of(const onnx::node& n, std::string_view text) {
 
 mode opposite(mode m) {
   switch (m) {
-    case mode::leq: return mode::gt;
-    case mode::lt: return mode::gte;
-    case mode::gte: return mode::lt;
-    case mode::gt: return mode::leq;
-    case mode::leaf: break;
+    case mode::leq:
+      return mode::gt;
+    case mode::lt:
+      return mode::gte;
+    case mode::gte:
+      return mode::lt;
+    case mode::gt:
+      return mode::leq;
+    case mode::leaf:
+      break;
   }
   return m;
 }
@@ -88,7 +94,8 @@ const std::vector<std::int64_t>& ints_of(const onnx::node& n, std::string_view n
 /// Finds a node by (tree, node) in the order of the file, which is mostly sorted and without gaps.
 class node_index {
  public:
-  node_index(const onnx::node& n, const std::vector<std::int64_t>& trees, const std::vector<std::int64_t>& ids)
+  node_index(const onnx::node& n, const std::vector<std::int64_t>& trees,
+             const std::vector<std::int64_t>& ids)
       : trees_(trees), ids_(ids), order_(trees.size()) {
     std::iota(order_.begin(), order_.end(), 0U);
     const auto less = [&](std::uint32_t a, std::uint32_t b) { return key(a) < key(b); };
@@ -113,7 +120,9 @@ class node_index {
   [[nodiscard]] const std::vector<std::uint32_t>& order() const { return order_; }
 
  private:
-  [[nodiscard]] std::pair<std::int64_t, std::int64_t> key(std::uint32_t i) const { return {trees_[i], ids_[i]}; }
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> key(std::uint32_t i) const {
+    return {trees_[i], ids_[i]};
+  }
 
   const std::vector<std::int64_t>& trees_;
   const std::vector<std::int64_t>& ids_;
@@ -133,7 +142,9 @@ void softmax(T* scores, std::size_t count, bool keep_zeros) {
   for (std::size_t i = 0; i < count; ++i) scores[i] /= sum;
 }
 
-double logistic(double x) { return 1 / (1 + std::exp(-x)); }
+double logistic(double x) {
+  return 1 / (1 + std::exp(-x));
+}
 
 }  // namespace
 
@@ -149,12 +160,17 @@ post_transform post_transform_of(const onnx::node& n) {
 
 void apply(post_transform how, double* scores, std::size_t count) {
   switch (how) {
-    case post_transform::none: break;
+    case post_transform::none:
+      break;
     case post_transform::logistic:
       for (std::size_t i = 0; i < count; ++i) scores[i] = logistic(scores[i]);
       break;
-    case post_transform::softmax: softmax(scores, count, false); break;
-    case post_transform::softmax_zero: softmax(scores, count, true); break;
+    case post_transform::softmax:
+      softmax(scores, count, false);
+      break;
+    case post_transform::softmax_zero:
+      softmax(scores, count, true);
+      break;
   }
 }
 
@@ -189,18 +205,21 @@ struct forest::builder {
   std::vector<std::uint32_t> roots;
 
   // The leaves, by position in the file.
-  std::vector<double> weight;           ///< sums == 1
-  std::vector<std::uint32_t> payload;   ///< sums > 1: index into payload_begin_
-  bool floats = true;                   ///< thresholds and weights are all float32
+  std::vector<double> weight;          ///< sums == 1
+  std::vector<std::uint32_t> payload;  ///< sums > 1: index into payload_begin_
+  bool floats = true;                  ///< thresholds and weights are all float32
 
   void check_lists() {
     const std::size_t count = trees.size();
     if (count == 0) refuse(n, "it has no trees");
     const auto* texts = n.find("nodes_modes");
     const std::pair<const char*, std::size_t> sizes[] = {
-        {"nodes_nodeids", ids.size()},       {"nodes_featureids", features.size()},
-        {"nodes_truenodeids", yes.size()},   {"nodes_falsenodeids", no.size()},
-        {"nodes_values", values.size()},     {"nodes_modes", texts ? texts->strings.size() : 0},
+        {"nodes_nodeids", ids.size()},
+        {"nodes_featureids", features.size()},
+        {"nodes_truenodeids", yes.size()},
+        {"nodes_falsenodeids", no.size()},
+        {"nodes_values", values.size()},
+        {"nodes_modes", texts ? texts->strings.size() : 0},
         {"nodes_missing_value_tracks_true", missing.empty() ? count : missing.size()}};
     for (const auto& [name, size] : sizes) {
       if (size != count) {
@@ -278,8 +297,9 @@ struct forest::builder {
     }
     const bool classifier = prefix == "class";
     f.sums_ = f.outputs_;
-    if (classifier && f.outputs_ == 2 &&
-        std::all_of(entries.begin(), entries.end(), [&](const entry& e) { return e.output == entries[0].output; })) {
+    if (classifier && f.outputs_ == 2 && std::all_of(entries.begin(), entries.end(), [&](const entry& e) {
+          return e.output == entries[0].output;
+        })) {
       f.sums_ = 1;
       for (entry& e : entries) e.output = 0;
     }
@@ -313,8 +333,8 @@ struct forest::builder {
     std::uint32_t left, right;  ///< positions in the file
   };
 
-  /// `x mode t ? yes : no`, with missing values on the side they belong, as `value <= threshold ? left : right`,
-  /// where a missing value goes right: it is never <= anything.
+  /// `x mode t ? yes : no`, with missing values on the side they belong, as `value <= threshold ? left :
+  /// right`, where a missing value goes right: it is never <= anything.
   [[nodiscard]] comparison compare(std::uint32_t i) const {
     mode m = modes[i];
     std::uint32_t left = yes_at[i];
@@ -325,10 +345,14 @@ struct forest::builder {
     }
     const double t = values[i];
     switch (m) {
-      case mode::lt: return {false, below(t, float_input), left, right};
-      case mode::gte: return {true, at_most(-t, float_input), left, right};
-      case mode::gt: return {true, below(-t, float_input), left, right};
-      default: return {false, at_most(t, float_input), left, right};
+      case mode::lt:
+        return {false, below(t, float_input), left, right};
+      case mode::gte:
+        return {true, at_most(-t, float_input), left, right};
+      case mode::gt:
+        return {true, below(-t, float_input), left, right};
+      default:
+        return {false, at_most(t, float_input), left, right};
     }
   }
 
@@ -367,7 +391,8 @@ struct forest::builder {
       for (std::size_t head = 0; head < queue.size(); ++head) {
         const place p = queue[head];
         if (modes[p.from] == mode::leaf) {
-          // The last column is below all: a leaf leads to itself, and its threshold is free to hold its value.
+          // The last column is below all: a leaf leads to itself, and its threshold is free to hold its
+          // value.
           out[p.to] = Node(0, p.to, columns - 1);
           if (f.sums_ == 1) {
             out[p.to].threshold = std::bit_cast<typename Node::key>(static_cast<value>(weight[p.from]));
@@ -390,7 +415,8 @@ struct forest::builder {
     }
     if (out.size() != trees.size()) refuse(n, "the nodes of a tree form a circle");
     // Trees of one depth walk together without waiting for a deeper one.
-    std::stable_sort(built.begin(), built.end(), [](const tree& a, const tree& b) { return a.depth > b.depth; });
+    std::stable_sort(built.begin(), built.end(),
+                     [](const tree& a, const tree& b) { return a.depth > b.depth; });
     for (const tree& t : built) {
       f.roots_.push_back(t.root);
       f.depths_.push_back(t.depth);
@@ -398,7 +424,8 @@ struct forest::builder {
   }
 };
 
-forest::forest(const onnx::node& n, std::size_t width, bool float_input, const onnx::limits& most) : width_(width) {
+forest::forest(const onnx::node& n, std::size_t width, bool float_input, const onnx::limits& most)
+    : width_(width) {
   const bool classifier = n.op == "TreeEnsembleClassifier";
   if (ints_of(n, "nodes_treeids").size() > most.tree_nodes) {
     refuse(n, "more than " + std::to_string(most.tree_nodes) + " nodes, the limit");
@@ -407,7 +434,8 @@ forest::forest(const onnx::node& n, std::size_t width, bool float_input, const o
   b.check_lists();
   if (classifier) {
     const auto* texts = n.find("classlabels_strings");
-    outputs_ = texts && !texts->strings.empty() ? texts->strings.size() : ints_of(n, "classlabels_int64s").size();
+    outputs_ =
+        texts && !texts->strings.empty() ? texts->strings.size() : ints_of(n, "classlabels_int64s").size();
   } else {
     const auto* targets = n.find("n_targets");
     outputs_ = targets && targets->i > 0 ? static_cast<std::size_t>(targets->i) : 0;
@@ -429,7 +457,8 @@ forest::forest(const onnx::node& n, std::size_t width, bool float_input, const o
     if (v < 0) shares_ = false;
   }
   if (const auto* a = n.find("aggregate_function"); a && !a->s.empty() && a->s != "SUM") {
-    if (a->s != "AVERAGE") refuse(n, "aggregate_function " + std::string(a->s.substr(0, 32)) + " is not built in");
+    if (a->s != "AVERAGE")
+      refuse(n, "aggregate_function " + std::string(a->s.substr(0, 32)) + " is not built in");
     scale_ = 1 / static_cast<double>(b.roots.size());
   }
 
@@ -452,8 +481,8 @@ inline std::uint32_t step(const Node* nodes, std::uint32_t at, const Key* x) {
   return to;
 }
 
-/// Walks `K` paths to their leaves. Deep trees are mostly shallow: from the eighth level on, ends as soon as all have
-/// arrived.
+/// Walks `K` paths to their leaves. Deep trees are mostly shallow: from the eighth level on, ends as soon as
+/// all have arrived.
 template <std::size_t K, class Node, class RowOf>
 inline void walk(const Node* nodes, std::uint32_t* at, std::uint32_t depth, RowOf row_of) {
   const std::uint32_t plain = depth <= 12 ? depth : 8;
@@ -483,7 +512,8 @@ inline void forest::add_leaf(const Node& leaf, double* sums) const {
     return;
   }
   const auto i = static_cast<std::size_t>(leaf.threshold);
-  for (std::uint32_t k = payload_begin_[i]; k < payload_begin_[i + 1]; ++k) sums[payload_[k].output] += payload_[k].weight;
+  for (std::uint32_t k = payload_begin_[i]; k < payload_begin_[i + 1]; ++k)
+    sums[payload_[k].output] += payload_[k].weight;
 }
 
 template <std::size_t Stride, class Node, class Key>
@@ -533,7 +563,8 @@ void forest::walk_block(const std::vector<Node>& nodes, const Key* x, std::size_
 }
 
 template <class Node>
-void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::size_t rows, double* sums) const {
+void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::size_t rows,
+                      double* sums) const {
   using value = typename Node::value;
   using key = typename Node::key;
   thread_local std::vector<key> x;
@@ -552,10 +583,17 @@ void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::siz
     }
     double* const to = sums + done * sums_;
     switch (stride_) {
-      case 16: walk_block<16>(nodes, x.data(), count, to); break;
-      case 64: walk_block<64>(nodes, x.data(), count, to); break;
-      case 256: walk_block<256>(nodes, x.data(), count, to); break;
-      default: walk_block<0>(nodes, x.data(), count, to);
+      case 16:
+        walk_block<16>(nodes, x.data(), count, to);
+        break;
+      case 64:
+        walk_block<64>(nodes, x.data(), count, to);
+        break;
+      case 256:
+        walk_block<256>(nodes, x.data(), count, to);
+        break;
+      default:
+        walk_block<0>(nodes, x.data(), count, to);
     }
   }
 }

@@ -1,13 +1,15 @@
 #pragma once
 // Tree ensembles (ai.onnx.ml TreeEnsembleRegressor and TreeEnsembleClassifier, see
-// https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleRegressor.html), laid out for walking many at once.
+// https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleRegressor.html), laid out for walking many at
+// once.
 //
-// A walk is a chain of dependent loads, so a core that follows one path waits most of the time. Here 16 paths are in
-// flight: 16 rows in one tree, or 16 trees for a single row. Every node is 8 bytes and there is no branch: all
-// comparisons have the one form `value <= threshold goes left`, right stands next to left, and a leaf leads to itself.
-// Values and thresholds are compared as unsigned integers in the order of the numbers they stand for, with missing
-// values above all: that compares faster than floats do, and puts missing values on the right for nothing.
-// What does not fit (more than 255 columns, 2^24 nodes, or numbers that are no float32) uses nodes of 16 bytes.
+// A walk is a chain of dependent loads, so a core that follows one path waits most of the time. Here 16 paths
+// are in flight: 16 rows in one tree, or 16 trees for a single row. Every node is 8 bytes and there is no
+// branch: all comparisons have the one form `value <= threshold goes left`, right stands next to left, and a
+// leaf leads to itself. Values and thresholds are compared as unsigned integers in the order of the numbers
+// they stand for, with missing values above all: that compares faster than floats do, and puts missing values
+// on the right for nothing. What does not fit (more than 255 columns, 2^24 nodes, or numbers that are no
+// float32) uses nodes of 16 bytes.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,8 +28,8 @@ enum class post_transform : std::uint8_t { none, logistic, softmax, softmax_zero
 /// In place, on one row's scores.
 void apply(post_transform how, double* scores, std::size_t count);
 
-/// Two probabilities out of the one score of a binary classifier. Logistic: of the score; else s and 1 - s, or s and
-/// -s where scores may be negative.
+/// Two probabilities out of the one score of a binary classifier. Logistic: of the score; else s and 1 - s,
+/// or s and -s where scores may be negative.
 void split_binary(post_transform how, bool scores_are_shares, double score, double* out);
 
 class forest {
@@ -42,8 +44,8 @@ class forest {
   [[nodiscard]] std::size_t trees() const { return roots_.size(); }
   [[nodiscard]] std::size_t nodes() const { return narrow_.size() + wide_.size(); }
 
-  /// `rows` x width doubles in, `rows` x outputs doubles out. Leaves are added in double, in the same order whatever
-  /// the number of rows: a row's answer does not depend on its batch.
+  /// `rows` x width doubles in, `rows` x outputs doubles out. Leaves are added in double, in the same order
+  /// whatever the number of rows: a row's answer does not depend on its batch.
   void score(const double* in, std::size_t rows, double* out) const;
 
  private:
@@ -55,7 +57,8 @@ class forest {
     key threshold;              ///< of a leaf: the bits of its value, or the index of its payload
     std::uint32_t link;         ///< left << 8 | column
 
-    narrow_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0) : threshold(t), link(left << 8 | column) {}
+    narrow_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0)
+        : threshold(t), link(left << 8 | column) {}
     [[nodiscard]] std::uint32_t left() const { return link >> 8; }
     [[nodiscard]] std::uint32_t column() const { return link & 255U; }
   };
@@ -66,7 +69,8 @@ class forest {
     std::uint32_t left_;
     std::uint32_t column_;
 
-    wide_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0) : threshold(t), left_(left), column_(column) {}
+    wide_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0)
+        : threshold(t), left_(left), column_(column) {}
     [[nodiscard]] std::uint32_t left() const { return left_; }
     [[nodiscard]] std::uint32_t column() const { return column_; }
   };
@@ -84,9 +88,11 @@ class forest {
   void finish(double* sums, double* out) const;
 
   std::size_t width_ = 0;
-  std::size_t columns_ = 0;  ///< width, negated ones where a comparison needs them, and one below all numbers for leaves
-  std::size_t stride_ = 0;   ///< from row to row: columns, rounded up to one of few sizes that the compiler knows
-  std::size_t sums_ = 1;     ///< a row's sums: outputs, or one for a binary classifier with a single score
+  std::size_t columns_ =
+      0;  ///< width, negated ones where a comparison needs them, and one below all numbers for leaves
+  std::size_t stride_ =
+      0;  ///< from row to row: columns, rounded up to one of few sizes that the compiler knows
+  std::size_t sums_ = 1;  ///< a row's sums: outputs, or one for a binary classifier with a single score
   std::size_t outputs_ = 1;
   bool negated_ = false;
   bool handles_missing_ = false;

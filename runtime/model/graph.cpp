@@ -63,7 +63,8 @@ class graph_engine final : public engine {
       double* const answer = out + done * slots[result].width;
       for (const operation& o : operations) {
         if (inputs.size() < o.inputs.size()) inputs.resize(o.inputs.size());
-        for (std::size_t i = 0; i < o.inputs.size(); ++i) inputs[i] = {at(o.inputs[i]), slots[o.inputs[i]].width};
+        for (std::size_t i = 0; i < o.inputs.size(); ++i)
+          inputs[i] = {at(o.inputs[i]), slots[o.inputs[i]].width};
         watch(o, inputs.data(), count);
         o.run->run(inputs.data(), count, o.output == result ? answer : at(o.output));
       }
@@ -95,11 +96,14 @@ std::string in_quotes(std::string_view name) {
   return text;
 }
 
-bool is_classifier(std::string_view op) { return op == "TreeEnsembleClassifier" || op == "LinearClassifier"; }
+bool is_classifier(std::string_view op) {
+  return op == "TreeEnsembleClassifier" || op == "LinearClassifier";
+}
 
 class compiler {
  public:
-  compiler(const onnx::graph& g, const graph_hints& hints, const onnx::limits& most) : g_(g), hints_(hints), most_(most) {}
+  compiler(const onnx::graph& g, const graph_hints& hints, const onnx::limits& most)
+      : g_(g), hints_(hints), most_(most) {}
 
   compiled_graph run() {
     for (const onnx::tensor& t : g_.initializers) constants_.emplace(t.name, &t);
@@ -131,7 +135,8 @@ class compiler {
     bool is_float = true;  ///< else double
   };
 
-  // -- what the graph answers ------------------------------------------------------------------------------------
+  // -- what the graph answers
+  // ------------------------------------------------------------------------------------
 
   void choose_result() {
     std::vector<std::string_view> found;
@@ -144,15 +149,17 @@ class compiler {
       } else if (o.type == int64 || o.type == int32 || o.type == string || o.type == boolean) {
         has_label_ = true;
       } else {
-        throw load_error("output " + in_quotes(o.name) + " is neither a tensor of floats nor a label; export without it");
+        throw load_error("output " + in_quotes(o.name) +
+                         " is neither a tensor of floats nor a label; export without it");
       }
     }
     if (found.empty()) {
-      throw load_error(has_label_ ? "its only output is a label; export it with probabilities" : "it has no output");
+      throw load_error(has_label_ ? "its only output is a label; export it with probabilities"
+                                  : "it has no output");
     }
     if (found.size() > 1) {
-      throw load_error("it has " + std::to_string(found.size()) + " outputs of floats (" + in_quotes(found[0]) + ", " +
-                       in_quotes(found[1]) + "); export it with one");
+      throw load_error("it has " + std::to_string(found.size()) + " outputs of floats (" +
+                       in_quotes(found[0]) + ", " + in_quotes(found[1]) + "); export it with one");
     }
     result_ = found[0];
     // Behind operators that only pass probabilities on, is there a classifier?
@@ -186,7 +193,8 @@ class compiler {
     }
   }
 
-  // -- what it takes ---------------------------------------------------------------------------------------------
+  // -- what it takes
+  // ---------------------------------------------------------------------------------------------
 
   void add_inputs() {
     std::vector<const onnx::value_info*> inputs;
@@ -196,13 +204,15 @@ class compiler {
     if (inputs.empty()) throw load_error("it has no input");
     for (const onnx::value_info* i : inputs) {
       if (i->type != onnx::element::float32 && i->type != onnx::element::float64) {
-        throw load_error("input " + in_quotes(i->name) + " is not a tensor of floats; export it with float inputs");
+        throw load_error("input " + in_quotes(i->name) +
+                         " is not a tensor of floats; export it with float inputs");
       }
       std::int64_t width = 1;
       if (i->dims.size() == 2) {
         width = i->dims[1];
       } else if (i->dims.size() != 1 || !i->has_shape) {
-        throw load_error("input " + in_quotes(i->name) + " is not a table of rows; its shape has to be [N, features]");
+        throw load_error("input " + in_quotes(i->name) +
+                         " is not a table of rows; its shape has to be [N, features]");
       }
       if (width < 0 && inputs.size() == 1) width = static_cast<std::int64_t>(hints_.features.size());
       if (width <= 0) {
@@ -241,8 +251,8 @@ class compiler {
 
   void take_names(std::vector<std::string> names, const char* from) {
     if (names.size() != width_) {
-      throw load_error(std::string(from) + " names " + std::to_string(names.size()) + " features, the graph takes " +
-                       std::to_string(width_));
+      throw load_error(std::string(from) + " names " + std::to_string(names.size()) +
+                       " features, the graph takes " + std::to_string(width_));
     }
     names_ = std::move(names);
     named_ = true;
@@ -272,12 +282,14 @@ class compiler {
     }
   }
 
-  // -- operators -------------------------------------------------------------------------------------------------
+  // -- operators
+  // -------------------------------------------------------------------------------------------------
 
   std::uint32_t new_slot(std::size_t width) {
     engine_->slots.push_back({width, engine_->numbers});
     engine_->numbers += width;
-    if (engine_->numbers > most_.features * 64) throw load_error("its rows take too much room between operators");
+    if (engine_->numbers > most_.features * 64)
+      throw load_error("its rows take too much room between operators");
     return static_cast<std::uint32_t>(engine_->slots.size() - 1);
   }
 
@@ -290,7 +302,8 @@ class compiler {
     if (const auto at = constants_.find(name); at != constants_.end()) {
       return {at->second, 0, at->second->type == onnx::element::float32};
     }
-    if (const auto at = producers_.find(name); at != producers_.end() && is_classifier(at->second.first->op)) {
+    if (const auto at = producers_.find(name);
+        at != producers_.end() && is_classifier(at->second.first->op)) {
       refuse(n, "works on a label; export the model with probabilities only");
     }
     refuse(n, "input " + in_quotes(name) + " is not there");
@@ -324,7 +337,8 @@ class compiler {
   }
 
   void define(const onnx::node& n, std::size_t output, value v) {
-    if (!values_.emplace(n.outputs[output], v).second) refuse(n, "writes " + in_quotes(n.outputs[output]) + " again");
+    if (!values_.emplace(n.outputs[output], v).second)
+      refuse(n, "writes " + in_quotes(n.outputs[output]) + " again");
     ++names_of_slot_[v.slot];
   }
 
@@ -375,7 +389,9 @@ class compiler {
     if (op == "Relu" || op == "Sigmoid" || op == "Tanh") {
       const value x = data(n, 0);
       network_ = true;
-      const auto how = op == "Relu" ? activation::relu : op == "Tanh" ? activation::tanh : activation::sigmoid;
+      const auto how = op == "Relu"   ? activation::relu
+                       : op == "Tanh" ? activation::tanh
+                                      : activation::sigmoid;
       return emit(n, activate(how, x.is_float), {x}, width_of(x), x.is_float);
     }
     if (op == "Softmax") {
@@ -415,8 +431,8 @@ class compiler {
   static std::vector<double> per_column(const onnx::node& n, std::string_view name, std::size_t width) {
     auto list = floats(n, name);
     if (list.size() != 1 && list.size() != width) {
-      refuse(n, std::string(name) + " has " + std::to_string(list.size()) + " entries for " + std::to_string(width) +
-                    " columns");
+      refuse(n, std::string(name) + " has " + std::to_string(list.size()) + " entries for " +
+                    std::to_string(width) + " columns");
     }
     return list;
   }
@@ -430,7 +446,8 @@ class compiler {
     a.bias = floats(n, "intercepts");
     a.outputs = a.weights.size() / a.inputs;
     if (a.outputs == 0 || a.outputs * a.inputs != a.weights.size() || a.outputs > most_.outputs) {
-      refuse(n, std::to_string(a.weights.size()) + " coefficients for " + std::to_string(a.inputs) + " columns");
+      refuse(n,
+             std::to_string(a.weights.size()) + " coefficients for " + std::to_string(a.inputs) + " columns");
     }
     if (!a.bias.empty() && a.bias.size() != a.outputs) {
       refuse(n, std::to_string(a.bias.size()) + " intercepts for " + std::to_string(a.outputs) + " outputs");
@@ -463,8 +480,13 @@ class compiler {
     const value x = data(n, 0);
     const auto* a = n.find("norm");
     const std::string_view name = a ? a->s : "MAX";
-    if (name != "MAX" && name != "L1" && name != "L2") refuse(n, "norm " + in_quotes(name) + " is not built in");
-    emit(n, normalizer(name == "MAX" ? norm::max : name == "L1" ? norm::l1 : norm::l2), {x}, width_of(x), true);
+    if (name != "MAX" && name != "L1" && name != "L2")
+      refuse(n, "norm " + in_quotes(name) + " is not built in");
+    emit(n,
+         normalizer(name == "MAX"  ? norm::max
+                    : name == "L1" ? norm::l1
+                                   : norm::l2),
+         {x}, width_of(x), true);
   }
 
   void add_constant(const onnx::node& n) {
@@ -499,7 +521,8 @@ class compiler {
   void add_arithmetic(const onnx::node& n, arithmetic op) {
     const value a = input(n, 0);
     const value b = input(n, 1);
-    if (a.is_float != b.is_float || (a.constant && b.constant)) refuse(n, "its two inputs do not fit each other");
+    if (a.is_float != b.is_float || (a.constant && b.constant))
+      refuse(n, "its two inputs do not fit each other");
     const value& x = a.constant ? b : a;
     const std::size_t w = width_of(x);
     const std::size_t k = a.constant   ? row_size(n, *a.constant)
@@ -598,13 +621,15 @@ class compiler {
     }
     const auto& shape = constant(n, 1).ints;
     const bool one = shape.size() == 1 && shape[0] == -1 && width == 1;
-    const bool two = shape.size() == 2 && ((shape[0] == -1 && (shape[1] == width || shape[1] == 0)) ||
-                                           (shape[0] == 0 && (shape[1] == -1 || shape[1] == width || shape[1] == 0)));
+    const bool two =
+        shape.size() == 2 && ((shape[0] == -1 && (shape[1] == width || shape[1] == 0)) ||
+                              (shape[0] == 0 && (shape[1] == -1 || shape[1] == width || shape[1] == 0)));
     if (!one && !two) refuse(n, "to another number of columns is not built in");
     same(n);
   }
 
-  // -- the whole -------------------------------------------------------------------------------------------------
+  // -- the whole
+  // -------------------------------------------------------------------------------------------------
 
   static std::vector<std::string> labels_of(const onnx::node& n) {
     std::vector<std::string> labels;
@@ -627,7 +652,8 @@ class compiler {
     } else {
       if (classifier_) out.classes = labels_of(*classifier_);
       if (zip_ && out.classes.size() != width) out.classes = labels_of(*zip_);
-      for (std::size_t k = 0; !classifier_ && out.classes.size() < width; ++k) out.classes.push_back(std::to_string(k));
+      for (std::size_t k = 0; !classifier_ && out.classes.size() < width; ++k)
+        out.classes.push_back(std::to_string(k));
     }
     if (out.classes.size() != width) {
       throw load_error(std::to_string(out.classes.size()) + " class names for " + std::to_string(width) +
@@ -638,7 +664,8 @@ class compiler {
 
   compiled_graph finish() {
     const auto at = values_.find(result_);
-    if (at == values_.end()) throw load_error("output " + in_quotes(result_) + " is not written by any operator");
+    if (at == values_.end())
+      throw load_error("output " + in_quotes(result_) + " is not written by any operator");
     engine_->result = at->second.slot;
     const auto& operations = engine_->operations;
     if (operations.empty() || operations.back().output != engine_->result) {
@@ -646,7 +673,8 @@ class compiler {
     }
     engine_->name = has_trees_ ? "forest" : network_ ? "network" : "linear";
     const std::size_t width = engine_->slots[engine_->result].width;
-    if (width > most_.outputs) throw load_error("it has more than " + std::to_string(most_.outputs) + " outputs");
+    if (width > most_.outputs)
+      throw load_error("it has more than " + std::to_string(most_.outputs) + " outputs");
     compiled_graph made;
     made.output = describe(width);
     const std::vector<bool> missing = missing_allowed(width);
@@ -657,8 +685,8 @@ class compiler {
     return made;
   }
 
-  /// Tries it: a column may be missing if the answer is a number all the same, and no step that cannot tell a missing
-  /// value met one. For very wide rows all columns are tried at once.
+  /// Tries it: a column may be missing if the answer is a number all the same, and no step that cannot tell a
+  /// missing value met one. For very wide rows all columns are tried at once.
   [[nodiscard]] std::vector<bool> missing_allowed(std::size_t width) const {
     constexpr double none = std::numeric_limits<double>::quiet_NaN();
     constexpr std::size_t most_tries = 4096;

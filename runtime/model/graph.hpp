@@ -1,15 +1,16 @@
 #pragma once
 // Turns an ONNX graph of classic models into an engine: a list of steps over blocks of rows, all in double.
 //
-// A value that the graph holds as float32 is rounded to float32 after every step, which gives exactly what float32
-// arithmetic would (a sum, product or quotient of two floats, computed in double, rounds to the same float). So a
-// graph that scales in float32 answers as it does elsewhere, and one that scales in double as scikit-learn does:
-// scaling is never folded into thresholds, because rows of real data sit on thresholds.
+// A value that the graph holds as float32 is rounded to float32 after every step, which gives exactly what
+// float32 arithmetic would (a sum, product or quotient of two floats, computed in double, rounds to the same
+// float). So a graph that scales in float32 answers as it does elsewhere, and one that scales in double as
+// scikit-learn does: scaling is never folded into thresholds, because rows of real data sit on thresholds.
 //
-// Built in: TreeEnsembleRegressor, TreeEnsembleClassifier, LinearRegressor, LinearClassifier, Scaler, Imputer,
-// Normalizer, Binarizer, Add, Sub, Mul, Div, MatMul, Gemm, Relu, Sigmoid, Tanh, Softmax, Cast between float32 and
-// float64, Concat, ArrayFeatureExtractor, Gather, Constant; Identity, ZipMap, Reshape, Flatten where they change
-// nothing. Any other operator on the way to the answer is a load_error that names it.
+// Built in: TreeEnsembleRegressor, TreeEnsembleClassifier, LinearRegressor, LinearClassifier, Scaler,
+// Imputer, Normalizer, Binarizer, Add, Sub, Mul, Div, MatMul, Gemm, Relu, Sigmoid, Tanh, Softmax, Cast
+// between float32 and float64, Concat, ArrayFeatureExtractor, Gather, Constant; Identity, ZipMap, Reshape,
+// Flatten where they change nothing. Any other operator on the way to the answer is a load_error that names
+// it.
 
 #include <memory>
 #include <string>
@@ -34,6 +35,7 @@ struct compiled_graph {
 };
 
 /// `file`: the bytes of an ONNX file, needed during the call only. Throws load_error without naming the file.
-[[nodiscard]] compiled_graph compile(std::string_view file, const graph_hints& hints = {}, const onnx::limits& most = {});
+[[nodiscard]] compiled_graph compile(std::string_view file, const graph_hints& hints = {},
+                                     const onnx::limits& most = {});
 
 }  // namespace troupe::model

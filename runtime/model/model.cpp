@@ -30,7 +30,8 @@ bool version_less(std::string_view a, std::string_view b) {
 
 engine::~engine() = default;
 
-schema::schema(std::vector<feature> columns, bool has_names) : features(std::move(columns)), named(has_names) {
+schema::schema(std::vector<feature> columns, bool has_names)
+    : features(std::move(columns)), named(has_names) {
   slots_.assign(std::bit_ceil(2 * features.size() + 1), 0);
   const std::size_t mask = slots_.size() - 1;
   for (std::size_t i = 0; i < features.size(); ++i) {
@@ -88,7 +89,7 @@ model_table::model_table(std::vector<std::shared_ptr<const loaded_model>> models
         groups_[static_cast<std::size_t>(g - groups_.data())].production = i;
         found = true;
       }
-      there += (there.empty() ? "" : ", ") + models_[i]->version();
+      there.append(there.empty() ? "" : ", ").append(models_[i]->version());
     }
     if (!found) {
       throw load_error("model " + name + ": the production version " + std::string(version) +
@@ -99,9 +100,9 @@ model_table::model_table(std::vector<std::shared_ptr<const loaded_model>> models
     const auto* const g = group_of(how.default_model);
     if (!g) {
       std::string there;
-      for (const auto& each : groups_) there += (there.empty() ? "" : ", ") + std::string(each.name);
-      throw load_error("the default model " + how.default_model + " is not there; models.default can be one of " +
-                       there);
+      for (const auto& each : groups_) there.append(there.empty() ? "" : ", ").append(each.name);
+      throw load_error("the default model " + how.default_model +
+                       " is not there; models.default can be one of " + there);
     }
     default_group_ = static_cast<std::uint32_t>(g - groups_.data());
   } else if (groups_.size() == 1) {

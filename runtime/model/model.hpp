@@ -1,6 +1,6 @@
 #pragma once
-// What a loaded model is to the rest of the program: its inputs by name, its outputs, the engine that scores rows,
-// and the immutable table of all models that a record's (model, version) is looked up in.
+// What a loaded model is to the rest of the program: its inputs by name, its outputs, the engine that scores
+// rows, and the immutable table of all models that a record's (model, version) is looked up in.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +21,8 @@ class model_error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A model or the directory of models cannot be used. The text is one line: the file, what is wrong, what to do.
+/// A model or the directory of models cannot be used. The text is one line: the file, what is wrong, what to
+/// do.
 class load_error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -29,7 +30,8 @@ class load_error : public std::runtime_error {
 
 struct feature {
   std::string name;
-  bool imputed = false;  ///< a missing value (NaN) has a defined meaning: an imputer's value, or a direction in every tree
+  bool imputed = false;  ///< a missing value (NaN) has a defined meaning: an imputer's value, or a direction
+                         ///< in every tree
 };
 
 /// The columns of a row. `features` stays as constructed: names are looked up in an index made then.
@@ -50,8 +52,8 @@ struct schema {
 
 enum class task : std::uint8_t { regression, classification };
 
-/// What a row's answer is: `width` doubles. Regression: one for each target. Classification: one probability for
-/// each class, in the order of `classes`.
+/// What a row's answer is: `width` doubles. Regression: one for each target. Classification: one probability
+/// for each class, in the order of `classes`.
 struct output_spec {
   task kind = task::regression;
   std::size_t width = 1;
@@ -66,9 +68,9 @@ class engine {
   engine& operator=(const engine&) = delete;
   virtual ~engine();
 
-  /// `rows`: pointers to schema-width doubles, NaN = missing. `out`: rows.size() x output width doubles, row-major.
-  /// Allocates nothing once a thread has scored its first batch. Throws model_error if the engine fails; the
-  /// built-in ones never do.
+  /// `rows`: pointers to schema-width doubles, NaN = missing. `out`: rows.size() x output width doubles,
+  /// row-major. Allocates nothing once a thread has scored its first batch. Throws model_error if the engine
+  /// fails; the built-in ones never do.
   virtual void score(std::span<const double* const> rows, double* out) const = 0;
 
   /// "forest", "linear", ...
@@ -97,7 +99,7 @@ class loaded_model {
   [[nodiscard]] const model::engine& engine() const { return *parts_.engine; }
   /// XXH3 (64 bits) of the model file: the same digest, the same answers.
   [[nodiscard]] std::uint64_t digest() const { return parts_.digest; }
-  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }  ///< 16 hexadecimal digits
+  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }      ///< 16 hexadecimal digits
   [[nodiscard]] const std::filesystem::path& path() const { return parts_.path; }  ///< the model file
 
  private:
@@ -114,7 +116,7 @@ class model_table {
   };
 
   struct options {
-    std::string default_model;                      ///< answers an empty name; empty: the only model, if it is alone
+    std::string default_model;  ///< answers an empty name; empty: the only model, if it is alone
     std::map<std::string, std::string> production;  ///< model -> version; others: the highest version
     bool fallback = true;
   };
@@ -123,8 +125,9 @@ class model_table {
   /// Throws load_error if two models share name and version, or the options name one that is not there.
   model_table(std::vector<std::shared_ptr<const loaded_model>> models, const options& how);
 
-  /// An empty name is the default model, an empty version the production version; "v3" and "3" are one. A version
-  /// that is not loaded: the production version where fallback is allowed, else none. Allocates nothing.
+  /// An empty name is the default model, an empty version the production version; "v3" and "3" are one. A
+  /// version that is not loaded: the production version where fallback is allowed, else none. Allocates
+  /// nothing.
   [[nodiscard]] choice find(std::string_view name, std::string_view version) const;
 
   /// Ordered by name, then version (numbers by value).

@@ -97,10 +97,18 @@ class message {
 
   void skip() {
     switch (kind_) {
-      case wire::varint: varint(); break;
-      case wire::fixed64: fixed<std::uint64_t>(); break;
-      case wire::fixed32: fixed<std::uint32_t>(); break;
-      case wire::bytes: bytes(); break;
+      case wire::varint:
+        varint();
+        break;
+      case wire::fixed64:
+        fixed<std::uint64_t>();
+        break;
+      case wire::fixed32:
+        fixed<std::uint32_t>();
+        break;
+      case wire::bytes:
+        bytes();
+        break;
     }
   }
 
@@ -149,20 +157,37 @@ tensor read_tensor(std::string_view bytes) {
   message m(bytes);
   while (m.next()) {
     switch (m.field) {
-      case 1: m.append(t.dims); break;
-      case 2: t.type = static_cast<element>(static_cast<std::int32_t>(m.integer())); break;
-      case 4: m.append(floats); break;
-      case 5: m.append(int32s); break;
-      case 7: m.append(int64s); break;
-      case 8: t.name = m.bytes(); break;
-      case 9: raw = m.bytes(), has_raw = true; break;
-      case 10: m.append(doubles); break;
+      case 1:
+        m.append(t.dims);
+        break;
+      case 2:
+        t.type = static_cast<element>(static_cast<std::int32_t>(m.integer()));
+        break;
+      case 4:
+        m.append(floats);
+        break;
+      case 5:
+        m.append(int32s);
+        break;
+      case 7:
+        m.append(int64s);
+        break;
+      case 8:
+        t.name = m.bytes();
+        break;
+      case 9:
+        raw = m.bytes(), has_raw = true;
+        break;
+      case 10:
+        m.append(doubles);
+        break;
       case 14:
         if (m.integer() != 0) {
           throw load_error("a constant's data is in another file; export the model with its data inside");
         }
         break;
-      default: m.skip();
+      default:
+        m.skip();
     }
   }
   // Only the four numeric types are read; a tensor of another type stays empty, and whoever uses it says so.
@@ -174,16 +199,26 @@ tensor read_tensor(std::string_view bytes) {
     count *= static_cast<std::size_t>(d);
   }
   switch (t.type) {
-    case element::float32: t.numbers = widened(has_raw ? raw_numbers<float>(raw, count) : floats); break;
-    case element::float64: t.numbers = has_raw ? raw_numbers<double>(raw, count) : doubles; break;
-    case element::int32: t.numbers = widened(has_raw ? raw_numbers<std::int32_t>(raw, count) : int32s); break;
+    case element::float32:
+      t.numbers = widened(has_raw ? raw_numbers<float>(raw, count) : floats);
+      break;
+    case element::float64:
+      t.numbers = has_raw ? raw_numbers<double>(raw, count) : doubles;
+      break;
+    case element::int32:
+      t.numbers = widened(has_raw ? raw_numbers<std::int32_t>(raw, count) : int32s);
+      break;
     case element::boolean:
       t.numbers = has_raw ? widened(raw_numbers<std::uint8_t>(raw, count)) : widened(int32s);
       break;
-    case element::int64: t.ints = has_raw ? raw_numbers<std::int64_t>(raw, count) : int64s; break;
-    default: return t;
+    case element::int64:
+      t.ints = has_raw ? raw_numbers<std::int64_t>(raw, count) : int64s;
+      break;
+    default:
+      return t;
   }
-  if (std::max(t.numbers.size(), t.ints.size()) != count) broken("a constant's data has another size than its shape");
+  if (std::max(t.numbers.size(), t.ints.size()) != count)
+    broken("a constant's data has another size than its shape");
   return t;
 }
 
@@ -192,18 +227,33 @@ attribute read_attribute(std::string_view bytes) {
   message m(bytes);
   while (m.next()) {
     switch (m.field) {
-      case 1: a.name = m.bytes(); break;
-      case 2: a.f = m.real(); break;
-      case 3: a.i = m.integer(); break;
-      case 4: a.s = m.bytes(); break;
+      case 1:
+        a.name = m.bytes();
+        break;
+      case 2:
+        a.f = m.real();
+        break;
+      case 3:
+        a.i = m.integer();
+        break;
+      case 4:
+        a.s = m.bytes();
+        break;
       case 5:
         a.t.clear();
         a.t.push_back(read_tensor(m.bytes()));
         break;
-      case 7: m.append(a.floats); break;
-      case 8: m.append(a.ints); break;
-      case 9: a.strings.push_back(m.bytes()); break;
-      default: m.skip();
+      case 7:
+        m.append(a.floats);
+        break;
+      case 8:
+        m.append(a.ints);
+        break;
+      case 9:
+        a.strings.push_back(m.bytes());
+        break;
+      default:
+        m.skip();
     }
   }
   return a;
@@ -214,13 +264,26 @@ node read_node(std::string_view bytes) {
   message m(bytes);
   while (m.next()) {
     switch (m.field) {
-      case 1: n.inputs.push_back(m.bytes()); break;
-      case 2: n.outputs.push_back(m.bytes()); break;
-      case 3: n.name = m.bytes(); break;
-      case 4: n.op = m.bytes(); break;
-      case 5: n.attributes.push_back(read_attribute(m.bytes())); break;
-      case 7: n.domain = m.bytes(); break;
-      default: m.skip();
+      case 1:
+        n.inputs.push_back(m.bytes());
+        break;
+      case 2:
+        n.outputs.push_back(m.bytes());
+        break;
+      case 3:
+        n.name = m.bytes();
+        break;
+      case 4:
+        n.op = m.bytes();
+        break;
+      case 5:
+        n.attributes.push_back(read_attribute(m.bytes()));
+        break;
+      case 7:
+        n.domain = m.bytes();
+        break;
+      default:
+        m.skip();
     }
   }
   return n;
@@ -288,14 +351,25 @@ void read_graph(std::string_view bytes, const limits& most, graph& g) {
   message m(bytes);
   while (m.next()) {
     switch (m.field) {
-      case 1: g.nodes.push_back(read_node(m.bytes())); break;
-      case 5: g.initializers.push_back(read_tensor(m.bytes())); break;
-      case 11: g.inputs.push_back(read_value_info(m.bytes())); break;
-      case 12: g.outputs.push_back(read_value_info(m.bytes())); break;
-      case 15: throw load_error("sparse constants are not built in; export the model with dense ones");
-      default: m.skip();
+      case 1:
+        g.nodes.push_back(read_node(m.bytes()));
+        break;
+      case 5:
+        g.initializers.push_back(read_tensor(m.bytes()));
+        break;
+      case 11:
+        g.inputs.push_back(read_value_info(m.bytes()));
+        break;
+      case 12:
+        g.outputs.push_back(read_value_info(m.bytes()));
+        break;
+      case 15:
+        throw load_error("sparse constants are not built in; export the model with dense ones");
+      default:
+        m.skip();
     }
-    if (std::max({g.nodes.size(), g.initializers.size(), g.inputs.size(), g.outputs.size()}) > most.graph_nodes) {
+    if (std::max({g.nodes.size(), g.initializers.size(), g.inputs.size(), g.outputs.size()}) >
+        most.graph_nodes) {
       throw load_error("the graph has more than " + std::to_string(most.graph_nodes) + " parts, the limit");
     }
   }

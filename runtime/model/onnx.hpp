@@ -1,7 +1,7 @@
 #pragma once
-// Reads an ONNX file: the part of onnx.proto that inference graphs of classic models use, straight from protobuf's
-// wire format (https://protobuf.dev/programming-guides/encoding), every length checked against what is left.
-// Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+// Reads an ONNX file: the part of onnx.proto that inference graphs of classic models use, straight from
+// protobuf's wire format (https://protobuf.dev/programming-guides/encoding), every length checked against
+// what is left. Field numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,15 @@
 namespace troupe::model::onnx {
 
 /// TensorProto.DataType, as far as it is read here.
-enum class element : std::int32_t { none = 0, float32 = 1, int32 = 6, int64 = 7, string = 8, boolean = 9, float64 = 11 };
+enum class element : std::int32_t {
+  none = 0,
+  float32 = 1,
+  int32 = 6,
+  int64 = 7,
+  string = 8,
+  boolean = 9,
+  float64 = 11
+};
 
 /// A constant. Numbers are widened to double, which holds every float exactly; int64 keeps its own.
 struct tensor {
@@ -37,7 +45,8 @@ struct attribute {
 
 struct node {
   std::string_view op;
-  std::string_view domain;  ///< "" or "ai.onnx" for the standard operators, "ai.onnx.ml" for those of classic models
+  std::string_view
+      domain;  ///< "" or "ai.onnx" for the standard operators, "ai.onnx.ml" for those of classic models
   std::string_view name;
   std::vector<std::string_view> inputs;
   std::vector<std::string_view> outputs;

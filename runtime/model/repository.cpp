@@ -22,7 +22,9 @@ namespace fs = std::filesystem;
 constexpr std::string_view shipped_model = "diabetes-rf-model";
 constexpr std::size_t most_yaml_bytes = 16U << 20;
 
-[[noreturn]] void fail(const fs::path& file, const std::string& what) { throw load_error(file.string() + ": " + what); }
+[[noreturn]] void fail(const fs::path& file, const std::string& what) {
+  throw load_error(file.string() + ": " + what);
+}
 
 std::string read_file(const fs::path& file, std::size_t most) {
   std::error_code error;
@@ -55,7 +57,8 @@ std::optional<YAML::Node> read_yaml(const fs::path& file, std::initializer_list<
   for (const auto& entry : root) {
     const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
     if (std::find(known.begin(), known.end(), key) == known.end()) {
-      fail(file, "line " + std::to_string(entry.first.Mark().line + 1) + ": unknown key " + key + "; it can hold " + keys);
+      std::string what = "line " + std::to_string(entry.first.Mark().line + 1);
+      fail(file, what.append(": unknown key ").append(key).append("; it can hold ").append(keys));
     }
   }
   return root;
@@ -88,7 +91,8 @@ std::vector<fs::path> folders(const fs::path& in) {
   std::error_code error;
   for (fs::directory_iterator at(in, error), end; !error && at != end; at.increment(error)) {
     std::error_code ignored;
-    if (at->path().filename().string().front() != '.' && at->is_directory(ignored)) found.push_back(at->path());
+    if (at->path().filename().string().front() != '.' && at->is_directory(ignored))
+      found.push_back(at->path());
   }
   if (error) fail(in, "cannot be listed (" + error.message() + ")");
   std::sort(found.begin(), found.end());
@@ -97,10 +101,12 @@ std::vector<fs::path> folders(const fs::path& in) {
 
 }  // namespace
 
-std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name, std::string version) {
+std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name,
+                                               std::string version) {
   const fs::path file = version_dir / "model.onnx";
   std::error_code error;
-  if (!fs::is_regular_file(file, error)) fail(file, "is missing; export the model to it, or take the folder away");
+  if (!fs::is_regular_file(file, error))
+    fail(file, "is missing; export the model to it, or take the folder away");
   graph_hints hints;
   const fs::path yaml = version_dir / "model.yaml";
   if (const auto root = read_yaml(yaml, {"features", "classes"})) {
@@ -112,8 +118,8 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   try {
     compiled_graph graph = compile(bytes, hints, most);
     return std::make_shared<const loaded_model>(loaded_model::parts{
-        std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output), std::move(graph.engine),
-        XXH3_64bits(bytes.data(), bytes.size()), file});
+        std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output),
+        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file});
   } catch (const load_error& e) {
     fail(file, e.what());
   }
@@ -133,15 +139,18 @@ std::shared_ptr<const model_table> repository::load() const {
     std::map<std::uint64_t, fs::path> versions;
     for (const fs::path& version : folders(folder)) {
       const auto number = number_of(version.filename().string());
-      if (!number) fail(version, "is no version: name the folder by a number (3 or v3), or begin its name with a dot");
+      if (!number)
+        fail(version, "is no version: name the folder by a number (3 or v3), or begin its name with a dot");
       const auto [at, fresh] = versions.emplace(*number, version);
-      if (!fresh) fail(version, "and " + at->second.filename().string() + " are one version; keep one of them");
+      if (!fresh)
+        fail(version, "and " + at->second.filename().string() + " are one version; keep one of them");
     }
     if (versions.empty()) {
       fail(folder, "has no version; put a model into " + (folder / "1" / "model.onnx").string() +
                        ", or take the folder away");
     }
-    for (const auto& [number, path] : versions) models.push_back(load_model(path, name, std::to_string(number)));
+    for (const auto& [number, path] : versions)
+      models.push_back(load_model(path, name, std::to_string(number)));
     const fs::path yaml = folder / "model.yaml";
     if (const auto root = read_yaml(yaml, {"production"}); root && (*root)["production"]) {
       const YAML::Node node = (*root)["production"];
@@ -154,7 +163,8 @@ std::shared_ptr<const model_table> repository::load() const {
       how.production[name] = std::to_string(*number);
     }
   }
-  if (models.empty()) fail(directory, "has no models; put one into " + (directory / "NAME/1/model.onnx").string());
+  if (models.empty())
+    fail(directory, "has no models; put one into " + (directory / "NAME/1/model.onnx").string());
   how.default_model = options_.default_model;
   if (how.default_model.empty() &&
       std::any_of(models.begin(), models.end(), [](const auto& m) { return m->name() == shipped_model; })) {

@@ -19,8 +19,8 @@ namespace troupe::model {
 
 struct repository_options {
   std::filesystem::path directory;
-  /// Answers requests that name no model. Empty: the only model, or with several of them `diabetes-rf-model`, the
-  /// one that ships, if it is there.
+  /// Answers requests that name no model. Empty: the only model, or with several of them `diabetes-rf-model`,
+  /// the one that ships, if it is there.
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
 };

@@ -8,7 +8,9 @@
 namespace troupe::model {
 namespace {
 
-double to_float(double x) { return static_cast<double>(static_cast<float>(x)); }
+double to_float(double x) {
+  return static_cast<double>(static_cast<float>(x));
+}
 
 template <class F>
 void each(const columns& in, std::size_t rows, double* out, F f) {
@@ -20,10 +22,18 @@ void each(const columns& in, std::size_t rows, double* out, F f) {
 template <class F>
 void dispatch(arithmetic op, F f) {
   switch (op) {
-    case arithmetic::add: f([](double a, double b) { return a + b; }); break;
-    case arithmetic::sub: f([](double a, double b) { return a - b; }); break;
-    case arithmetic::mul: f([](double a, double b) { return a * b; }); break;
-    case arithmetic::div: f([](double a, double b) { return a / b; }); break;
+    case arithmetic::add:
+      f([](double a, double b) { return a + b; });
+      break;
+    case arithmetic::sub:
+      f([](double a, double b) { return a - b; });
+      break;
+    case arithmetic::mul:
+      f([](double a, double b) { return a * b; });
+      break;
+    case arithmetic::div:
+      f([](double a, double b) { return a / b; });
+      break;
   }
 }
 
@@ -143,7 +153,9 @@ class normalizer_step final : public step {
       const double* const x = in[0].data + r * width;
       double size = 0;
       switch (kind_) {
-        case norm::max: size = *std::max_element(x, x + width); break;
+        case norm::max:
+          size = *std::max_element(x, x + width);
+          break;
         case norm::l1:
           for (std::size_t c = 0; c < width; ++c) size += std::fabs(x[c]);
           break;
@@ -177,7 +189,8 @@ class concat_step final : public step {
   explicit concat_step(std::size_t inputs) : inputs_(inputs) {}
   void run(const columns* in, std::size_t rows, double* out) const override {
     for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t i = 0; i < inputs_; ++i) out = std::copy_n(in[i].data + r * in[i].width, in[i].width, out);
+      for (std::size_t i = 0; i < inputs_; ++i)
+        out = std::copy_n(in[i].data + r * in[i].width, in[i].width, out);
     }
   }
 
@@ -241,7 +254,9 @@ class linear_step final : public step {
 class forest_step final : public step {
  public:
   explicit forest_step(forest f) : forest_(std::move(f)) {}
-  void run(const columns* in, std::size_t rows, double* out) const override { forest_.score(in[0].data, rows, out); }
+  void run(const columns* in, std::size_t rows, double* out) const override {
+    forest_.score(in[0].data, rows, out);
+  }
   bool keeps_missing() const override { return forest_.handles_missing(); }
 
  private:
@@ -255,9 +270,13 @@ step::~step() = default;
 step_ptr with_constant(arithmetic op, std::vector<double> constant, bool constant_first, bool round) {
   return std::make_unique<constant_step>(op, std::move(constant), constant_first, round);
 }
-step_ptr with_column(arithmetic op, bool round) { return std::make_unique<column_step>(op, round); }
+step_ptr with_column(arithmetic op, bool round) {
+  return std::make_unique<column_step>(op, round);
+}
 
-step_ptr round_to_float() { return make_each(to_float); }
+step_ptr round_to_float() {
+  return make_each(to_float);
+}
 
 step_ptr scaler(std::vector<double> offset, std::vector<double> scale) {
   return make_each([offset = std::move(offset), scale = std::move(scale)](double x, std::size_t c) {
@@ -273,7 +292,9 @@ step_ptr imputer(std::vector<double> value, double replaced) {
   });
 }
 
-step_ptr normalizer(norm kind) { return std::make_unique<normalizer_step>(kind); }
+step_ptr normalizer(norm kind) {
+  return std::make_unique<normalizer_step>(kind);
+}
 
 step_ptr binarizer(double threshold) {
   return make_each([threshold](double x) { return std::isnan(x) ? x : x > threshold ? 1.0 : 0.0; });
@@ -281,20 +302,30 @@ step_ptr binarizer(double threshold) {
 
 step_ptr activate(activation how, bool round) {
   step_ptr made;
-  const auto make = [&](auto plain) {
-    rounded(round, plain, [&](auto f) { made = make_each(f); });
-  };
+  const auto make = [&](auto plain) { rounded(round, plain, [&](auto f) { made = make_each(f); }); };
   switch (how) {
-    case activation::relu: make([](double x) { return x > 0 || std::isnan(x) ? x : 0.0; }); break;
-    case activation::sigmoid: make([](double x) { return 1 / (1 + std::exp(-x)); }); break;
-    case activation::tanh: make([](double x) { return std::tanh(x); }); break;
+    case activation::relu:
+      make([](double x) { return x > 0 || std::isnan(x) ? x : 0.0; });
+      break;
+    case activation::sigmoid:
+      make([](double x) { return 1 / (1 + std::exp(-x)); });
+      break;
+    case activation::tanh:
+      make([](double x) { return std::tanh(x); });
+      break;
   }
   return made;
 }
 
-step_ptr softmax_step() { return std::make_unique<softmax_rows>(); }
-step_ptr pick(std::vector<std::uint32_t> which) { return std::make_unique<pick_step>(std::move(which)); }
-step_ptr concat(std::size_t inputs) { return std::make_unique<concat_step>(inputs); }
+step_ptr softmax_step() {
+  return std::make_unique<softmax_rows>();
+}
+step_ptr pick(std::vector<std::uint32_t> which) {
+  return std::make_unique<pick_step>(std::move(which));
+}
+step_ptr concat(std::size_t inputs) {
+  return std::make_unique<concat_step>(inputs);
+}
 
 step_ptr linear(affine a, post_transform how, bool round) {
   return std::make_unique<linear_step>(std::move(a), how, round, false);
@@ -302,6 +333,8 @@ step_ptr linear(affine a, post_transform how, bool round) {
 step_ptr linear_binary(affine a, post_transform how) {
   return std::make_unique<linear_step>(std::move(a), how, false, true);
 }
-step_ptr trees(forest f) { return std::make_unique<forest_step>(std::move(f)); }
+step_ptr trees(forest f) {
+  return std::make_unique<forest_step>(std::move(f));
+}
 
 }  // namespace troupe::model

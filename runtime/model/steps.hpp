@@ -1,5 +1,6 @@
 #pragma once
-// The steps an engine is made of. Each takes one block of rows from its inputs to its output, row-major doubles.
+// The steps an engine is made of. Each takes one block of rows from its inputs to its output, row-major
+// doubles.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +35,10 @@ using step_ptr = std::unique_ptr<const step>;
 enum class arithmetic : std::uint8_t { add, sub, mul, div };
 enum class activation : std::uint8_t { relu, sigmoid, tanh };
 
-/// x op constant, or constant op x. `constant` has one number or one a column; an x of one column widens to it.
-[[nodiscard]] step_ptr with_constant(arithmetic op, std::vector<double> constant, bool constant_first, bool round);
+/// x op constant, or constant op x. `constant` has one number or one a column; an x of one column widens to
+/// it.
+[[nodiscard]] step_ptr with_constant(arithmetic op, std::vector<double> constant, bool constant_first,
+                                     bool round);
 /// x op y; either may have one column.
 [[nodiscard]] step_ptr with_column(arithmetic op, bool round);
 /// Rounds to float32.

@@ -13,7 +13,8 @@ std::vector<double> in_order(std::vector<double> bounds) {
 
 }  // namespace
 
-histogram::histogram(std::vector<double> bounds) : bounds_(in_order(std::move(bounds))), counts_(bounds_.size() + 1) {}
+histogram::histogram(std::vector<double> bounds)
+    : bounds_(in_order(std::move(bounds))), counts_(bounds_.size() + 1) {}
 
 void histogram::observe(double value, std::uint64_t n) {
   // "le": a value on a bound belongs below it.

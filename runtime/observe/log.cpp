@@ -37,11 +37,13 @@ struct state {
   std::atomic<level> least{level::info};
   std::mutex mutex;  // guards the rest
   std::shared_ptr<const output> out;
-  std::map<std::string, silence, std::less<>> silences;  // component + event: both are the program's own, so few
+  std::map<std::string, silence, std::less<>>
+      silences;  // component + event: both are the program's own, so few
 };
 
 std::int64_t steady_now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -102,10 +104,14 @@ std::string json_line(level l, std::string_view component, std::string_view even
 /// One line whatever the text holds: a line break in a value must not look like another entry.
 void append_text(std::string& to, std::string_view text) {
   for (const char c : text) {
-    if (c == '\n') to += "\\n";
-    else if (c == '\r') to += "\\r";
-    else if (static_cast<unsigned char>(c) < 0x20 && c != '\t') to += '?';
-    else to += c;
+    if (c == '\n')
+      to += "\\n";
+    else if (c == '\r')
+      to += "\\r";
+    else if (static_cast<unsigned char>(c) < 0x20 && c != '\t')
+      to += '?';
+    else
+      to += c;
   }
 }
 
@@ -129,11 +135,12 @@ std::string text_line(std::string_view component, std::string_view event, std::s
   return line;
 }
 
-void write(const output& out, level l, std::string_view component, std::string_view event, std::string_view message,
-           const fields& more) {
+void write(const output& out, level l, std::string_view component, std::string_view event,
+           std::string_view message, const fields& more) {
   const std::string line =
       out.json ? json_line(l, component, event, message, more) : text_line(component, event, message, more);
-  out.logger->log(spdlog_levels[static_cast<std::size_t>(l)], spdlog::string_view_t(line.data(), line.size()));
+  out.logger->log(spdlog_levels[static_cast<std::size_t>(l)],
+                  spdlog::string_view_t(line.data(), line.size()));
 }
 
 }  // namespace
@@ -147,10 +154,15 @@ void open_log(const log_options& options) {
   s.least = options.least;
 }
 
-void set_log_level(level least) { the_state().least = least; }
-level log_level() { return the_state().least; }
+void set_log_level(level least) {
+  the_state().least = least;
+}
+level log_level() {
+  return the_state().least;
+}
 
-void log(level l, std::string_view component, std::string_view event, std::string_view message, const fields& more) {
+void log(level l, std::string_view component, std::string_view event, std::string_view message,
+         const fields& more) {
   state& s = the_state();
   if (l < s.least.load(std::memory_order_relaxed)) return;
   std::shared_ptr<const output> out;
@@ -161,8 +173,8 @@ void log(level l, std::string_view component, std::string_view event, std::strin
   write(*out, l, component, event, message, more);
 }
 
-void log_every(level l, std::string_view component, std::string_view event, int seconds, std::string_view message,
-               const fields& more) {
+void log_every(level l, std::string_view component, std::string_view event, int seconds,
+               std::string_view message, const fields& more) {
   state& s = the_state();
   if (l < s.least.load(std::memory_order_relaxed)) return;
   std::string key(component);

@@ -1,6 +1,6 @@
 #pragma once
-// Logs: one JSON object a line when the output is not a terminal, readable text on one. `event` is a stable id that
-// run-books and alerts refer to; texts may change. Thread safe. Feature values are never logged.
+// Logs: one JSON object a line when the output is not a terminal, readable text on one. `event` is a stable
+// id that run-books and alerts refer to; texts may change. Thread safe. Feature values are never logged.
 //
 //   {"ts":"2024-11-15T05:53:20.123Z","level":"warn","component":"breaker","event":"breaker_open","msg":"...","model":"m/3"}
 
@@ -36,9 +36,9 @@ void set_log_level(level least);
 void log(level l, std::string_view component, std::string_view event, std::string_view message,
          const fields& more = {});
 
-/// For what may repeat: at most one line in `seconds` for the same component and event; the next one says how many
-/// were left out (`suppressed`).
-void log_every(level l, std::string_view component, std::string_view event, int seconds, std::string_view message,
-               const fields& more = {});
+/// For what may repeat: at most one line in `seconds` for the same component and event; the next one says how
+/// many were left out (`suppressed`).
+void log_every(level l, std::string_view component, std::string_view event, int seconds,
+               std::string_view message, const fields& more = {});
 
 }  // namespace troupe::observe

@@ -73,14 +73,17 @@ std::vector<double> latency_bounds(const std::vector<double>& targets) {
 
 constexpr std::array<std::string_view, 3> door_names = {"kafka", "http", "grpc"};
 
-double as_number(std::size_t n) { return static_cast<double>(n); }
+double as_number(std::size_t n) {
+  return static_cast<double>(n);
+}
 
 }  // namespace
 
 struct metrics::impl {
   explicit impl(const metrics_options& options)
       : class_names(options.class_names),
-        latency("inference_latency_seconds", "Model execution time of the batch that a row was scored in, a row each",
+        latency("inference_latency_seconds",
+                "Model execution time of the batch that a row was scored in, a row each",
                 latency_bounds(options.class_targets)),
         duration("inference_request_duration_seconds",
                  "From a request's arrival to the delivery of its result (Kafka) or to the reply (HTTP)",
@@ -102,11 +105,13 @@ struct metrics::impl {
     return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
   }
 
-  // --- the catalogue --------------------------------------------------------------------------------------------------
+  // --- the catalogue
+  // --------------------------------------------------------------------------------------------------
 
   prometheus::Family<Counter>& requests =
       counter("inference_requests_total", "Requests that ended, by status: success or error");
-  prometheus::Family<Counter>& errors = counter("inference_errors_total", "Requests that ended with an error, by code");
+  prometheus::Family<Counter>& errors =
+      counter("inference_errors_total", "Requests that ended with an error, by code");
   prometheus::Family<Counter>& exceptions =
       counter("inference_exceptions_total", "Requests on which a model's engine failed");
   prometheus::Family<Counter>& rows = counter("troupe_rows_total", "Rows of requests that got a prediction");
@@ -114,8 +119,8 @@ struct metrics::impl {
       counter("troupe_dead_letters_total", "Records that went to the dead-letter topic, by code");
   prometheus::Family<Counter>& late =
       counter("troupe_late_requests_total", "Requests that ended after their class's target");
-  prometheus::Family<Counter>& shed =
-      counter("troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
+  prometheus::Family<Counter>& shed = counter(
+      "troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
   prometheus::Family<Counter>& expired =
       counter("troupe_expired_requests_total", "Requests ended in the queue because their time was over");
   prometheus::Family<Gauge>& queue_depth = gauge("troupe_queue_depth", "Requests that wait to be scored");
@@ -130,30 +135,38 @@ struct metrics::impl {
       gauge("troupe_credit_in_use_bytes", "Bytes of the unfinished records of a partition");
   prometheus::Family<Gauge>& lag_records =
       gauge("troupe_consumer_lag_records", "Records of a partition that were not read yet");
-  prometheus::Family<Gauge>& lag_seconds =
-      gauge("troupe_consumer_lag_seconds", "Age of the oldest record of a partition that is not finished yet");
-  prometheus::Family<Gauge>& assigned = gauge("troupe_assigned_partitions", "Partitions that this node reads");
-  prometheus::Family<Counter>& rebalances = counter("troupe_rebalances_total", "Rebalances of the consumer group");
-  prometheus::Family<Counter>& delivery_failures =
-      counter("troupe_delivery_errors_total", "Results that the broker did not take at once; they are sent again");
+  prometheus::Family<Gauge>& lag_seconds = gauge(
+      "troupe_consumer_lag_seconds", "Age of the oldest record of a partition that is not finished yet");
+  prometheus::Family<Gauge>& assigned =
+      gauge("troupe_assigned_partitions", "Partitions that this node reads");
+  prometheus::Family<Counter>& rebalances =
+      counter("troupe_rebalances_total", "Rebalances of the consumer group");
+  prometheus::Family<Counter>& delivery_failures = counter(
+      "troupe_delivery_errors_total", "Results that the broker did not take at once; they are sent again");
 
-  prometheus::Family<Counter>& cache_hits = counter("troupe_cache_hits_total", "Look-ups answered by a cache level");
+  prometheus::Family<Counter>& cache_hits =
+      counter("troupe_cache_hits_total", "Look-ups answered by a cache level");
   prometheus::Family<Counter>& cache_misses =
       counter("troupe_cache_misses_total", "Look-ups that a cache level could not answer");
-  prometheus::Family<Counter>& cache_failures =
-      counter("troupe_cache_errors_total", "Calls of a cache level that failed or exceeded their time budget");
+  prometheus::Family<Counter>& cache_failures = counter(
+      "troupe_cache_errors_total", "Calls of a cache level that failed or exceeded their time budget");
   prometheus::Family<Counter>& coalesced =
       counter("troupe_cache_coalesced_total", "Requests answered by an equal one that was being scored");
 
   prometheus::Family<Gauge>& breakers =
       gauge("troupe_breaker_state", "State of a circuit breaker: 0 closed, 1 half-open, 2 open");
-  prometheus::Family<Counter>& breaker_openings = counter("troupe_breaker_openings_total", "Times a breaker opened");
-  prometheus::Family<Counter>& restarts = counter("troupe_actor_restarts_total", "Actors started again after a crash");
-  prometheus::Family<Gauge>& mailboxes = gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
-  prometheus::Family<Gauge>& models_loaded = gauge("troupe_model_loaded", "1 for each model version that is loaded");
+  prometheus::Family<Counter>& breaker_openings =
+      counter("troupe_breaker_openings_total", "Times a breaker opened");
+  prometheus::Family<Counter>& restarts =
+      counter("troupe_actor_restarts_total", "Actors started again after a crash");
+  prometheus::Family<Gauge>& mailboxes =
+      gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
+  prometheus::Family<Gauge>& models_loaded =
+      gauge("troupe_model_loaded", "1 for each model version that is loaded");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
-  // --- series, resolved once ------------------------------------------------------------------------------------------
+  // --- series, resolved once
+  // ------------------------------------------------------------------------------------------
 
   struct class_series {
     Counter* late;
@@ -208,12 +221,13 @@ struct metrics::impl {
     if (it != by_class.end()) return it->second;
     const labels with = {{"class", class_name(cls)}};
     return by_class
-        .emplace(cls, class_series{&late.Add(with), &shed.Add(with), &expired.Add(with), &queue_depth.Add(with),
-                                   &queue_age.Add(with)})
+        .emplace(cls, class_series{&late.Add(with), &shed.Add(with), &expired.Add(with),
+                                   &queue_depth.Add(with), &queue_age.Add(with)})
         .first->second;
   }
 
-  model_series& model_of(const model::loaded_model* model, std::string_view name = {}, std::string_view version = {}) {
+  model_series& model_of(const model::loaded_model* model, std::string_view name = {},
+                         std::string_view version = {}) {
     const auto it = by_model.find(model);
     if (it != by_model.end()) return it->second;
     const labels with = {{"model", std::string(name)}, {"version", std::string(version)}};
@@ -264,10 +278,12 @@ metrics::metrics(const metrics_options& options) : impl_(std::make_unique<impl>(
 
 metrics::~metrics() = default;
 
-void metrics::model_loaded(const model::loaded_model* model, std::string_view name, std::string_view version) {
+void metrics::model_loaded(const model::loaded_model* model, std::string_view name,
+                           std::string_view version) {
   const std::lock_guard lock(impl_->mutex);
   auto& series = impl_->model_of(model, name, version);
-  if (!series.loaded) series.loaded = &impl_->models_loaded.Add({{"model", series.name}, {"version", series.version}});
+  if (!series.loaded)
+    series.loaded = &impl_->models_loaded.Add({{"model", series.name}, {"version", series.version}});
   series.loaded->Set(1);
 }
 
@@ -305,7 +321,8 @@ void metrics::answered(const answered_line& line) {
   }
 }
 
-void metrics::model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed) {
+void metrics::model_batch(const model::loaded_model& model, std::size_t rows, double seconds,
+                          std::size_t failed) {
   const std::lock_guard lock(impl_->mutex);
   const auto& series = impl_->model_of(&model);
   series.latency->observe(seconds, rows);
@@ -340,9 +357,9 @@ void metrics::partition(int partition, std::size_t credit_records, std::size_t c
       it != impl_->by_partition.end()
           ? it->second
           : impl_->by_partition
-                .emplace(partition,
-                         impl::partition_series{&impl_->credit_records.Add(with()), &impl_->credit_bytes.Add(with()),
-                                                nullptr, &impl_->lag_seconds.Add(with())})
+                .emplace(partition, impl::partition_series{&impl_->credit_records.Add(with()),
+                                                           &impl_->credit_bytes.Add(with()), nullptr,
+                                                           &impl_->lag_seconds.Add(with())})
                 .first->second;
   series.credit_records->Set(as_number(credit_records));
   series.credit_bytes->Set(as_number(credit_bytes));
@@ -372,7 +389,9 @@ void metrics::assigned_partitions(std::size_t count, std::uint64_t rebalances) {
   }
 }
 
-void metrics::delivery_errors(std::size_t count) { impl_->delivery_failures.Add({}).Increment(as_number(count)); }
+void metrics::delivery_errors(std::size_t count) {
+  impl_->delivery_failures.Add({}).Increment(as_number(count));
+}
 
 void metrics::cache_lookups(int level, std::size_t hits, std::size_t misses) {
   const labels with = {{"level", std::to_string(level)}};
@@ -380,7 +399,9 @@ void metrics::cache_lookups(int level, std::size_t hits, std::size_t misses) {
   if (misses) impl_->cache_misses.Add(with).Increment(as_number(misses));
 }
 
-void metrics::cache_coalesced(std::size_t count) { impl_->coalesced.Add({}).Increment(as_number(count)); }
+void metrics::cache_coalesced(std::size_t count) {
+  impl_->coalesced.Add({}).Increment(as_number(count));
+}
 
 void metrics::cache_errors(int level, std::size_t count) {
   impl_->cache_failures.Add({{"level", std::to_string(level)}}).Increment(as_number(count));
@@ -396,16 +417,21 @@ void metrics::breaker(const std::string& name, int state) {
   before = state;
 }
 
-void metrics::restarted(const std::string& actor) { impl_->restarts.Add({{"actor", actor}}).Increment(); }
+void metrics::restarted(const std::string& actor) {
+  impl_->restarts.Add({{"actor", actor}}).Increment();
+}
 
 void metrics::mailbox(const std::string& actor, std::size_t depth) {
   impl_->mailboxes.Add({{"actor", actor}}).Set(as_number(depth));
 }
 
-void metrics::ready(bool is) { impl_->is_ready.Add({}).Set(is ? 1 : 0); }
+void metrics::ready(bool is) {
+  impl_->is_ready.Add({}).Set(is ? 1 : 0);
+}
 
 request_totals metrics::totals() const {
-  return {impl_->all_requests.load(std::memory_order_relaxed), impl_->all_errors.load(std::memory_order_relaxed)};
+  return {impl_->all_requests.load(std::memory_order_relaxed),
+          impl_->all_errors.load(std::memory_order_relaxed)};
 }
 
 std::string metrics::text() const {
@@ -421,10 +447,13 @@ std::string metrics::text() const {
   };
   const process_usage now = read_process_usage();
   using prometheus::MetricType;
-  add("process_cpu_seconds_total", "User and system CPU time of the process", MetricType::Counter, now.cpu_seconds);
-  add("process_resident_memory_bytes", "Resident memory of the process", MetricType::Gauge, now.resident_bytes);
+  add("process_cpu_seconds_total", "User and system CPU time of the process", MetricType::Counter,
+      now.cpu_seconds);
+  add("process_resident_memory_bytes", "Resident memory of the process", MetricType::Gauge,
+      now.resident_bytes);
   add("process_open_fds", "Open file descriptors", MetricType::Gauge, now.open_files);
-  add("process_start_time_seconds", "Start of the process since the Unix epoch", MetricType::Gauge, now.start_seconds);
+  add("process_start_time_seconds", "Start of the process since the Unix epoch", MetricType::Gauge,
+      now.start_seconds);
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, families);
   return std::move(out).str();

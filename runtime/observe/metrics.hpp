@@ -1,9 +1,9 @@
 #pragma once
-// The catalogue of everything Troupe measures: each metric's name, help and labels stand in metrics.cpp and nowhere
-// else; text() is the Prometheus exposition of all of them.
+// The catalogue of everything Troupe measures: each metric's name, help and labels stand in metrics.cpp and
+// nowhere else; text() is the Prometheus exposition of all of them.
 //
-// Methods are called once a batch, with counts, from any thread. No label takes its value from a request: models are
-// the loaded ones, classes the configured ones, codes those of messages/errors.hpp.
+// Methods are called once a batch, with counts, from any thread. No label takes its value from a request:
+// models are the loaded ones, classes the configured ones, codes those of messages/errors.hpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +17,9 @@
 namespace troupe::observe {
 
 struct metrics_options {
-  std::vector<std::string> class_names;  ///< in priority order; a class without a name is labelled by its number
-  std::vector<double> class_targets;     ///< seconds; become bucket bounds of the two latency histograms
+  std::vector<std::string>
+      class_names;                    ///< in priority order; a class without a name is labelled by its number
+  std::vector<double> class_targets;  ///< seconds; become bucket bounds of the two latency histograms
 };
 
 /// Requests that ended alike: delivered, or for HTTP replied.
@@ -27,11 +28,11 @@ struct answered_line {
   door via;
   std::uint8_t cls;
   error_code code;
-  bool dead;            ///< ended as a dead letter
-  std::size_t count;    ///< requests
-  std::size_t late;     ///< of them after their class's target
-  std::size_t rows;     ///< of them all
-  double seconds;       ///< from arrival to the end, of each
+  bool dead;          ///< ended as a dead letter
+  std::size_t count;  ///< requests
+  std::size_t late;   ///< of them after their class's target
+  std::size_t rows;   ///< of them all
+  double seconds;     ///< from arrival to the end, of each
 };
 
 struct request_totals {
@@ -46,7 +47,8 @@ class metrics {
   metrics(const metrics&) = delete;
   metrics& operator=(const metrics&) = delete;
 
-  // Models. `model` is anything with name() and version(); its address is the handle that the other methods take.
+  // Models. `model` is anything with name() and version(); its address is the handle that the other methods
+  // take.
   template <class Model>
   void model_loaded(const Model& model) {
     model_loaded(&model, model.name(), model.version());
@@ -65,8 +67,8 @@ class metrics {
 
   // Kafka.
   /// `lag_records` < 0: unknown.
-  void partition(int partition, std::size_t credit_records, std::size_t credit_bytes, std::int64_t lag_records,
-                 double lag_seconds);
+  void partition(int partition, std::size_t credit_records, std::size_t credit_bytes,
+                 std::int64_t lag_records, double lag_seconds);
   /// Given back: its gauges go away.
   void partition_gone(int partition);
   void assigned_partitions(std::size_t count, std::uint64_t rebalances);

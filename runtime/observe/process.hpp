@@ -4,10 +4,10 @@
 namespace troupe::observe {
 
 struct process_usage {
-  double cpu_seconds = 0;     ///< user and system
+  double cpu_seconds = 0;  ///< user and system
   double resident_bytes = 0;
   double open_files = 0;
-  double start_seconds = 0;   ///< since the Unix epoch
+  double start_seconds = 0;  ///< since the Unix epoch
 };
 
 /// Zeros for what can't be read.

@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   constexpr std::size_t count = 27;  // one group of 16 rows, one of 8, three alone
   std::vector<double> x(count * width);
   for (std::size_t i = 0; i < x.size(); ++i) {
-    x[i] = i % 11 == 3 ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(i * 7919 % 64) / 8 - 4;
+    x[i] =
+        i % 11 == 3 ? std::numeric_limits<double>::quiet_NaN() : static_cast<double>(i * 7919 % 64) / 8 - 4;
   }
   std::vector<const double*> rows;
   for (std::size_t i = 0; i < count; ++i) rows.push_back(x.data() + i * width);

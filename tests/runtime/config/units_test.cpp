@@ -33,23 +33,33 @@ TEST(Units, ReadsDurations) {
 }
 
 TEST(Units, RefusesWhatIsNoDuration) {
-  for (const char* text : {"", "10", "-1s", "+1s", "s", "1 s", " 1s", "1s ", "1S", "1.s", ".5s", "0.5ns", "1e3s", "ten", "1s2",
-                           "9223372036854775808ns", "18446744073709551616ns", "200000000000d", "9223372036s9223372036s"})
+  for (const char* text :
+       {"", "10", "-1s", "+1s", "s", "1 s", " 1s", "1s ", "1S", "1.s", ".5s", "0.5ns", "1e3s", "ten", "1s2",
+        "9223372036854775808ns", "18446744073709551616ns", "200000000000d", "9223372036s9223372036s"})
     EXPECT_EQ(parse_duration(text), std::nullopt) << text;
 }
 
 TEST(Units, ReadsSizes) {
   const std::pair<const char*, std::size_t> table[] = {
-      {"0", 0},          {"512", 512},         {"512B", 512},          {"64KiB", 65'536},
-      {"10MiB", 10 << 20}, {"1GiB", 1U << 30}, {"1.5MiB", 3U << 19}, {"1KB", 1'000},
-      {"2MB", 2'000'000}, {"0.5KiB", 512},     {"18446744073709551615", most_bytes},
+      {"0", 0},
+      {"512", 512},
+      {"512B", 512},
+      {"64KiB", 65'536},
+      {"10MiB", 10 << 20},
+      {"1GiB", 1U << 30},
+      {"1.5MiB", 3U << 19},
+      {"1KB", 1'000},
+      {"2MB", 2'000'000},
+      {"0.5KiB", 512},
+      {"18446744073709551615", most_bytes},
       {"15TiB", std::size_t{15} << 40},
   };
   for (const auto& [text, bytes] : table) EXPECT_EQ(parse_size(text), bytes) << text;
 }
 
 TEST(Units, RefusesWhatIsNoSize) {
-  for (const char* text : {"", "-1", "MiB", "1 MiB", "1mib", "1M", "1.5", "0.3KiB", "1MiB1KiB", "18446744073709551616", "16777216TiB"})
+  for (const char* text : {"", "-1", "MiB", "1 MiB", "1mib", "1M", "1.5", "0.3KiB", "1MiB1KiB",
+                           "18446744073709551616", "16777216TiB"})
     EXPECT_EQ(parse_size(text), std::nullopt) << text;
 }
 

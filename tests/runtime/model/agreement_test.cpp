@@ -1,5 +1,6 @@
-// The engines against what scikit-learn (or ONNX Runtime, where said) answered on the training rows themselves:
-// thresholds sit on values of those rows, so one wrong rounding shows. scripts/train_models.py writes both.
+// The engines against what scikit-learn (or ONNX Runtime, where said) answered on the training rows
+// themselves: thresholds sit on values of those rows, so one wrong rounding shows. scripts/train_models.py
+// writes both.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -86,9 +87,13 @@ struct known {
   bool missing;
 };
 
-void PrintTo(const known& k, std::ostream* out) { *out << k.name; }
+void PrintTo(const known& k, std::ostream* out) {
+  *out << k.name;
+}
 
-std::string name_of(const testing::TestParamInfo<known>& info) { return info.param.name; }
+std::string name_of(const testing::TestParamInfo<known>& info) {
+  return info.param.name;
+}
 
 class agreement : public testing::TestWithParam<known> {};
 
@@ -117,18 +122,19 @@ TEST_P(agreement, an_answer_does_not_depend_on_its_batch) {
 
 INSTANTIATE_TEST_SUITE_P(
     models, agreement,
-    testing::Values(known{"raw", "forest", 442, 1, false},            // thresholds on values, scaled in double
-                    known{"float_scaler", "forest", 442, 1, false},   // as ONNX Runtime: scaled in float
-                    known{"missing", "forest", 442, 1, true},         // missing_go_to_left
-                    known{"boosted_missing", "forest", 442, 1, true}, known{"imputer", "forest", 442, 1, true},
-                    known{"boosted", "forest", 442, 1, false},        // base_values
-                    known{"deep", "forest", 150, 1, false},           // no limit on depth
-                    known{"wide", "forest", 120, 1, false},           // more than 255 columns
-                    known{"binary_forest", "forest", 200, 2, false}, known{"binary_boosted", "forest", 200, 2, false},
-                    known{"softmax_boosted", "forest", 150, 3, false}, known{"ten_classes", "forest", 200, 10, false},
-                    known{"three_targets", "forest", 20, 3, false}, known{"logistic", "linear", 200, 2, false},
-                    known{"logistic_three", "linear", 150, 3, false}, known{"linear_float", "linear", 442, 1, false},
-                    known{"network", "network", 150, 3, false}),
+    testing::Values(
+        known{"raw", "forest", 442, 1, false},           // thresholds on values, scaled in double
+        known{"float_scaler", "forest", 442, 1, false},  // as ONNX Runtime: scaled in float
+        known{"missing", "forest", 442, 1, true},        // missing_go_to_left
+        known{"boosted_missing", "forest", 442, 1, true}, known{"imputer", "forest", 442, 1, true},
+        known{"boosted", "forest", 442, 1, false},  // base_values
+        known{"deep", "forest", 150, 1, false},     // no limit on depth
+        known{"wide", "forest", 120, 1, false},     // more than 255 columns
+        known{"binary_forest", "forest", 200, 2, false}, known{"binary_boosted", "forest", 200, 2, false},
+        known{"softmax_boosted", "forest", 150, 3, false}, known{"ten_classes", "forest", 200, 10, false},
+        known{"three_targets", "forest", 20, 3, false}, known{"logistic", "linear", 200, 2, false},
+        known{"logistic_three", "linear", 150, 3, false}, known{"linear_float", "linear", 442, 1, false},
+        known{"network", "network", 150, 3, false}),
     name_of);
 
 TEST(shipped, no_row_of_any_version_differs) {
@@ -164,7 +170,8 @@ TEST(shipped, iris_gives_probabilities_of_named_classes) {
   EXPECT_EQ(m->schema().index_of("petal_width"), 3);
   EXPECT_EQ(different(*m, f, 4, 1e-6), 0U);
   const auto got = score(*m, f, 64);
-  for (std::size_t i = 0; i < f.rows.size(); ++i) EXPECT_NEAR(got[3 * i] + got[3 * i + 1] + got[3 * i + 2], 1, 1e-6);
+  for (std::size_t i = 0; i < f.rows.size(); ++i)
+    EXPECT_NEAR(got[3 * i] + got[3 * i + 1] + got[3 * i + 2], 1, 1e-6);
 }
 
 TEST(shipped, scores_from_many_threads_at_once) {

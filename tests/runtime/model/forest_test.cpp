@@ -39,7 +39,7 @@ std::vector<double> walk(const tree_lists& lists, const std::vector<double>& row
       const double x = row[static_cast<std::size_t>(lists.features[i])];
       const double t = static_cast<double>(lists.values[i]);
       const std::string& m = lists.modes[i];
-      const bool yes = std::isnan(x) ? lists.missing[i] != 0
+      const bool yes = std::isnan(x)       ? lists.missing[i] != 0
                        : m == "BRANCH_LEQ" ? x <= t
                        : m == "BRANCH_LT"  ? x < t
                        : m == "BRANCH_GTE" ? x >= t
@@ -65,7 +65,8 @@ struct shape {
 };
 
 void PrintTo(const shape& s, std::ostream* out) {
-  *out << s.width << " columns, " << s.trees << " trees, depth " << s.depth << ", " << s.outputs << " outputs";
+  *out << s.width << " columns, " << s.trees << " trees, depth " << s.depth << ", " << s.outputs
+       << " outputs";
 }
 
 /// Thresholds come from few values, which rows have too.
@@ -87,7 +88,8 @@ tree_lists random_trees(const shape& s, std::mt19937_64& random) {
       const std::int64_t yes = next++;
       const std::int64_t no = next++;
       lists.branch(tree, id, static_cast<std::int64_t>(below(static_cast<std::size_t>(s.width))),
-                   s.modes[below(s.modes.size())], grid[below(std::size(grid))], yes, no, s.missing && below(2));
+                   s.modes[below(s.modes.size())], grid[below(std::size(grid))], yes, no,
+                   s.missing && below(2));
       grow(yes, depth + 1);
       grow(no, depth + 1);
     };
@@ -110,8 +112,12 @@ TEST_P(random_forest, answers_as_the_definition_says) {
         const auto pick = random() % 16;
         const double exact = static_cast<double>(grid[random() % std::size(grid)]);
         // Next to a threshold, but in double only: float input rounds it back on.
-        row.push_back(pick == 0 ? none : pick == 1 ? infinity : pick == 2 ? -infinity
-                      : pick == 3 ? std::nextafter(exact, 9.0) : pick == 4 ? std::nextafter(exact, -9.0) : exact);
+        row.push_back(pick == 0   ? std::copysign(none, exact)
+                      : pick == 1 ? infinity
+                      : pick == 2 ? -infinity
+                      : pick == 3 ? std::nextafter(exact, 9.0)
+                      : pick == 4 ? std::nextafter(exact, -9.0)
+                                  : exact);
       }
     }
     const auto got = score(g, rows);
@@ -121,7 +127,8 @@ TEST_P(random_forest, answers_as_the_definition_says) {
         for (double& x : row) x = static_cast<double>(static_cast<float>(x));
       }
       const auto wanted = walk(lists, row, static_cast<std::size_t>(s.outputs));
-      for (std::size_t k = 0; k < wanted.size(); ++k) ASSERT_EQ(got[i * wanted.size() + k], wanted[k]) << i << " " << k;
+      for (std::size_t k = 0; k < wanted.size(); ++k)
+        ASSERT_EQ(got[i * wanted.size() + k], wanted[k]) << i << " " << k;
     }
   }
 }
@@ -130,15 +137,18 @@ const std::vector<std::string> all_modes = {"BRANCH_LEQ", "BRANCH_LT", "BRANCH_G
 
 INSTANTIATE_TEST_SUITE_P(
     shapes, random_forest,
-    testing::Values(shape{3, 1, 4, 1, of_float, false, {"BRANCH_LEQ"}}, shape{5, 37, 6, 1, of_float, false, {"BRANCH_LT"}},
-                    shape{5, 37, 6, 1, of_float, true, {"BRANCH_LEQ"}}, shape{7, 20, 5, 1, of_float, true, all_modes},
-                    shape{4, 5, 0, 1, of_float, false, {"BRANCH_LEQ"}},   // leaves alone
-                    shape{2, 9, 25, 1, of_float, true, all_modes},        // deep and uneven
-                    shape{100, 18, 6, 1, of_float, true, all_modes},      // 201 columns
-                    shape{130, 18, 6, 1, of_float, true, all_modes},      // 261: the wide layout
+    testing::Values(shape{3, 1, 4, 1, of_float, false, {"BRANCH_LEQ"}},
+                    shape{5, 37, 6, 1, of_float, false, {"BRANCH_LT"}},
+                    shape{5, 37, 6, 1, of_float, true, {"BRANCH_LEQ"}},
+                    shape{7, 20, 5, 1, of_float, true, all_modes},
+                    shape{4, 5, 0, 1, of_float, false, {"BRANCH_LEQ"}},  // leaves alone
+                    shape{2, 9, 25, 1, of_float, true, all_modes},       // deep and uneven
+                    shape{100, 18, 6, 1, of_float, true, all_modes},     // 201 columns
+                    shape{130, 18, 6, 1, of_float, true, all_modes},     // 261: the wide layout
                     shape{300, 18, 6, 3, of_float, true, all_modes},
-                    shape{6, 20, 6, 4, of_float, true, all_modes},        // several outputs, several a leaf
-                    shape{6, 20, 6, 1, of_double, true, all_modes}, shape{6, 20, 6, 3, of_double, true, all_modes}));
+                    shape{6, 20, 6, 4, of_float, true, all_modes},  // several outputs, several a leaf
+                    shape{6, 20, 6, 1, of_double, true, all_modes},
+                    shape{6, 20, 6, 3, of_double, true, all_modes}));
 
 /// x <= 0.5 ? 1 : 2, and x <= -2 ? 10 : 20 on the second column.
 tree_lists two_trees() {
@@ -160,9 +170,12 @@ TEST(forest, adds_base_values_and_averages) {
   EXPECT_EQ(answer({attribute("aggregate_function", "SUM")}), 21);
   EXPECT_EQ(answer({attribute("aggregate_function", "AVERAGE")}), 10.5);
   EXPECT_EQ(answer({attribute("base_values", std::vector<float>{-1})}), 20);
-  EXPECT_EQ(answer({attribute("aggregate_function", "AVERAGE"), attribute("base_values", std::vector<float>{-1})}), 9.5);
-  EXPECT_NEAR(answer({attribute("base_values", std::vector<float>{-20}), attribute("post_transform", "LOGISTIC")}),
-              1 / (1 + std::exp(-1.0)), 1e-15);
+  EXPECT_EQ(
+      answer({attribute("aggregate_function", "AVERAGE"), attribute("base_values", std::vector<float>{-1})}),
+      9.5);
+  EXPECT_NEAR(
+      answer({attribute("base_values", std::vector<float>{-20}), attribute("post_transform", "LOGISTIC")}),
+      1 / (1 + std::exp(-1.0)), 1e-15);
 }
 
 TEST(forest, one_score_of_two_classes_becomes_two_probabilities) {
@@ -171,13 +184,16 @@ TEST(forest, one_score_of_two_classes_becomes_two_probabilities) {
   t.leaf(0, 1, 0, 0.25F);
   t.leaf(0, 2, 0, 0.75F);
   const std::vector<std::vector<double>> rows = {{-1}, {1}};
-  EXPECT_EQ(score(compile(t.classifier(1, {0, 1}).text()), rows), (std::vector<double>{0.75, 0.25, 0.25, 0.75}));
-  const auto logistic = score(compile(t.classifier(1, {0, 1}, {attribute("post_transform", "LOGISTIC")}).text()), rows);
+  EXPECT_EQ(score(compile(t.classifier(1, {0, 1}).text()), rows),
+            (std::vector<double>{0.75, 0.25, 0.25, 0.75}));
+  const auto logistic =
+      score(compile(t.classifier(1, {0, 1}, {attribute("post_transform", "LOGISTIC")}).text()), rows);
   EXPECT_NEAR(logistic[1], 1 / (1 + std::exp(-0.25)), 1e-15);
   EXPECT_NEAR(logistic[0], 1 - logistic[1], 1e-15);
   // Scores that may be negative are no shares.
   t.leaf_weights = {-0.5F, 0.75F};
-  EXPECT_EQ(score(compile(t.classifier(1, {0, 1}).text()), rows), (std::vector<double>{0.5, -0.5, -0.75, 0.75}));
+  EXPECT_EQ(score(compile(t.classifier(1, {0, 1}).text()), rows),
+            (std::vector<double>{0.5, -0.5, -0.75, 0.75}));
 }
 
 TEST(forest, softmax_does_not_overflow) {
@@ -185,7 +201,8 @@ TEST(forest, softmax_does_not_overflow) {
   t.branch(0, 0, 0, "BRANCH_LEQ", 0, 1, 2);
   t.leaf(0, 1, 0, 3e38F);
   t.leaf(0, 2, 1, 1);
-  const auto p = score(compile(t.classifier(1, {0, 1, 2}, {attribute("post_transform", "SOFTMAX")}).text()), {{-1}, {1}});
+  const auto p = score(compile(t.classifier(1, {0, 1, 2}, {attribute("post_transform", "SOFTMAX")}).text()),
+                       {{-1}, {1}});
   EXPECT_EQ(p[0], 1);
   EXPECT_NEAR(p[4], std::exp(1) / (std::exp(1) + 2), 1e-15);
 }
@@ -217,9 +234,13 @@ struct hostile {
   std::vector<proto> more = {};
 };
 
-void PrintTo(const hostile& h, std::ostream* out) { *out << h.name; }
+void PrintTo(const hostile& h, std::ostream* out) {
+  *out << h.name;
+}
 
-std::string name_of(const testing::TestParamInfo<hostile>& info) { return info.param.name; }
+std::string name_of(const testing::TestParamInfo<hostile>& info) {
+  return info.param.name;
+}
 
 class hostile_trees : public testing::TestWithParam<hostile> {};
 
@@ -238,43 +259,44 @@ TEST_P(hostile_trees, are_refused) {
 const auto nothing = [](tree_lists&) {};
 
 const std::vector<hostile> hostile_cases = {
-        hostile{"child_missing", "child 9 of tree 0 does not exist", [](tree_lists& t) { t.yes[0] = 9; }},
-        hostile{"child_negative", "child -1 of tree 0 does not exist", [](tree_lists& t) { t.no[0] = -1; }},
-        hostile{"child_huge", "does not exist", [](tree_lists& t) { t.no[0] = INT64_MAX; }},
-        hostile{"child_itself", "two parents",
-                [](tree_lists& t) { t.modes[1] = "BRANCH_LEQ", t.yes[1] = 1, t.no[1] = 2; }},
-        hostile{"circle", "circle",
-                [](tree_lists& t) {
-                  t.branch(1, 3, 0, "BRANCH_LEQ", 0, 4, 5);
-                  t.branch(1, 4, 0, "BRANCH_LEQ", 0, 3, 6);
-                  t.leaf(1, 5, 0, 0);
-                  t.leaf(1, 6, 0, 0);
-                }},
-        hostile{"nothing_but_a_circle", "circle",
-                [](tree_lists& t) {
-                  t.branch(2, 0, 0, "BRANCH_LEQ", 0, 1, 2);
-                  t.branch(2, 1, 0, "BRANCH_LEQ", 0, 0, 3);
-                  t.leaf(2, 2, 0, 0);
-                  t.leaf(2, 3, 0, 0);
-                }},
-        hostile{"one_child_twice", "two parents", [](tree_lists& t) { t.no[0] = 1; }},
-        hostile{"two_roots", "two roots", [](tree_lists& t) { t.leaf(0, 7, 0, 1); }},
-        hostile{"node_twice", "twice", [](tree_lists& t) { t.leaf(0, 1, 0, 1); }},
-        hostile{"feature_beyond", "feature 2 of a row with 2", [](tree_lists& t) { t.features[0] = 2; }},
-        hostile{"feature_negative", "feature -1", [](tree_lists& t) { t.features[0] = -1; }},
-        hostile{"feature_huge", "feature 4294967296", [](tree_lists& t) { t.features[0] = int64_t{1} << 32; }},
-        hostile{"target_beyond", "target 1 is not one of 1", [](tree_lists& t) { t.leaf_outputs[0] = 1; }},
-        hostile{"target_negative", "target -1", [](tree_lists& t) { t.leaf_outputs[0] = -1; }},
-        hostile{"leaf_missing", "leaf 8 of tree 0 does not exist", [](tree_lists& t) { t.leaf_ids[0] = 8; }},
-        hostile{"weight_infinite", "not finite", [](tree_lists& t) { t.leaf_weights[0] = INFINITY; }},
-        hostile{"threshold_nan", "not a number", [](tree_lists& t) { t.values[0] = NAN; }},
-        hostile{"mode_unknown", "BRANCH_EQ is not built in", [](tree_lists& t) { t.modes[0] = "BRANCH_EQ"; }},
-        hostile{"short_list", "nodes_values has 5 entries, nodes_treeids 6", [](tree_lists& t) { t.values.pop_back(); }},
-        hostile{"short_leaves", "differ in length", [](tree_lists& t) { t.leaf_weights.pop_back(); }},
-        hostile{"no_trees", "no trees", [](tree_lists& t) { t = {}; }},
-        hostile{"too_many_bases", "base_values", nothing, {attribute("base_values", std::vector<float>{1, 2})}},
-        hostile{"aggregate", "MAX is not built in", nothing, {attribute("aggregate_function", "MAX")}},
-        hostile{"probit", "PROBIT is not built in", nothing, {attribute("post_transform", "PROBIT")}}};
+    hostile{"child_missing", "child 9 of tree 0 does not exist", [](tree_lists& t) { t.yes[0] = 9; }},
+    hostile{"child_negative", "child -1 of tree 0 does not exist", [](tree_lists& t) { t.no[0] = -1; }},
+    hostile{"child_huge", "does not exist", [](tree_lists& t) { t.no[0] = INT64_MAX; }},
+    hostile{"child_itself", "two parents",
+            [](tree_lists& t) { t.modes[1] = "BRANCH_LEQ", t.yes[1] = 1, t.no[1] = 2; }},
+    hostile{"circle", "circle",
+            [](tree_lists& t) {
+              t.branch(1, 3, 0, "BRANCH_LEQ", 0, 4, 5);
+              t.branch(1, 4, 0, "BRANCH_LEQ", 0, 3, 6);
+              t.leaf(1, 5, 0, 0);
+              t.leaf(1, 6, 0, 0);
+            }},
+    hostile{"nothing_but_a_circle", "circle",
+            [](tree_lists& t) {
+              t.branch(2, 0, 0, "BRANCH_LEQ", 0, 1, 2);
+              t.branch(2, 1, 0, "BRANCH_LEQ", 0, 0, 3);
+              t.leaf(2, 2, 0, 0);
+              t.leaf(2, 3, 0, 0);
+            }},
+    hostile{"one_child_twice", "two parents", [](tree_lists& t) { t.no[0] = 1; }},
+    hostile{"two_roots", "two roots", [](tree_lists& t) { t.leaf(0, 7, 0, 1); }},
+    hostile{"node_twice", "twice", [](tree_lists& t) { t.leaf(0, 1, 0, 1); }},
+    hostile{"feature_beyond", "feature 2 of a row with 2", [](tree_lists& t) { t.features[0] = 2; }},
+    hostile{"feature_negative", "feature -1", [](tree_lists& t) { t.features[0] = -1; }},
+    hostile{"feature_huge", "feature 4294967296", [](tree_lists& t) { t.features[0] = int64_t{1} << 32; }},
+    hostile{"target_beyond", "target 1 is not one of 1", [](tree_lists& t) { t.leaf_outputs[0] = 1; }},
+    hostile{"target_negative", "target -1", [](tree_lists& t) { t.leaf_outputs[0] = -1; }},
+    hostile{"leaf_missing", "leaf 8 of tree 0 does not exist", [](tree_lists& t) { t.leaf_ids[0] = 8; }},
+    hostile{"weight_infinite", "not finite", [](tree_lists& t) { t.leaf_weights[0] = INFINITY; }},
+    hostile{"threshold_nan", "not a number", [](tree_lists& t) { t.values[0] = NAN; }},
+    hostile{"mode_unknown", "BRANCH_EQ is not built in", [](tree_lists& t) { t.modes[0] = "BRANCH_EQ"; }},
+    hostile{"short_list", "nodes_values has 5 entries, nodes_treeids 6",
+            [](tree_lists& t) { t.values.pop_back(); }},
+    hostile{"short_leaves", "differ in length", [](tree_lists& t) { t.leaf_weights.pop_back(); }},
+    hostile{"no_trees", "no trees", [](tree_lists& t) { t = {}; }},
+    hostile{"too_many_bases", "base_values", nothing, {attribute("base_values", std::vector<float>{1, 2})}},
+    hostile{"aggregate", "MAX is not built in", nothing, {attribute("aggregate_function", "MAX")}},
+    hostile{"probit", "PROBIT is not built in", nothing, {attribute("post_transform", "PROBIT")}}};
 
 INSTANTIATE_TEST_SUITE_P(cases, hostile_trees, testing::ValuesIn(hostile_cases), name_of);
 

@@ -30,7 +30,9 @@ doubles score(const compiled_graph& g, const std::vector<doubles>& rows) {
   return out;
 }
 
-doubles score(const file& f, const std::vector<doubles>& rows) { return score(compile(f.text()), rows); }
+doubles score(const file& f, const std::vector<doubles>& rows) {
+  return score(compile(f.text()), rows);
+}
 
 std::string refusal(const std::string& bytes, const graph_hints& hints = {}, const onnx::limits& most = {}) {
   try {
@@ -40,7 +42,9 @@ std::string refusal(const std::string& bytes, const graph_hints& hints = {}, con
   }
   return "was taken";
 }
-std::string refusal(const file& f, const graph_hints& hints = {}) { return refusal(f.text(), hints); }
+std::string refusal(const file& f, const graph_hints& hints = {}) {
+  return refusal(f.text(), hints);
+}
 
 std::string read(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -48,8 +52,8 @@ std::string read(const std::filesystem::path& path) {
 }
 
 /// X [N, width] -> nodes -> Y.
-file chain(std::int64_t width, std::vector<proto> nodes, std::vector<proto> constants = {}, std::int64_t type = of_float,
-           std::int64_t out_type = of_float) {
+file chain(std::int64_t width, std::vector<proto> nodes, std::vector<proto> constants = {},
+           std::int64_t type = of_float, std::int64_t out_type = of_float) {
   return {std::move(nodes), {table("X", type, width)}, {table("Y", out_type, -1)}, std::move(constants), {}};
 }
 
@@ -60,7 +64,8 @@ proto regressor(const char* in, const char* out, const floats& weights, const fl
 }
 
 TEST(graph, linear_regressor_with_several_targets) {
-  EXPECT_EQ(score(chain(2, {regressor("X", "Y", {1, 2, 3, 4}, {10, 20})}), {{1, 1}, {0, 2}}), (doubles{13, 27, 14, 28}));
+  EXPECT_EQ(score(chain(2, {regressor("X", "Y", {1, 2, 3, 4}, {10, 20})}), {{1, 1}, {0, 2}}),
+            (doubles{13, 27, 14, 28}));
 }
 
 TEST(graph, linear_classifier_splits_one_score_of_two_classes) {
@@ -98,7 +103,8 @@ TEST(graph, arithmetic_rounds_to_its_type) {
   const auto answer = [](const char* op, std::int64_t type, double x, double k, bool constant_first) {
     const proto c = type == of_float ? constant("k", type, {1}, floats{static_cast<float>(k)})
                                      : constant("k", type, {1}, doubles{k});
-    const std::vector<std::string> in = constant_first ? std::vector<std::string>{"k", "X"} : std::vector<std::string>{"X", "k"};
+    const std::vector<std::string> in =
+        constant_first ? std::vector<std::string>{"k", "X"} : std::vector<std::string>{"X", "k"};
     return score(chain(1, {node("", op, in, {"Y"})}, {c}, type, type), {{x}})[0];
   };
   EXPECT_EQ(answer("Sub", of_double, 0.3, 0.1, false), 0.3 - 0.1);
@@ -114,53 +120,69 @@ TEST(graph, a_cast_rounds_where_it_stands) {
   const auto cast = [](std::int64_t to) { return node("", "Cast", {"S"}, {"Y"}, {attribute("to", to)}); };
   const auto scale = node("", "Div", {"X", "k"}, {"S"});
   const auto k = constant("k", of_double, {1, 1}, doubles{3});
-  EXPECT_EQ(score(chain(1, {scale, cast(of_float)}, {k}, of_double), {{1}})[0], static_cast<double>(1.0F / 3.0F));
+  EXPECT_EQ(score(chain(1, {scale, cast(of_float)}, {k}, of_double), {{1}})[0],
+            static_cast<double>(1.0F / 3.0F));
   EXPECT_EQ(score(chain(1, {scale, cast(of_double)}, {k}, of_double, of_double), {{1}})[0], 1.0 / 3.0);
 }
 
 TEST(graph, rows_and_single_columns_widen) {
   const auto k = constant("k", of_float, {1, 3}, floats{1, 2, 3});
-  EXPECT_EQ(score(chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {k}), {{2}, {-1}}), (doubles{2, 4, 6, -1, -2, -3}));
+  EXPECT_EQ(score(chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {k}), {{2}, {-1}}),
+            (doubles{2, 4, 6, -1, -2, -3}));
   const auto which = constant("i", of_int64, {1}, std::vector<std::int64_t>{1});
-  EXPECT_EQ(score(chain(2, {node(ml, "ArrayFeatureExtractor", {"X", "i"}, {"P"}), node("", "Mul", {"X", "P"}, {"Y"})}, {which}),
-                  {{2, 3}, {5, 7}}),
-            (doubles{6, 9, 35, 49}));
+  EXPECT_EQ(
+      score(
+          chain(2, {node(ml, "ArrayFeatureExtractor", {"X", "i"}, {"P"}), node("", "Mul", {"X", "P"}, {"Y"})},
+                {which}),
+          {{2, 3}, {5, 7}}),
+      (doubles{6, 9, 35, 49}));
 }
 
 TEST(graph, a_value_that_is_read_again_keeps_its_memory) {
   // X is scaled in place only where nobody else reads it.
   const auto k = constant("k", of_float, {1}, floats{10});
-  EXPECT_EQ(score(chain(1, {node("", "Mul", {"X", "k"}, {"A"}), node("", "Add", {"X", "k"}, {"B"}),
-                            node("", "Identity", {"A"}, {"C"}), node("", "Mul", {"A", "k"}, {"D"}),
-                            node("", "Concat", {"X", "A", "B", "C", "D"}, {"Y"}, {attribute("axis", std::int64_t{1})})},
-                        {k}),
-                  {{3}}),
-            (doubles{3, 30, 13, 30, 300}));
+  EXPECT_EQ(
+      score(
+          chain(1,
+                {node("", "Mul", {"X", "k"}, {"A"}), node("", "Add", {"X", "k"}, {"B"}),
+                 node("", "Identity", {"A"}, {"C"}), node("", "Mul", {"A", "k"}, {"D"}),
+                 node("", "Concat", {"X", "A", "B", "C", "D"}, {"Y"}, {attribute("axis", std::int64_t{1})})},
+                {k}),
+          {{3}}),
+      (doubles{3, 30, 13, 30, 300}));
 }
 
 TEST(graph, imputer_normalizer_binarizer) {
-  const auto imputer = node(ml, "Imputer", {"X"}, {"Y"},
-                            {attribute("imputed_value_floats", floats{7, 8}), attribute("replaced_value_float", NAN)});
+  const auto imputer =
+      node(ml, "Imputer", {"X"}, {"Y"},
+           {attribute("imputed_value_floats", floats{7, 8}), attribute("replaced_value_float", NAN)});
   const auto g = compile(chain(2, {imputer}).text());
   EXPECT_TRUE(g.schema.missing_allowed(0) && g.schema.missing_allowed(1));
   EXPECT_EQ(score(g, {{none, 2}, {1, none}}), (doubles{7, 2, 1, 8}));
-  const auto zero = node(ml, "Imputer", {"X"}, {"Y"},
-                         {attribute("imputed_value_floats", floats{5}), attribute("replaced_value_float", 0.0F)});
+  const auto zero =
+      node(ml, "Imputer", {"X"}, {"Y"},
+           {attribute("imputed_value_floats", floats{5}), attribute("replaced_value_float", 0.0F)});
   const auto z = compile(chain(2, {zero}).text());
   EXPECT_FALSE(z.schema.missing_allowed(0));
   EXPECT_EQ(score(z, {{0, 2}}), (doubles{5, 2}));
-  const auto norm = [](const char* kind) { return node(ml, "Normalizer", {"X"}, {"Y"}, {attribute("norm", kind)}); };
+  const auto norm = [](const char* kind) {
+    return node(ml, "Normalizer", {"X"}, {"Y"}, {attribute("norm", kind)});
+  };
   EXPECT_EQ(score(chain(2, {norm("L1")}), {{-1, 3}, {0, 0}}), (doubles{-0.25, 0.75, 0, 0}));
-  EXPECT_EQ(score(chain(2, {norm("L2")}), {{3, 4}}), (doubles{static_cast<double>(0.6F), static_cast<double>(0.8F)}));
+  EXPECT_EQ(score(chain(2, {norm("L2")}), {{3, 4}}),
+            (doubles{static_cast<double>(0.6F), static_cast<double>(0.8F)}));
   EXPECT_EQ(score(chain(2, {norm("MAX")}), {{1, 4}}), (doubles{0.25, 1}));
-  EXPECT_EQ(score(chain(2, {node(ml, "Binarizer", {"X"}, {"Y"}, {attribute("threshold", 1.0F)})}), {{1, 1.5}}), (doubles{0, 1}));
+  EXPECT_EQ(
+      score(chain(2, {node(ml, "Binarizer", {"X"}, {"Y"}, {attribute("threshold", 1.0F)})}), {{1, 1.5}}),
+      (doubles{0, 1}));
 }
 
 TEST(graph, matrices_and_activations) {
   const auto w = constant("w", of_float, {2, 3}, floats{1, 2, 3, 4, 5, 6});
   EXPECT_EQ(score(chain(2, {node("", "MatMul", {"X", "w"}, {"Y"})}, {w}), {{1, 10}}), (doubles{41, 52, 63}));
   const auto c = constant("c", of_float, {3}, floats{100, 200, 300});
-  const auto gemm = node("", "Gemm", {"X", "w", "c"}, {"Y"}, {attribute("alpha", 2.0F), attribute("beta", 0.5F)});
+  const auto gemm =
+      node("", "Gemm", {"X", "w", "c"}, {"Y"}, {attribute("alpha", 2.0F), attribute("beta", 0.5F)});
   EXPECT_EQ(score(chain(2, {gemm}, {w, c}), {{1, 10}}), (doubles{132, 204, 276}));
   const auto turned = node("", "Gemm", {"X", "w"}, {"Y"}, {attribute("transB", std::int64_t{1})});
   EXPECT_EQ(score(chain(3, {turned}, {w}), {{1, 10, 100}}), (doubles{321, 654}));
@@ -191,7 +213,9 @@ TEST(graph, names_come_from_hints_then_metadata_then_numbers) {
   f.metadata = {{"feature_names", R"(["a", "c d"])"}};
   EXPECT_EQ(compile(f.text()).schema.index_of("c d"), 1);
   EXPECT_EQ(compile(f.text(), {{"p", "q"}, {}}).schema.index_of("q"), 1);
-  EXPECT_EQ(compile(chain(-1, {regressor("X", "Y", {1, 1}, {0})}).text(), {{"p", "q"}, {}}).schema.features.size(), 2U);
+  EXPECT_EQ(
+      compile(chain(-1, {regressor("X", "Y", {1, 1}, {0})}).text(), {{"p", "q"}, {}}).schema.features.size(),
+      2U);
   EXPECT_EQ(refusal(f, {{"p"}, {}}), "model.yaml names 1 features, the graph takes 2");
   EXPECT_NE(refusal(f, {{"p", "p"}, {}}).find("two features are called 'p'"), std::string::npos);
 }
@@ -211,10 +235,13 @@ TEST(graph, refusals_name_the_operator_and_what_to_do) {
     const std::string got = refusal(f);
     EXPECT_NE(got.find(text), std::string::npos) << got;
   };
-  says(chain(1, {node("", "Erf", {"X"}, {"Y"})}), "operator Erf is not built in; export the model without it");
+  says(chain(1, {node("", "Erf", {"X"}, {"Y"})}),
+       "operator Erf is not built in; export the model without it");
   says(chain(1, {node("ai.onnx.ml", "SVMRegressor", {"X"}, {"Y"})}), "operator SVMRegressor is not built in");
-  says(chain(1, {node("com.microsoft", "Relu", {"X"}, {"Y"})}), "operator com.microsoft.Relu is not built in");
-  says(chain(1, {node("", "Cast", {"X"}, {"Y"}, {attribute("to", std::int64_t{7})})}), "operator Cast: only float and double");
+  says(chain(1, {node("com.microsoft", "Relu", {"X"}, {"Y"})}),
+       "operator com.microsoft.Relu is not built in");
+  says(chain(1, {node("", "Cast", {"X"}, {"Y"}, {attribute("to", std::int64_t{7})})}),
+       "operator Cast: only float and double");
   says(chain(1, {node("", "Relu", {"W"}, {"Y"})}), "operator Relu: input 'W' is not there");
   says(chain(1, {node("", "Relu", {}, {"Y"})}), "input 0 is missing");
   says(chain(1, {node("", "Relu", {"X"}, {"Z"})}), "output 'Y' is not written");
@@ -225,12 +252,15 @@ TEST(graph, refusals_name_the_operator_and_what_to_do) {
   says(chain(1, {regressor("X", "Y", {1, 2}, {0})}), "1 intercepts for 2 outputs");
   says(chain(2, {node("", "MatMul", {"X", "w"}, {"Y"})}, {constant("w", of_float, {3, 1}, floats{1, 2, 3})}),
        "a matrix of 3 x 1 for 2 columns");
-  says(chain(2, {node("", "Add", {"X", "w"}, {"Y"})}, {constant("w", of_float, {3}, floats{1, 2, 3})}), "do not fit");
-  says(chain(2, {node("", "Add", {"X", "w"}, {"Y"})}, {constant("w", of_double, {2}, doubles{1, 2})}), "do not fit");
+  says(chain(2, {node("", "Add", {"X", "w"}, {"Y"})}, {constant("w", of_float, {3}, floats{1, 2, 3})}),
+       "do not fit");
+  says(chain(2, {node("", "Add", {"X", "w"}, {"Y"})}, {constant("w", of_double, {2}, doubles{1, 2})}),
+       "do not fit");
   says(chain(2, {node("", "Gather", {"X", "w"}, {"Y"}, {attribute("axis", std::int64_t{1})})},
              {constant("w", of_int64, {1}, std::vector<std::int64_t>{2})}),
        "column 2 of 2");
-  says(chain(2, {node("", "Reshape", {"X", "w"}, {"Y"})}, {constant("w", of_int64, {2}, std::vector<std::int64_t>{-1, 1})}),
+  says(chain(2, {node("", "Reshape", {"X", "w"}, {"Y"})},
+             {constant("w", of_int64, {2}, std::vector<std::int64_t>{-1, 1})}),
        "another number of columns");
   says(chain(1, {node("", "Identity", {"X"}, {"Y"})}), "nothing to score");
   says(chain(-1, {node("", "Relu", {"X"}, {"Y"})}), "list them as features: in model.yaml");
@@ -253,9 +283,14 @@ TEST(reader, refuses_what_is_no_model) {
 TEST(reader, sizes_are_checked_before_they_are_believed) {
   // A graph of 2^63 bytes, and constants of absurd shapes: refused at once, and nothing is allocated.
   EXPECT_NE(refusal("\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f").find("ends early"), std::string::npos);
+  for (const char* one_byte_short :
+       {"\x3a\x01", "\x3a\x02\x08", "\x3a\x03\x0a\x02\x22", "\x3a\x04\x0a\x02\x22\x01"}) {
+    EXPECT_NE(refusal(std::string(one_byte_short)).find("ends early"), std::string::npos) << one_byte_short;
+  }
   for (const std::vector<std::int64_t>& dims : std::vector<std::vector<std::int64_t>>{
            {INT64_MAX}, {1 << 30, 1 << 30}, {-1}, {INT64_MIN}, {INT64_MAX, INT64_MAX, 2}, {3}}) {
-    const file f = chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {constant("k", of_float, dims, floats{1, 2})});
+    const file f =
+        chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {constant("k", of_float, dims, floats{1, 2})});
     EXPECT_NE(refusal(f).find("shape"), std::string::npos) << dims[0];
   }
 }
@@ -282,11 +317,13 @@ TEST(reader, limits_hold) {
 TEST(reader, a_constant_may_not_point_to_another_file) {
   auto elsewhere = constant("k", of_float, {1}, floats{1});
   elsewhere.varint(14, 1);
-  EXPECT_NE(refusal(chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {elsewhere})).find("in another file"), std::string::npos);
+  EXPECT_NE(refusal(chain(1, {node("", "Mul", {"X", "k"}, {"Y"})}, {elsewhere})).find("in another file"),
+            std::string::npos);
 }
 
 TEST(reader, a_file_cut_anywhere_is_refused) {
-  const std::string whole = read(std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "models/diabetes-rf-model/1/model.onnx");
+  const std::string whole =
+      read(std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "models/diabetes-rf-model/1/model.onnx");
   ASSERT_GT(whole.size(), 100'000U);
   for (std::size_t i = 0; i < 50; ++i) {
     EXPECT_NE(refusal(whole.substr(0, whole.size() * i / 50)), "was taken") << i << "/50";
@@ -295,7 +332,8 @@ TEST(reader, a_file_cut_anywhere_is_refused) {
 }
 
 TEST(reader, a_flipped_bit_is_refused_or_does_no_harm) {
-  const std::string whole = read(std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "models/iris-classifier/1/model.onnx");
+  const std::string whole =
+      read(std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "models/iris-classifier/1/model.onnx");
   std::mt19937_64 random(11);
   std::size_t taken = 0;
   for (int i = 0; i < 3000; ++i) {
@@ -311,15 +349,15 @@ TEST(reader, a_flipped_bit_is_refused_or_does_no_harm) {
     } catch (const load_error&) {
     }
   }
-  EXPECT_GT(taken, 300U);   // mostly leaves' weights and thresholds
+  EXPECT_GT(taken, 300U);  // mostly leaves' weights and thresholds
   EXPECT_LT(taken, 2700U);
 }
 
 TEST(reader, corpus_of_the_fuzzer_is_what_its_names_say) {
   std::size_t good = 0;
   std::size_t broken = 0;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "tests/fuzz/corpus/model_reader")) {
+  for (const auto& entry : std::filesystem::directory_iterator(
+           std::filesystem::path(TROUPE_SOURCE_DIRECTORY) / "tests/fuzz/corpus/model_reader")) {
     const std::string name = entry.path().filename().string();
     const std::string said = refusal(read(entry.path()));
     if (name.starts_with("broken_")) {

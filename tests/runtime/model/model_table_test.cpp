@@ -27,20 +27,20 @@ std::string found(const model_table& t, std::string_view name, std::string_view 
 }
 
 TEST(model_table, find) {
-  const std::vector<std::shared_ptr<const loaded_model>> models = {make("b", "2"), make("a", "10"), make("b", "v1"),
-                                                                   make("a", "9"), make("a", "1")};
+  const std::vector<std::shared_ptr<const loaded_model>> models = {
+      make("b", "2"), make("a", "10"), make("b", "v1"), make("a", "9"), make("a", "1")};
   const model_table open(models, {.default_model = "b", .production = {{"a", "v9"}}, .fallback = true});
   const model_table strict(models, {.default_model = "b", .production = {{"a", "9"}}, .fallback = false});
   struct row {
     const char *name, *version, *wanted, *wanted_strict;
   };
-  for (const row& r : std::vector<row>{{"", "", "b/2", "b/2"},        // the default, its highest version
-                                       {"a", "", "a/9", "a/9"},       // the production version that was named
+  for (const row& r : std::vector<row>{{"", "", "b/2", "b/2"},   // the default, its highest version
+                                       {"a", "", "a/9", "a/9"},  // the production version that was named
                                        {"a", "9", "a/9", "a/9"},
                                        {"a", "v9", "a/9", "a/9"},
                                        {"a", "10", "a/10", "a/10"},
                                        {"a", "v1", "a/1", "a/1"},
-                                       {"b", "1", "b/1", "b/1"},      // loaded as v1
+                                       {"b", "1", "b/1", "b/1"},  // loaded as v1
                                        {"", "1", "b/1", "b/1"},
                                        {"a", "2", "a/9+", "none"},
                                        {"a", "v", "a/9+", "none"},
@@ -69,7 +69,8 @@ TEST(model_table, without_a_default) {
 }
 
 TEST(model_table, refuses_what_does_not_fit) {
-  const auto refusal = [](std::vector<std::shared_ptr<const loaded_model>> models, const model_table::options& how) {
+  const auto refusal = [](std::vector<std::shared_ptr<const loaded_model>> models,
+                          const model_table::options& how) {
     try {
       const model_table t(std::move(models), how);
     } catch (const load_error& e) {
@@ -89,10 +90,13 @@ TEST(model_table, outlives_nothing_it_points_to) {
                                              model_table::options{});
   const model_table copy = *table;
   table.reset();
-  EXPECT_EQ(found(copy, "a-name-long-enough-to-be-on-the-heap", "1"), "a-name-long-enough-to-be-on-the-heap/1");
+  EXPECT_EQ(found(copy, "a-name-long-enough-to-be-on-the-heap", "1"),
+            "a-name-long-enough-to-be-on-the-heap/1");
 }
 
-TEST(loaded_model, digest_as_text) { EXPECT_EQ(make("a", "1")->digest_hex(), "0123456789abcdef"); }
+TEST(loaded_model, digest_as_text) {
+  EXPECT_EQ(make("a", "1")->digest_hex(), "0123456789abcdef");
+}
 
 TEST(schema, index_of) {
   std::vector<feature> features;

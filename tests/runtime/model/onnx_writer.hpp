@@ -41,10 +41,18 @@ class proto {
 
 enum : std::int64_t { of_float = 1, of_int64 = 7, of_double = 11 };
 
-inline proto attribute(std::string_view name, std::int64_t value) { return proto().bytes(1, name).varint(3, value); }
-inline proto attribute(std::string_view name, float value) { return proto().bytes(1, name).real(2, value); }
-inline proto attribute(std::string_view name, std::string_view value) { return proto().bytes(1, name).bytes(4, value); }
-inline proto attribute(std::string_view name, const char* value) { return attribute(name, std::string_view(value)); }
+inline proto attribute(std::string_view name, std::int64_t value) {
+  return proto().bytes(1, name).varint(3, value);
+}
+inline proto attribute(std::string_view name, float value) {
+  return proto().bytes(1, name).real(2, value);
+}
+inline proto attribute(std::string_view name, std::string_view value) {
+  return proto().bytes(1, name).bytes(4, value);
+}
+inline proto attribute(std::string_view name, const char* value) {
+  return attribute(name, std::string_view(value));
+}
 inline proto attribute(std::string_view name, const std::vector<float>& values) {
   proto p;
   p.bytes(1, name).bytes(7, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
@@ -64,7 +72,8 @@ inline proto attribute(std::string_view name, const std::vector<std::string>& va
 }
 
 template <class T>
-proto constant(std::string_view name, std::int64_t type, const std::vector<std::int64_t>& dims, const std::vector<T>& data) {
+proto constant(std::string_view name, std::int64_t type, const std::vector<std::int64_t>& dims,
+               const std::vector<T>& data) {
   proto p;
   for (const auto d : dims) p.varint(1, d);
   p.varint(2, type).bytes(8, name);
@@ -72,7 +81,9 @@ proto constant(std::string_view name, std::int64_t type, const std::vector<std::
   return p;
 }
 /// A constant as an attribute's value.
-inline proto tensor_attribute(std::string_view name, const proto& tensor) { return proto().bytes(1, name).part(5, tensor); }
+inline proto tensor_attribute(std::string_view name, const proto& tensor) {
+  return proto().bytes(1, name).part(5, tensor);
+}
 
 inline proto node(std::string_view domain, std::string_view op, const std::vector<std::string>& inputs,
                   const std::vector<std::string>& outputs, const std::vector<proto>& attributes = {}) {
@@ -123,25 +134,32 @@ struct tree_lists {
   std::vector<std::int64_t> leaf_trees, leaf_ids, leaf_outputs;
   std::vector<float> leaf_weights;
 
-  void branch(std::int64_t tree, std::int64_t id, std::int64_t feature, std::string mode, float value, std::int64_t if_true,
-              std::int64_t if_false, bool missing_is_true = false) {
+  void branch(std::int64_t tree, std::int64_t id, std::int64_t feature, std::string mode, float value,
+              std::int64_t if_true, std::int64_t if_false, bool missing_is_true = false) {
     trees.push_back(tree), ids.push_back(id), features.push_back(feature), modes.push_back(std::move(mode));
-    values.push_back(value), yes.push_back(if_true), no.push_back(if_false), missing.push_back(missing_is_true);
+    values.push_back(value), yes.push_back(if_true), no.push_back(if_false),
+        missing.push_back(missing_is_true);
   }
   void leaf(std::int64_t tree, std::int64_t id, std::int64_t output, float weight) {
     branch(tree, id, 0, "LEAF", 0, 0, 0);
     share(tree, id, output, weight);
   }
   void share(std::int64_t tree, std::int64_t id, std::int64_t output, float weight) {
-    leaf_trees.push_back(tree), leaf_ids.push_back(id), leaf_outputs.push_back(output), leaf_weights.push_back(weight);
+    leaf_trees.push_back(tree), leaf_ids.push_back(id), leaf_outputs.push_back(output),
+        leaf_weights.push_back(weight);
   }
 
   [[nodiscard]] std::vector<proto> attributes(const std::string& prefix) const {
-    std::vector<proto> all = {attribute("nodes_treeids", trees),   attribute("nodes_nodeids", ids),
-                              attribute("nodes_featureids", features), attribute("nodes_truenodeids", yes),
-                              attribute("nodes_falsenodeids", no), attribute("nodes_values", values),
-                              attribute("nodes_modes", modes),     attribute(prefix + "_treeids", leaf_trees),
-                              attribute(prefix + "_nodeids", leaf_ids), attribute(prefix + "_ids", leaf_outputs),
+    std::vector<proto> all = {attribute("nodes_treeids", trees),
+                              attribute("nodes_nodeids", ids),
+                              attribute("nodes_featureids", features),
+                              attribute("nodes_truenodeids", yes),
+                              attribute("nodes_falsenodeids", no),
+                              attribute("nodes_values", values),
+                              attribute("nodes_modes", modes),
+                              attribute(prefix + "_treeids", leaf_trees),
+                              attribute(prefix + "_nodeids", leaf_ids),
+                              attribute(prefix + "_ids", leaf_outputs),
                               attribute(prefix + "_weights", leaf_weights)};
     for (const auto m : missing) {
       if (m) {
@@ -158,16 +176,23 @@ struct tree_lists {
     auto all = attributes("target");
     all.push_back(attribute("n_targets", targets));
     all.insert(all.end(), more.begin(), more.end());
-    return {{node(ml, "TreeEnsembleRegressor", {"X"}, {"Y"}, all)}, {table("X", type, width)},
-            {table("Y", of_float, targets)}, {}, {}};
+    return {{node(ml, "TreeEnsembleRegressor", {"X"}, {"Y"}, all)},
+            {table("X", type, width)},
+            {table("Y", of_float, targets)},
+            {},
+            {}};
   }
   /// X [N, width] -> TreeEnsembleClassifier -> label, Y.
-  [[nodiscard]] file classifier(std::int64_t width, std::vector<std::int64_t> labels, std::vector<proto> more = {}) const {
+  [[nodiscard]] file classifier(std::int64_t width, std::vector<std::int64_t> labels,
+                                std::vector<proto> more = {}) const {
     auto all = attributes("class");
     all.push_back(attribute("classlabels_int64s", labels));
     all.insert(all.end(), more.begin(), more.end());
-    return {{node(ml, "TreeEnsembleClassifier", {"X"}, {"label", "Y"}, all)}, {table("X", of_float, width)},
-            {table("label", of_int64, 1), table("Y", of_float, static_cast<std::int64_t>(labels.size()))}, {}, {}};
+    return {{node(ml, "TreeEnsembleClassifier", {"X"}, {"label", "Y"}, all)},
+            {table("X", of_float, width)},
+            {table("label", of_int64, 1), table("Y", of_float, static_cast<std::int64_t>(labels.size()))},
+            {},
+            {}};
   }
 };
 

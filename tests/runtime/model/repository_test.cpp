@@ -19,7 +19,8 @@ using namespace test;
 /// X [N, 2] -> X0 * weight + X1.
 std::string linear(float weight) {
   return file{{node(ml, "LinearRegressor", {"X"}, {"Y"},
-                    {attribute("coefficients", std::vector<float>{weight, 1}), attribute("targets", std::int64_t{1})})},
+                    {attribute("coefficients", std::vector<float>{weight, 1}),
+                     attribute("targets", std::int64_t{1})})},
               {table("X", of_float, 2)},
               {table("Y", of_float, 1)},
               {},
@@ -52,7 +53,8 @@ class repository_test : public testing::Test {
       std::string text = e.what();
       EXPECT_EQ(text.find('\n'), std::string::npos) << text;
       EXPECT_TRUE(text.starts_with(root.string())) << text;
-      for (std::size_t at; (at = text.find(root.string())) != std::string::npos;) text.erase(at, root.string().size());
+      for (std::size_t at; (at = text.find(root.string())) != std::string::npos;)
+        text.erase(at, root.string().size());
       return text;
     }
     return "was taken";
@@ -132,7 +134,8 @@ TEST_F(repository_test, errors_name_the_file_and_the_remedy) {
   put("a/1/model.onnx", "not a model");
   EXPECT_NE(refusal().find("/a/1/model.onnx: not a readable ONNX file"), std::string::npos) << refusal();
   put("a/1/model.onnx", "");
-  EXPECT_NE(refusal().find("/a/1/model.onnx: not a readable ONNX file: it has no graph"), std::string::npos) << refusal();
+  EXPECT_NE(refusal().find("/a/1/model.onnx: not a readable ONNX file: it has no graph"), std::string::npos)
+      << refusal();
   put("a/1/model.onnx", linear(1));
   EXPECT_EQ(refusal("b"), ": the default model b is not there; models.default can be one of a");
   put("a/v1/model.onnx", linear(1));

@@ -1,0 +1,140 @@
+#include <librdkafka/rdkafka.h>
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/commands.hpp"
+#include "runtime/http/server.hpp"
+#include "runtime/kafka/client.hpp"
+#include "runtime/model/repository.hpp"
+#include "runtime/store/redis.hpp"
+
+namespace troupe::cli {
+namespace {
+
+struct finding {
+  std::string what;
+  bool ok;
+  std::string detail;
+};
+
+finding check_models(const config::settings& s) {
+  const std::string what = "models " + s.models.directory;
+  try {
+    const auto table = model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
+    std::string list;
+    for (const auto& m : table->all())
+      list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" + std::string(m->engine().kind()) + ")";
+    return {what, true, list};
+  } catch (const model::load_error& e) {
+    return {what, false, e.what()};
+  }
+}
+
+std::vector<finding> check_kafka(const config::settings& s) {
+  const std::string what = "kafka " + s.kafka.brokers;
+  if (s.kafka.brokers == "embedded") return {{what, true, "a broker inside the process"}};
+  auto* conf = rd_kafka_conf_new();
+  std::string reason;
+  try {
+    kafka::set_property(conf, "bootstrap.servers", s.kafka.brokers);
+    kafka::set_property(conf, "log_level", "0");
+    kafka::set_properties(conf, s.kafka.properties, kafka::client_kind::producer);
+  } catch (const kafka::property_error& e) {
+    rd_kafka_conf_destroy(conf);
+    return {{what, false, e.what()}};
+  }
+  rd_kafka_conf_set_opaque(conf, &reason);
+  rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* out) {
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) *static_cast<std::string*>(out) = kafka::plain_reason(text);
+  });
+  char error[512];
+  const std::unique_ptr<rd_kafka_t, decltype(&rd_kafka_destroy)> rk(
+      rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error), &rd_kafka_destroy);
+  if (!rk) return {{what, false, error}};
+  const rd_kafka_metadata_t* meta = nullptr;
+  rd_kafka_resp_err_t e{};
+  for (int i = 0; i < 3; ++i) {
+    e = rd_kafka_metadata(rk.get(), 1, nullptr, &meta, 2000);
+    rd_kafka_poll(rk.get(), 0);
+    if (e == RD_KAFKA_RESP_ERR_NO_ERROR) break;
+  }
+  if (e != RD_KAFKA_RESP_ERR_NO_ERROR) return {{what, false, reason.empty() ? rd_kafka_err2str(e) : reason}};
+  std::vector<finding> out{{what, true, std::to_string(meta->broker_cnt) + " brokers, " + std::to_string(meta->topic_cnt) + " topics"}};
+  for (const auto& topic : {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic}) {
+    int partitions = 0;
+    for (int i = 0; i < meta->topic_cnt; ++i)
+      if (topic == meta->topics[i].topic) partitions = meta->topics[i].partition_cnt;
+    out.push_back({"topic " + topic, partitions > 0,
+                   partitions > 0 ? std::to_string(partitions) + " partitions"
+                                  : "does not exist (create it, unless the cluster creates topics by itself)"});
+  }
+  rd_kafka_metadata_destroy(meta);
+  return out;
+}
+
+finding check_redis(const config::settings& s) {
+  const std::string what = "redis " + s.redis.host + ":" + std::to_string(s.redis.port);
+  store::redis_options o;
+  o.host = s.redis.host;
+  o.port = s.redis.port;
+  o.user = s.redis.user;
+  o.password = s.redis.password;
+  o.db = s.redis.db;
+  o.tls = s.redis.tls;
+  o.tls_ca = s.redis.tls_ca;
+  o.connect_timeout = s.redis.connect_timeout;
+  try {
+    const auto redis = store::make_redis(o);
+    store::store_status status;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(s.redis.connect_timeout) + std::chrono::seconds(1);
+    while (std::chrono::steady_clock::now() < until) {
+      status = redis->status();
+      if (status.connected || status.fatal) break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return {what, status.connected, status.connected ? "answers" : status.reason};
+  } catch (const std::exception& e) {
+    return {what, false, e.what()};
+  }
+}
+
+finding check_port(const config::settings& s) {
+  const std::string what = "metrics.port " + std::to_string(s.metrics.port);
+  try {
+    http::server_options o;
+    o.bind = s.metrics.bind;
+    o.port = s.metrics.port;
+    o.name = "metrics.port";
+    const http::server probe(o, {});
+    return {what, true, "free"};
+  } catch (const http::bind_error& e) {
+    return {what, false, e.what()};
+  }
+}
+
+}  // namespace
+
+int check(const check_options& o) {
+  const auto loaded = settings_of(o.common, true);
+  const auto& s = loaded.values;
+  std::vector<finding> all{{"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
+  all.push_back(check_models(s));
+  for (auto& f : check_kafka(s)) all.push_back(std::move(f));
+  if (!s.redis.host.empty()) all.push_back(check_redis(s));
+  all.push_back(check_port(s));
+  bool good = true;
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const auto& f : all) {
+    good &= f.ok;
+    list.push_back({{"what", f.what}, {"ok", f.ok}, {"detail", f.detail}});
+    if (!o.common.json) std::printf("%-6s  %s: %s\n", f.ok ? "ok" : "FAILED", f.what.c_str(), f.detail.c_str());
+  }
+  if (o.common.json) std::printf("%s\n", nlohmann::ordered_json({{"ok", good}, {"checks", list}}).dump().c_str());
+  return good ? ok : failed;
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,71 @@
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "cli/raw_records.hpp"
+
+namespace troupe::cli {
+namespace {
+
+/// One JSON value a line (list or object of features), or comma-separated numbers.
+std::vector<std::string> read_rows(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) throw std::runtime_error("--features-file " + file + ": can't be read");
+  std::vector<std::string> rows;
+  std::size_t number = 0;
+  for (std::string line; std::getline(in, line);) {
+    ++number;
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (line.empty()) continue;
+    const std::string json = line.front() == '[' || line.front() == '{' ? line : "[" + line + "]";
+    if (!nlohmann::json::accept(json)) {
+      if (number == 1) continue;  // a CSV's header
+      throw std::runtime_error("--features-file " + file + ":" + std::to_string(number) +
+                               ": neither JSON nor comma-separated numbers");
+    }
+    rows.push_back(json);
+  }
+  if (rows.empty()) throw std::runtime_error("--features-file " + file + ": no rows");
+  return rows;
+}
+
+}  // namespace
+
+int load(const load_command_options& o) {
+  const auto loaded = settings_of(o.common, true);
+  const auto& kafka = loaded.values.kafka;
+  load_options load = o.load;
+  load.brokers = o.brokers.empty() ? kafka.brokers : o.brokers;
+  load.requests_topic = o.requests_topic.empty() ? kafka.requests_topic : o.requests_topic;
+  load.results_topic = o.results_topic.empty() ? kafka.results_topic : o.results_topic;
+  load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;
+  load.properties = kafka.properties;
+  load.wait_for = o.wait_for_s;
+  if (load.brokers == "embedded") {
+    std::fprintf(stderr, "troupe load: kafka.brokers is embedded, which is a broker inside another process: give its address with --brokers\n");
+    return bad_usage;
+  }
+  const auto& stop = stop_requested();
+  if (!o.raw_file.empty()) {
+    const auto sent = send_raw(load, o.raw_file, stop);
+    if (o.common.json) std::printf("{\"sent\":%lld}\n", static_cast<long long>(sent));
+    else std::printf("sent %lld records to %s\n", static_cast<long long>(sent), load.requests_topic.c_str());
+    return ok;
+  }
+  if (!o.rows_file.empty()) load.rows = read_rows(o.rows_file);
+  progress_line line;
+  const load_report r = run_load(load, stop, [&](const load_progress& p) {
+    char text[160];
+    std::snprintf(text, sizeof text, "%.0f s: sent %lld of %lld, answered %lld", p.seconds, static_cast<long long>(p.sent),
+                  static_cast<long long>(load.records), static_cast<long long>(p.answered));
+    line.show(text);
+  });
+  line.clear();
+  if (o.common.json) std::printf("%s\n", report_json(r, std::nullopt).c_str());
+  else std::printf("%s", report_text(r).c_str());
+  return load.follow && r.lost > 0 ? failed : ok;
+}
+
+}  // namespace troupe::cli

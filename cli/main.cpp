@@ -1,0 +1,152 @@
+// troupe: the program. Options become plain structs here; each command has a file of its own.
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+
+#include "actors/node.hpp"
+#include "cli/commands.hpp"
+
+namespace {
+
+using namespace troupe;
+
+void add_common(CLI::App* c, cli::common_options& o, bool json = true) {
+  c->add_option("--config", o.config, "Configuration file (default: config/troupe.yaml, else /etc/troupe/troupe.yaml)");
+  c->add_option("--set", o.set, "section.option=value; wins over file and environment; may be repeated")->allow_extra_args(false);
+  if (json) c->add_flag("--json", o.json, "One machine-readable document on stdout");
+}
+
+std::string nearest(const CLI::App& app, const std::string& word) {
+  std::string best;
+  std::size_t bound = 3;
+  for (const auto* sub : app.get_subcommands({})) {
+    const std::string& name = sub->get_name();
+    std::vector<std::size_t> row(name.size() + 1);
+    for (std::size_t j = 0; j <= name.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= word.size(); ++i) {
+      std::size_t diagonal = row[0];
+      row[0] = i;
+      for (std::size_t j = 1; j <= name.size(); ++j) {
+        const std::size_t change = diagonal + (word[i - 1] != name[j - 1]);
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
+      }
+    }
+    if (row.back() < bound) bound = row.back(), best = name;
+  }
+  return best;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Troupe: an actor runtime for model inference. Requests come in from Kafka, supervised actors score them\n"
+               "under deadlines, results go out; nothing is lost."};
+  app.require_subcommand(1);
+  app.footer("Begin with:  troupe demo\nEach command:  troupe COMMAND --help");
+
+  cli::serve_options serve;
+  auto* c_serve = app.add_subcommand("serve", "Run a node");
+  add_common(c_serve, serve.common, false);
+  c_serve->footer("Example:  troupe serve --set kafka.brokers=broker:9092 --set models.directory=models\n"
+                  "SIGTERM or Ctrl-C drains; a second one stops at once.");
+
+  cli::demo_options demo;
+  auto* c_demo = app.add_subcommand("demo", "The whole road on a broker inside the process; nothing else is needed");
+  add_common(c_demo, demo.common);
+  c_demo->add_option("--records", demo.records, "Records of the first part, as fast as it goes")->check(CLI::Range(1, 100'000'000));
+  c_demo->add_option("--rate", demo.rate, "Records/s of the second part, which measures latency")->check(CLI::Range(1.0, 1e6));
+  c_demo->add_option("--seconds", demo.seconds, "Length of the second part")->check(CLI::Range(0.1, 3600.0));
+  c_demo->add_option("--models", demo.models, "Directory of models");
+  c_demo->footer("Example:  troupe demo --json");
+
+  cli::load_command_options load;
+  auto* c_load = app.add_subcommand("load", "Send requests to Kafka, follow their answers, report");
+  add_common(c_load, load.common);
+  bool no_wait = false;
+  c_load->add_option("--brokers", load.brokers, "host:port,... (default: kafka.brokers)");
+  c_load->add_option("--requests-topic", load.requests_topic, "Topic to send to (default: kafka.requests_topic)");
+  c_load->add_option("--results-topic", load.results_topic, "Topic to follow (default: kafka.results_topic)");
+  c_load->add_option("--dead-letter-topic", load.dead_letter_topic, "Topic to follow (default: kafka.dead_letter_topic)");
+  c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str()->check(CLI::Range(1LL, 4'000'000'000LL));
+  c_load->add_option("--rate", load.load.rate, "Records/s, open loop; without it a closed loop over --window")->check(CLI::Range(0.1, 1e7));
+  c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+  c_load->add_option("--model", load.load.model, "Model to ask for");
+  c_load->add_option("--model-version", load.load.model_version, "Version to ask for");
+  c_load->add_option("--priority", load.load.priority, "1 is most urgent")->check(CLI::Range(0, 1000));
+  c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request")->check(CLI::Range(0LL, 1'000'000'000LL));
+  c_load->add_option("--distinct", load.load.distinct, "Different rows of features")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+  c_load->add_option("--features", load.load.features, "Numbers in a generated row")->capture_default_str()->check(CLI::Range(1, 100'000));
+  c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers");
+  c_load->add_flag("--keyed", load.load.keyed, "The request id is the record's key");
+  c_load->add_option("--run-id", load.load.run_id, "Prefix of the request ids (default: random)");
+  c_load->add_option("--wait-for", load.wait_for_s, "Time without any answer until the rest counts as lost, e.g. 30s")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}},
+                                        CLI::AsNumberWithUnit::CASE_SENSITIVE));
+  c_load->add_flag("--no-wait", no_wait, "Send only");
+  c_load->add_option("--raw", load.raw_file, "Send the records of this file of JSON lines as they are ('-': standard input)");
+  c_load->footer("Examples:  troupe load --records 100000 --rate 5000\n"
+                 "           troupe load --records 1000000 --window 50000 --json\n"
+                 "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris\"}}' | troupe load --raw -");
+
+  cli::results_options results;
+  auto* c_results = app.add_subcommand("results", "Print results");
+  add_common(c_results, results.common);
+  c_results->add_flag("--follow,-f", results.follow, "Go on with what comes");
+  c_results->add_flag("--from-beginning", results.from_beginning, "With --follow: first what is there");
+  c_results->add_flag("--dlq", results.dead_letters, "The dead-letter topic instead");
+  c_results->add_option("--max", results.most, "Stop after so many")->check(CLI::Range(1LL, 1'000'000'000'000LL));
+  c_results->add_option("--brokers", results.brokers, "host:port,... (default: kafka.brokers)");
+  c_results->add_option("--topic", results.topic, "Another topic");
+  c_results->footer("Example:  troupe results --follow --json");
+
+  cli::check_options check;
+  auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
+  add_common(c_check, check.common);
+  c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
+
+  cli::config_options config;
+  auto* c_config = app.add_subcommand("config", "Print the effective configuration with the origin of each value");
+  add_common(c_config, config.common);
+  c_config->add_flag("--schema", config.schema, "The file's JSON Schema instead");
+  c_config->add_flag("--markdown", config.markdown, "The reference of all options instead");
+  c_config->footer("Example:  troupe config --set cache.mode=on");
+
+  bool version_json = false;
+  auto* c_version = app.add_subcommand("version", "Print the version");
+  c_version->add_flag("--json", version_json, "As JSON");
+  c_version->footer("Example:  troupe version --json");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);
+    std::string hint;
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty())
+      if (const std::string near = nearest(app, argv[1]); !near.empty()) hint = " (did you mean " + near + "?)";
+    std::fprintf(stderr, "troupe: %s%s\nTry: troupe %s--help\n", e.what(), hint.c_str(),
+                 app.get_subcommands().empty() ? "" : (app.get_subcommands().front()->get_name() + " ").c_str());
+    return cli::bad_usage;
+  }
+  load.load.follow = !no_wait;
+  try {
+    if (*c_serve) return cli::serve(serve);
+    if (*c_demo) return cli::demo(demo);
+    if (*c_load) return cli::load(load);
+    if (*c_results) return cli::results(results);
+    if (*c_check) return cli::check(check);
+    if (*c_config) return cli::show_config(config);
+    return cli::show_version(version_json);
+  } catch (const config::config_error& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return cli::bad_usage;
+  } catch (const startup_error& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return cli::bad_usage;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return cli::failed;
+  }
+}

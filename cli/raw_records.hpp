@@ -1,0 +1,20 @@
+#pragma once
+// Records as they are, from JSON lines: {"value": "text", "key": "k", "headers": {"name": "value"}, "partition": 0,
+// "timestamp_ms": 1731650000123}. `value_base64` and `key_base64` carry bytes that are no text; a null value is a
+// tombstone.
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "cli/load_generator.hpp"
+
+namespace troupe::cli {
+
+/// Sends them in order and waits for their delivery; "-" reads standard input. Throws std::runtime_error.
+std::int64_t send_raw(const load_options& options, const std::string& file, const std::atomic<bool>& stop);
+
+/// RFC 4648; throws std::runtime_error.
+[[nodiscard]] std::string from_base64(std::string_view text);
+
+}  // namespace troupe::cli

@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""What a person types: help, exit codes, errors that name their remedy, and the commands against a node with a broker
+of its own."""
+
+import json
+import re
+import signal
+import socket
+import time
+
+import troupe_test as t
+
+COMMANDS = ("serve", "demo", "load", "results", "check", "config", "version")
+ELSEWHERE = ("--set", "metrics.port=0", "--set", "metrics.bind=127.0.0.1")
+
+
+def expect(status, *words, contains=(), environment=None):
+    """Runs a command that must fail: its status, one line on stderr with these words, nothing on stdout."""
+    done = t.run(*words, environment=environment)
+    assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+    for part in contains:
+        assert part in done.stderr, f"troupe {' '.join(words)}: {part!r} is not in {done.stderr!r}"
+    return done
+
+
+def one_line(done):
+    lines = [line for line in done.stderr.splitlines() if line.startswith("troupe: ")]
+    assert len(lines) == 1 and done.stderr.count("\n") <= 2 and not done.stdout, (done.stdout, done.stderr)
+
+
+# --- help and usage
+
+overview = t.run("--help")
+assert overview.returncode == 0
+for command in COMMANDS:
+    assert re.search(rf"^ *{command} ", overview.stdout, re.M), f"{command} is not in the overview"
+    done = t.run(command, "--help")
+    assert done.returncode == 0 and "xample" in done.stdout and f"troupe {command}" in done.stdout, done.stdout
+    assert command == "serve" or "--json" in done.stdout, f"{command} has no --json"
+expect(2)
+expect(2, "sevre", contains=["serve"])
+expect(2, "confg", contains=["config"])
+expect(2, "load", "--recods", "5", contains=["--records"])
+expect(2, "load", "--records", "many", contains=["--records"])
+expect(2, "load", "--records", "0", contains=["--records"])
+expect(2, "results", "--jsn", contains=["--json"])
+
+# --- version
+
+assert re.match(r"troupe \d+\.\d+\.\d+", t.run("version").stdout)
+version = json.loads(t.run("version", "--json").stdout)
+assert {"version", "revision", "compiler", "caf", "librdkafka"} <= version.keys(), version
+
+# --- config
+
+effective = {one["key"]: one for one in json.loads(t.run(
+    "config", "--json", "--set", "kafka.group=mine", environment={
+        "TROUPE_CACHE_BYTES": "1MiB", "TROUPE_REDIS_PASSWORD": "hunter2"}).stdout)}
+assert effective["kafka.group"]["value"] == "mine" and effective["kafka.group"]["origin"] == "--set"
+assert effective["cache.bytes"]["origin"] == "environment TROUPE_CACHE_BYTES", effective["cache.bytes"]
+assert effective["redis.password"]["value"] == "***", effective["redis.password"]
+shown = t.run("config", environment={"TROUPE_REDIS_PASSWORD": "hunter2", "TROUPE_ADMIN_TOKEN": "hunter2"})
+assert shown.returncode == 0 and "hunter2" not in shown.stdout + shown.stderr and "kafka.brokers" in shown.stdout
+schema = json.loads(t.run("config", "--schema").stdout)
+assert "kafka" in schema["properties"], schema.keys()
+assert t.run("config", "--markdown").stdout == (t.ROOT / "docs/configuration.md").read_text(), \
+    "docs/configuration.md is not what `troupe config --markdown` prints"
+
+# --- broken configuration: exit 2, one line, which says where, what and what instead
+
+for words, parts in (
+    (("--set", "kafka.brokes=x"), ("kafka.brokes", "kafka.brokers")),
+    (("--set", "kafak.brokers=x"), ("kafak", "kafka")),
+    (("--set", "metrics.port=high"), ("metrics.port", "high")),
+    (("--set", "metrics.port=70000"), ("metrics.port", "65535")),
+    (("--set", "cache.mode=sometimes"), ("cache.mode", "auto", "on", "off")),
+    (("--set", "drain.deadline=10"), ("drain.deadline",)),
+    (("--set", "kafka.delivery=exactly_once"), ("kafka.delivery",)),
+    (("--set", "kafka.brokers"), ("--set",)),
+    (("--config", "/no/such/file.yaml"), ("/no/such/file.yaml",)),
+):
+    for command in ("serve", "check", "config", "load"):
+        one_line(expect(2, command, *words, contains=parts))
+one_line(expect(2, "serve", contains=["TROUPE_METRICS_PORT", "65535"], environment={"TROUPE_METRICS_PORT": "70000"}))
+
+with t.Stage() as stage:
+    broken = stage.path("broken.yaml")
+    for text, parts in (
+        ("kafka:\n  brokers: a:1\n  grup: x\n", (f"{broken}:3", "kafka.grup", "kafka.group")),
+        ("metrics:\n  port: [1]\n", (f"{broken}:2", "metrics.port")),
+        ("kafka: {\n", (str(broken),)),
+        ("- 1\n- 2\n", (str(broken),)),
+    ):
+        broken.write_text(text)
+        one_line(expect(2, "serve", "--config", str(broken), contains=parts))
+
+    # --- what a node can't start with: exit 2, one line
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        taken = ("--set", f"metrics.port={port}", "--set", "metrics.bind=127.0.0.1")
+        embedded = ("--set", "kafka.brokers=embedded")
+
+        def refused(*words, contains):
+            done = expect(2, "serve", *words, contains=contains)
+            assert done.stderr.count("troupe: ") == 1, done.stderr
+
+        refused(*embedded, *taken, contains=["metrics.port", port])
+        done = expect(1, "check", *embedded, *taken, "--json")
+        (found,) = [one for one in json.loads(done.stdout)["checks"] if not one["ok"]]
+        assert "metrics.port" in found["what"] and port in found["detail"], found
+    refused(*embedded, *ELSEWHERE, "--set", "models.directory=/no/such/models", contains=["/no/such/models"])
+    refused(*embedded, *ELSEWHERE, "--set", "models.default=nobody", contains=["nobody"])
+    refused(*embedded, *ELSEWHERE, "--set", "kafka.properties.lingr.ms=5", contains=["lingr.ms"])
+    refused(*embedded, *ELSEWHERE, "--set", "kafka.properties.group.id=x", contains=["kafka.group"])
+    empty = stage.path("models/half/1")
+    empty.mkdir(parents=True)
+    refused(*embedded, *ELSEWHERE, "--set", f"models.directory={empty.parent.parent}", contains=["model.onnx"])
+    (empty / "model.onnx").write_bytes(b"no model at all")
+    refused(*embedded, *ELSEWHERE, "--set", f"models.directory={empty.parent.parent}", contains=["half/1/model.onnx"])
+
+    # --- a broker that can't be reached: check says so, serve stays up and says why it is not ready
+
+    (nobody,) = t.free_ports(1)
+    for brokers, reason in ((f"127.0.0.1:{nobody}", "Connection refused"), (f"no-such-host.invalid:{nobody}", "resolve")):
+        unreachable = stage.troupe({"kafka": {"brokers": brokers}})
+        done = t.run("check", "--set", f"kafka.brokers={brokers}", *ELSEWHERE)
+        assert done.returncode == 1 and re.search(r"^FAILED +kafka.*" + reason, done.stdout, re.M), (done.stdout, done.stderr)
+        assert re.search(r"^ok +models", done.stdout, re.M), done.stdout
+        done = t.run("check", "--json", "--set", f"kafka.brokers={brokers}", *ELSEWHERE)
+        found = json.loads(done.stdout)
+        assert done.returncode == 1 and found["ok"] is False, found
+
+        def says_why():
+            status, body = unreachable.get("/ready")
+            return status == 503 and any(reason in why for why in json.loads(body)["reasons"])
+
+        t.wait_until(says_why, f"/ready says: {reason}", 30)
+        assert unreachable.get("/liveness")[0] == 200 and unreachable.get("/health")[0] == 200
+        assert unreachable.running
+        assert unreachable.stop(10) == 0, unreachable.stderr()
+    done = t.run("load", "--brokers", f"127.0.0.1:{nobody}", "--records", "1", "--json")
+    assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
+    done = t.run("results", "--brokers", f"127.0.0.1:{nobody}", "--json")
+    assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
+    done = t.run("check", *embedded, *ELSEWHERE, "--set", "redis.host=127.0.0.1", "--set", f"redis.port={nobody}")
+    assert done.returncode == 1 and re.search(r"^FAILED +redis.*Connection refused", done.stdout, re.M), done.stdout
+
+    # --- a node with its own broker, and the other commands against it
+
+    node = stage.troupe({"kafka": {"brokers": "embedded"}})
+    node.wait_ready()
+    started = next(line for line in map(json.loads, node.stdout().splitlines()) if line["event"] == "started")
+    broker = ("--brokers", started["brokers"])
+    done = t.run("check", "--set", f"kafka.brokers={started['brokers']}", *ELSEWHERE, "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["ok"] is True, found
+    assert any("diabetes-rf-model/3" in one["detail"] for one in found["checks"]), found
+
+    for words in (("--rate", "2000"), ("--window", "500", "--keyed")):
+        done = t.run("load", *broker, "--records", "2000", *words, "--json")
+        report = json.loads(done.stdout)
+        assert done.returncode == 0, (report, done.stderr)
+        assert report["sent"] == report["predicted"] == 2000, report
+        assert report["lost"] == report["errors"] == report["dead_letters"] == report["duplicated"] == 0, report
+        assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"] <= report["max_ms"], report
+    done = t.run("load", *broker, "--records", "50", "--model", "nobody", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report["errors"] == 50 and report["error_codes"] == {"model_not_found": 50}, report
+
+    rows = stage.path("rows.csv")
+    rows.write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n")
+    done = t.run("load", *broker, "--records", "20", "--model", "iris-classifier", "--features-file", str(rows), "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report["predicted"] == 20, (report, done.stderr)
+    rows.write_text("1,2\nx,y\n")
+    expect(2, "load", *broker, "--features-file", str(rows), contains=["rows.csv:2"])
+
+    raw = "\n".join(json.dumps(line) for line in (
+        {"key": "first", "value": {"request_id": "first", "features": [0.01] * 10}, "headers": {"ce_id": "77"}},
+        {"key": "second", "value": "no JSON"},
+        {"key": "third", "value": None})) + "\n"
+    done = t.run("load", *broker, "--raw", "-", "--json", stdin=raw)
+    assert done.returncode == 0 and json.loads(done.stdout)["sent"] == 3, (done.stdout, done.stderr)
+    expect(2, "load", *broker, "--raw", "/no/such/file", contains=["/no/such/file"])
+
+    def printed(*words):
+        done = t.run("results", *broker, *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def dead():
+        return [json.loads(line) for line in printed("--dlq", "--json")]
+
+    t.wait_until(lambda: len(dead()) == 2, "both dead letters are shown", 15)
+    assert {one["key"] for one in dead()} == {"second", "third"} and all(one["reason"] for one in dead()), dead()
+    lines = [json.loads(line) for line in printed("--json")]
+    assert len(lines) == 4000 + 50 + 20 + 1, len(lines)
+    assert all({"topic", "partition", "offset", "value"} <= one.keys() for one in lines)
+    assert len(printed("--json", "--max", "7")) == 7
+    people = printed()
+    assert len(people) == len(lines) and any(line.startswith("first ") and "diabetes-rf-model/3" in line for line in people)
+    assert any("nobody" in line and "model_not_found" in line for line in people)
+
+    following = stage.start([t.TROUPE, "results", *broker, "--follow", "--from-beginning", "--json"], "results")
+    t.wait_until(lambda: following.stdout().count("\n") >= len(lines), "what is there is shown", 15)
+    t.run("load", *broker, "--records", "10", "--json")
+    t.wait_until(lambda: following.stdout().count("\n") >= len(lines) + 10, "what comes is shown", 15)
+    assert following.stop(10) == 0
+
+    # --- signals: the first ends in order, the second at once
+
+    def pending(*words):
+        load = stage.start([t.TROUPE, "load", *broker, "--rate", "200", "--records", "1000000", "--wait-for", "60s", "--json",
+                            *words], "load")
+        end = node.metrics().total("inference_requests_total")
+        t.wait_until(lambda: node.metrics().total("inference_requests_total") > end + 50, "requests flow")
+        return load
+
+    load = pending()
+    load.signal(signal.SIGINT)
+    assert load.wait(20) == 0, load.stderr()
+    report = json.loads(load.stdout())
+    assert report["interrupted"] and 0 < report["predicted"] == report["sent"] < 1_000_000, report
+
+    load = pending("--results-topic", "inference-requests-dlq")  # where no answer will come
+    load.signal(signal.SIGINT)
+    time.sleep(0.5)  # it waits for answers now; at any earlier moment the outcome is the same
+    assert load.running
+    load.signal(signal.SIGINT)
+    assert load.wait(5) == 130, load.stderr()
+
+    # Answers that never come are losses, and the exit status says so.
+    done = t.run("load", *broker, "--records", "5", "--results-topic", "inference-requests-dlq", "--wait-for", "500ms", "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["lost"] == 5, (done.returncode, done.stdout)
+
+    assert node.stop(20) == 0, node.stderr()
+    said = [json.loads(line)["event"] for line in node.stdout().splitlines()]
+    assert {"started", "ready", "drain_started", "drain_finished"} <= set(said), said
+    assert said.index("drain_started") < said.index("drain_finished")
+print("commands behave as documented")

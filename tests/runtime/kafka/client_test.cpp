@@ -1,0 +1,168 @@
+#include "runtime/kafka/client.hpp"
+
+#include <gtest/gtest.h>
+#include <librdkafka/rdkafka.h>
+
+#include "runtime/kafka/admin.hpp"
+#include "runtime/kafka/librdkafka_sink.hpp"
+#include "runtime/kafka/librdkafka_source.hpp"
+
+namespace troupe::kafka {
+namespace {
+
+TEST(PlainReason, KeepsWhoAndWhy) {
+  const std::pair<const char*, const char*> table[] = {
+      {"127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)",
+       "127.0.0.1:9092: Connection refused"},
+      {"sasl_ssl://localhost:9093/bootstrap: SASL authentication error: Authentication failed (after 5ms in state "
+       "AUTH_REQ)",
+       "localhost:9093: SASL authentication error: Authentication failed"},
+      {"ssl://broker-1.example:9093/1: SSL handshake failed: certificate verify failed (after 3ms in state SSL_HANDSHAKE)",
+       "broker-1.example:9093: SSL handshake failed: certificate verify failed"},
+      {"nowhere.invalid:9092/bootstrap: Failed to resolve 'nowhere.invalid:9092': Name or service not known (after 9ms in "
+       "state CONNECT)",
+       "nowhere.invalid:9092: Failed to resolve 'nowhere.invalid:9092': Name or service not known"},
+      {"[::1]:9092/3: Disconnected (after 1234ms in state UP)", "[::1]:9092: Disconnected"},
+      {"2/2 brokers are down", "2/2 brokers are down"},
+      {"Subscribed topic not available: a/b: Broker: Unknown topic or partition",
+       "Subscribed topic not available: a/b: Broker: Unknown topic or partition"},
+      {"", ""},
+      {"host:1/bootstrap: ", "host:1: "},
+  };
+  for (const auto& [complaint, plain] : table) EXPECT_EQ(plain_reason(complaint), plain);
+}
+
+constexpr auto up = R"({"name":"x","brokers":{"a":{"state":"DOWN"},"b":{"nodeid":1,"state":"UP"}}})";
+constexpr auto down = R"({"name":"x","brokers":{"a":{"state":"DOWN"}},"cgrp":{"state":"up"}})";
+
+void expect(const link_monitor& m, bool is_up, bool fatal, const std::string& reason) {
+  const auto s = m.status();
+  EXPECT_EQ(s.up, is_up);
+  EXPECT_EQ(s.fatal, fatal);
+  EXPECT_EQ(s.reason, reason);
+}
+
+TEST(LinkMonitor, SaysWhyBrokersAreGoneAndWhenTheyAreBack) {
+  link_monitor m;
+  expect(m, false, false, "");
+  m.statistics(up);
+  expect(m, true, false, "");
+  m.error(RD_KAFKA_RESP_ERR__TRANSPORT, "h:1/1: Disconnected (after 9ms in state UP)");
+  expect(m, true, false, "");  // one of several
+  m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "2/2 brokers are down");
+  expect(m, false, false, "h:1: Disconnected");
+  m.error(RD_KAFKA_RESP_ERR__TRANSPORT, "h:1/1: Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+  expect(m, false, false, "h:1: Connection refused");
+  m.accepted();  // records fetched before
+  expect(m, false, false, "h:1: Connection refused");
+  m.statistics(up);
+  expect(m, true, false, "");
+  m.statistics(down);  // between two connections
+  expect(m, true, false, "");
+  m.statistics(down);
+  expect(m, false, false, "");
+  m.works();
+  expect(m, true, false, "");
+}
+
+TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
+  for (const int code : {RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
+                         RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED}) {
+    link_monitor m;
+    m.error(code, "h:1/bootstrap: no");
+    m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
+    expect(m, false, true, "h:1: no");
+    m.statistics(up);
+    expect(m, true, false, "");
+    m.error(code, "h:1/bootstrap: no");
+    m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
+    expect(m, false, false, "h:1: no");
+  }
+}
+
+TEST(LinkMonitor, ARefusedTopicStaysRefusedWhileBrokersAnswer) {
+  link_monitor m;
+  m.statistics(up);
+  m.error(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "t: unknown");
+  m.statistics(up);
+  expect(m, false, false, "t: unknown");
+  m.accepted();
+  expect(m, true, false, "");
+  m.error(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "t: not yours");
+  expect(m, false, true, "t: not yours");
+  m.works();
+  expect(m, true, false, "");
+}
+
+TEST(LinkMonitor, ABrokenClientStaysBroken) {
+  link_monitor m;
+  m.broken("out of sequence");
+  m.statistics(up);
+  m.works();
+  expect(m, false, true, "out of sequence");
+}
+
+template <class F>
+std::string refusal(F make) {
+  try {
+    make();
+  } catch (const property_error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(Properties, WrongOnesAreNamed) {
+  const std::pair<properties, const char*> table[] = {
+      {{{"no.such.property", "1"}}, "kafka.properties.no.such.property: No such configuration property"},
+      {{{"security.protocol", "carrier pigeon"}}, "kafka.properties.security.protocol: "},
+      {{{"bootstrap.servers", "x"}}, "kafka.properties.bootstrap.servers: set kafka.brokers"},
+      {{{"group.id", "x"}}, "kafka.properties.group.id: set kafka.group"},
+      {{{"enable.auto.commit", "false"}}, "kafka.properties.enable.auto.commit: "},
+      {{{"enable.auto.offset.store", "true"}}, "kafka.properties.enable.auto.offset.store: "},
+      {{{"delivery.report.only.error", "true"}}, "kafka.properties.delivery.report.only.error: "},
+      {{{"transactional.id", "x"}}, "kafka.properties.transactional.id: set kafka.delivery"},
+  };
+  for (const auto& [own, expected] : table) {
+    source_options in;
+    in.brokers = "127.0.0.1:1", in.group = "g", in.topic = "t", in.own = own;
+    sink_options out;
+    out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d", out.own = own;
+    EXPECT_TRUE(refusal([&] { static_cast<void>(make_librdkafka_source(in)); }).starts_with(expected));
+    EXPECT_TRUE(refusal([&] { static_cast<void>(make_librdkafka_sink(out)); }).starts_with(expected));
+    EXPECT_TRUE(refusal([&] { admin(in.brokers, own); }).starts_with(expected));
+  }
+}
+
+TEST(Properties, EachClientTakesItsOwnAndNoneWarns) {
+  const properties own = {{"linger.ms", "3"},          {"compression.type", "lz4"}, {"fetch.min.bytes", "10"},
+                          {"session.timeout.ms", "9000"}, {"client.id", "mine"},    {"acks", "all"}};
+  std::vector<std::string> lines;
+  auto log = [&](int, const std::string&, const std::string& line) { lines.push_back(line); };
+  source_options in;
+  in.brokers = "127.0.0.1:1", in.group = "g", in.topic = "t", in.own = own, in.log = log;
+  sink_options out;
+  out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d", out.own = own, out.log = log;
+  {
+    const auto source = make_librdkafka_source(in);
+    const auto sink = make_librdkafka_sink(out);
+    std::vector<delivery_report> none;
+    sink->reports(none, 1);
+  }
+  for (const auto& line : lines) EXPECT_EQ(line.find("Configuration property"), std::string::npos) << line;
+}
+
+TEST(Properties, ATopicNameThatCantBeIsNamed) {
+  sink_options out;
+  out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "";
+  EXPECT_TRUE(refusal([&] { static_cast<void>(make_librdkafka_sink(out)); }).starts_with("Kafka topic ''"));
+}
+
+TEST(Properties, TheNewGroupProtocolIsLeftToTheBroker) {
+  source_options in;
+  in.brokers = "127.0.0.1:1", in.group = "g", in.topic = "t", in.own = {{"group.protocol", "consumer"}};
+  EXPECT_EQ(refusal([&] { static_cast<void>(make_librdkafka_source(in)); }), "");
+}
+
+}  // namespace
+}  // namespace troupe::kafka
