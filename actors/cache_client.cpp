@@ -170,12 +170,15 @@ void look_up(self_ptr self, const submit& m) {
   std::vector<const record*> unknown;
   std::vector<cache_key> unknown_keys;
   std::size_t hit_count = 0;
+  std::size_t joined = 0;
   std::size_t asked = 0;
   s.value.resize(s.args.width);
   auto settle = [&] {
-    if (model && asked) s.worth_of(model).observe(asked, hit_count);
+    // A row that joins one in flight is as good as a hit: it is not scored.
+    if (model && asked) s.worth_of(model).observe(asked, hit_count + joined);
     s.args.metrics->cache_lookups(1, hit_count, asked - hit_count);
-    hit_count = asked = 0;
+    s.args.metrics->cache_coalesced(joined);
+    hit_count = joined = asked = 0;
   };
   for (const record* r : m.rows->take()) {
     if (r->model != model) {
@@ -199,7 +202,7 @@ void look_up(self_ptr self, const submit& m) {
     auto [it, fresh] = s.flights.try_emplace(*key);
     if (!fresh) {
       it->second.waiting.push_back(r);
-      s.args.metrics->cache_coalesced(1);
+      ++joined;
       continue;
     }
     r->batch->retain();

@@ -184,6 +184,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       in.prefetch_bytes = shares.prefetch;
       in.drain_timeout = settings.drain.deadline;
       in.own = settings.kafka.properties;
+      // The embedded broker answers an empty fetch only when its whole wait is over.
+      if (broker) in.own.emplace("fetch.wait.max.ms", "2");
       in.log = log;
       source = kafka::make_librdkafka_source(in);
     } catch (const std::exception& e) {

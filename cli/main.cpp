@@ -3,10 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
+#include "cli/nearest.hpp"
 
 namespace {
 
@@ -18,25 +21,21 @@ void add_common(CLI::App* c, cli::common_options& o, bool json = true) {
   if (json) c->add_flag("--json", o.json, "One machine-readable document on stdout");
 }
 
-std::string nearest(const CLI::App& app, const std::string& word) {
-  std::string best;
-  std::size_t bound = 3;
-  for (const auto* sub : app.get_subcommands({})) {
-    const std::string& name = sub->get_name();
-    std::vector<std::size_t> row(name.size() + 1);
-    for (std::size_t j = 0; j <= name.size(); ++j) row[j] = j;
-    for (std::size_t i = 1; i <= word.size(); ++i) {
-      std::size_t diagonal = row[0];
-      row[0] = i;
-      for (std::size_t j = 1; j <= name.size(); ++j) {
-        const std::size_t change = diagonal + (word[i - 1] != name[j - 1]);
-        diagonal = row[j];
-        row[j] = std::min({row[j] + 1, row[j - 1] + 1, change});
-      }
-    }
-    if (row.back() < bound) bound = row.back(), best = name;
+/// " (did you mean serve?)" for a command or option that does not exist; empty when nothing is near.
+std::string hint(const CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> known;
+  std::string word;
+  if (app.get_subcommands().empty()) {
+    for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
+    if (argc > 1) word = argv[1];
+  } else {
+    for (const auto* option : app.get_subcommands().front()->get_options())
+      for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+    for (const auto& one : app.remaining(true))
+      if (word.empty() && one.rfind("--", 0) == 0) word = one.substr(0, one.find('='));
   }
-  return best;
+  const std::string near = cli::nearest(word, known);
+  return near.empty() ? near : " (did you mean " + near + "?)";
 }
 
 }  // namespace
@@ -123,10 +122,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    std::string hint;
-    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty())
-      if (const std::string near = nearest(app, argv[1]); !near.empty()) hint = " (did you mean " + near + "?)";
-    std::fprintf(stderr, "troupe: %s%s\nTry: troupe %s--help\n", e.what(), hint.c_str(),
+    std::fprintf(stderr, "troupe: %s%s\nTry: troupe %s--help\n", e.what(), hint(app, argc, argv).c_str(),
                  app.get_subcommands().empty() ? "" : (app.get_subcommands().front()->get_name() + " ").c_str());
     return cli::bad_usage;
   }

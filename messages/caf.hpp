@@ -96,7 +96,13 @@ void on_down(Self* self, F f) {
   self->set_down_handler([f = std::move(f)](caf::down_msg& d) {
     const bool normal = !d.reason || d.reason == caf::exit_reason::normal ||
                         d.reason == caf::exit_reason::user_shutdown;
-    std::string why = normal ? std::string("normal") : caf::actor_system_config::render(d.reason);
+    std::string why = "normal";
+    if (!normal) {
+      // The text of the exception that die_of_exceptions() kept, else CAF's own words.
+      const auto& context = d.reason.context();
+      why = context.match_elements<std::string>() ? context.get_as<std::string>(0)
+                                                  : caf::actor_system_config::render(d.reason);
+    }
     f(d.source, normal, why);
   });
 }

@@ -44,7 +44,7 @@ with t.Stage() as stage:
         name = json.loads(body)["crashed"]
         crashed[name] = crashed.get(name, 0) + 1
     report = json.loads(load.stdout())
-    restarts = node.metrics().total("troupe_restarts_total")
+    restarts = node.metrics().total("troupe_actor_restarts_total")
     print(json.dumps({"crashed": crashed, "restarts": restarts, "load": report}))
     assert load.wait() == 0, load.stderr()
     assert report["lost"] == 0, report

@@ -27,7 +27,7 @@ with t.Stage() as stage:
     node.wait_ready()
 
     def breaker():
-        return node.metrics().total("troupe_breaker_state", breaker="redis")
+        return node.metrics().total("troupe_breaker_state", name="redis")
 
     def answered():
         return node.metrics().total("inference_requests_total", status="success")
