@@ -200,6 +200,10 @@ void look_up(self_ptr self, const submit& m) {
       continue;
     }
     auto [it, fresh] = s.flights.try_emplace(*key);
+    if (!fresh && it->second.leader == r) {  // submitted again after a crash: it waits for nobody
+      miss->adopt(r);
+      continue;
+    }
     if (!fresh) {
       it->second.waiting.push_back(r);
       ++joined;

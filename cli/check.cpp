@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cstdio>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/commands.hpp"
+#include "cli/kafka_client.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/model/repository.hpp"
@@ -20,6 +20,8 @@ struct finding {
   bool ok;
   std::string detail;
 };
+
+std::string count(int n, const std::string& of) { return std::to_string(n) + " " + of + (n == 1 ? "" : "s"); }
 
 finding check_models(const config::settings& s) {
   const std::string what = "models " + s.models.directory;
@@ -37,42 +39,23 @@ finding check_models(const config::settings& s) {
 std::vector<finding> check_kafka(const config::settings& s) {
   const std::string what = "kafka " + s.kafka.brokers;
   if (s.kafka.brokers == "embedded") return {{what, true, "a broker inside the process"}};
-  auto* conf = rd_kafka_conf_new();
-  std::string reason;
+  metadata_ptr meta;
   try {
-    kafka::set_property(conf, "bootstrap.servers", s.kafka.brokers);
-    kafka::set_property(conf, "log_level", "0");
-    kafka::set_properties(conf, s.kafka.properties, kafka::client_kind::producer);
-  } catch (const kafka::property_error& e) {
-    rd_kafka_conf_destroy(conf);
+    meta = kafka_client(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, {}).metadata();
+    // What only the consumer takes is looked at too.
+    (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties, {{"group.id", s.kafka.group}});
+  } catch (const std::exception& e) {
     return {{what, false, e.what()}};
   }
-  rd_kafka_conf_set_opaque(conf, &reason);
-  rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* out) {
-    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) *static_cast<std::string*>(out) = kafka::plain_reason(text);
-  });
-  char error[512];
-  const std::unique_ptr<rd_kafka_t, decltype(&rd_kafka_destroy)> rk(
-      rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error), &rd_kafka_destroy);
-  if (!rk) return {{what, false, error}};
-  const rd_kafka_metadata_t* meta = nullptr;
-  rd_kafka_resp_err_t e{};
-  for (int i = 0; i < 3; ++i) {
-    e = rd_kafka_metadata(rk.get(), 1, nullptr, &meta, 2000);
-    rd_kafka_poll(rk.get(), 0);
-    if (e == RD_KAFKA_RESP_ERR_NO_ERROR) break;
-  }
-  if (e != RD_KAFKA_RESP_ERR_NO_ERROR) return {{what, false, reason.empty() ? rd_kafka_err2str(e) : reason}};
-  std::vector<finding> out{{what, true, std::to_string(meta->broker_cnt) + " brokers, " + std::to_string(meta->topic_cnt) + " topics"}};
+  std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
   for (const auto& topic : {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic}) {
     int partitions = 0;
     for (int i = 0; i < meta->topic_cnt; ++i)
       if (topic == meta->topics[i].topic) partitions = meta->topics[i].partition_cnt;
     out.push_back({"topic " + topic, partitions > 0,
-                   partitions > 0 ? std::to_string(partitions) + " partitions"
+                   partitions > 0 ? count(partitions, "partition")
                                   : "does not exist (create it, unless the cluster creates topics by itself)"});
   }
-  rd_kafka_metadata_destroy(meta);
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,17 @@ namespace troupe::cli {
 
 enum exit_code { ok = 0, failed = 1, bad_usage = 2 };
 
+/// What was asked for can't be done as asked: exit code 2.
+struct usage_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 struct common_options {
   std::string config;             ///< --config
   std::vector<std::string> set;   ///< --set section.option=value
   bool json = false;
+  std::string brokers;            ///< --brokers: kafka.brokers
+  std::string models;             ///< --models: models.directory
 };
 
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
@@ -37,10 +45,19 @@ class progress_line {
   bool shown_ = false;
 };
 
-/// The body of GET http://host:port/path, nothing when it can't be had.
-[[nodiscard]] std::optional<std::string> fetch(int port, const std::string& path);
-/// Sum of a metric's series that contain `labels`.
-[[nodiscard]] double metric(const std::string& exposition, const std::string& name, const std::string& labels = {});
+/// The body of GET http://host:port/path. Throws std::runtime_error.
+[[nodiscard]] std::string fetch(const std::string& url);
+
+/// Hits and look-ups of a node's prediction cache so far.
+struct cache_counts {
+  double hits = 0;
+  double lookups = 0;
+  [[nodiscard]] std::optional<double> ratio_since(const cache_counts& before) const;
+};
+/// From Prometheus' text. A look-up that a later level answered counts as one hit.
+[[nodiscard]] cache_counts read_cache_counts(const std::string& exposition);
+/// From a node's metrics address, http://host:port or with a path. Throws std::runtime_error.
+[[nodiscard]] cache_counts cache_counts_of(const std::string& url);
 
 struct serve_options {
   common_options common;
@@ -52,16 +69,16 @@ struct demo_options {
   std::int64_t records = 300'000;
   double rate = 2'000;  ///< of the second part
   double seconds = 3;   ///< of the second part
-  std::string models;
 };
 int demo(const demo_options& options);
 
 struct load_command_options {
   common_options common;
   load_options load;
-  std::string brokers, requests_topic, results_topic, dead_letter_topic;  ///< override the configuration
+  std::string requests_topic, results_topic, dead_letter_topic;  ///< override the configuration
   std::string rows_file;
   std::string raw_file;
+  std::string metrics;  ///< of the node, for the cache's hit ratio; empty: not asked
   double wait_for_s = 30;
 };
 int load(const load_command_options& options);
@@ -72,7 +89,7 @@ struct results_options {
   bool from_beginning = false;
   bool dead_letters = false;
   std::int64_t most = 0;
-  std::string brokers, topic;
+  std::string topic;
 };
 int results(const results_options& options);
 
@@ -91,6 +108,7 @@ int show_config(const config_options& options);
 int show_version(bool json);
 
 [[nodiscard]] std::string report_json(const load_report& report, std::optional<double> cache_hit_ratio);
-[[nodiscard]] std::string report_text(const load_report& report);
+/// `followed`: whether answers were waited for.
+[[nodiscard]] std::string report_text(const load_report& report, bool followed, std::optional<double> cache_hit_ratio);
 
 }  // namespace troupe::cli

@@ -1,7 +1,7 @@
 #include <cstdio>
 #include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.hpp"
 #include "cli/raw_records.hpp"
@@ -12,7 +12,7 @@ namespace {
 /// One JSON value a line (list or object of features), or comma-separated numbers.
 std::vector<std::string> read_rows(const std::string& file) {
   std::ifstream in(file);
-  if (!in) throw std::runtime_error("--features-file " + file + ": can't be read");
+  if (!in) throw usage_error("--features-file " + file + ": can't be read");
   std::vector<std::string> rows;
   std::size_t number = 0;
   for (std::string line; std::getline(in, line);) {
@@ -22,12 +22,12 @@ std::vector<std::string> read_rows(const std::string& file) {
     const std::string json = line.front() == '[' || line.front() == '{' ? line : "[" + line + "]";
     if (!nlohmann::json::accept(json)) {
       if (number == 1) continue;  // a CSV's header
-      throw std::runtime_error("--features-file " + file + ":" + std::to_string(number) +
+      throw usage_error("--features-file " + file + ":" + std::to_string(number) +
                                ": neither JSON nor comma-separated numbers");
     }
     rows.push_back(json);
   }
-  if (rows.empty()) throw std::runtime_error("--features-file " + file + ": no rows");
+  if (rows.empty()) throw usage_error("--features-file " + file + ": no rows");
   return rows;
 }
 
@@ -43,10 +43,8 @@ int load(const load_command_options& o) {
   load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;
   load.properties = kafka.properties;
   load.wait_for = o.wait_for_s;
-  if (load.brokers == "embedded") {
-    std::fprintf(stderr, "troupe load: kafka.brokers is embedded, which is a broker inside another process: give its address with --brokers\n");
-    return bad_usage;
-  }
+  if (load.brokers == "embedded")
+    throw usage_error("kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
   const auto& stop = stop_requested();
   if (!o.raw_file.empty()) {
     const auto sent = send_raw(load, o.raw_file, stop);
@@ -55,6 +53,7 @@ int load(const load_command_options& o) {
     return ok;
   }
   if (!o.rows_file.empty()) load.rows = read_rows(o.rows_file);
+  const auto before = o.metrics.empty() ? std::nullopt : std::optional(cache_counts_of(o.metrics));
   progress_line line;
   const load_report r = run_load(load, stop, [&](const load_progress& p) {
     char text[160];
@@ -63,9 +62,13 @@ int load(const load_command_options& o) {
     line.show(text);
   });
   line.clear();
-  if (o.common.json) std::printf("%s\n", report_json(r, std::nullopt).c_str());
-  else std::printf("%s", report_text(r).c_str());
-  return load.follow && r.lost > 0 ? failed : ok;
+  std::optional<double> hit_ratio;
+  if (before) hit_ratio = cache_counts_of(o.metrics).ratio_since(*before);
+  if (r.refused)
+    std::fprintf(stderr, "troupe: the broker refused %lld requests: %s\n", static_cast<long long>(r.refused), r.refusal.c_str());
+  if (o.common.json) std::printf("%s\n", report_json(r, hit_ratio).c_str());
+  else std::printf("%s", report_text(r, load.follow, hit_ratio).c_str());
+  return r.lost > 0 || r.refused > 0 ? failed : ok;
 }
 
 }  // namespace troupe::cli

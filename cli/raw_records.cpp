@@ -10,6 +10,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "cli/commands.hpp"
+#include "cli/kafka_client.hpp"
+
 namespace troupe::cli {
 namespace {
 
@@ -25,15 +28,15 @@ std::optional<std::string> bytes_of(const json& j, const char* name) {
 }  // namespace
 
 std::string from_base64(std::string_view text) {
+  constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   unsigned bits = 0;
   int have = 0;
   for (const char c : text) {
     if (c == '=') break;
-    const int v = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52
-                  : c == '+' ? 62 : c == '/' ? 63 : -1;
-    if (v < 0) throw std::runtime_error("not base64");
-    bits = bits << 6 | static_cast<unsigned>(v);
+    const auto value = alphabet.find(c);
+    if (value == std::string_view::npos) throw std::runtime_error("not base64");
+    bits = bits << 6 | static_cast<unsigned>(value);
     if ((have += 6) >= 8) out += static_cast<char>(bits >> (have -= 8) & 0xff);
   }
   return out;
@@ -43,28 +46,15 @@ std::int64_t send_raw(const load_options& o, const std::string& file, const std:
   std::ifstream opened;
   if (file != "-") {
     opened.open(file);
-    if (!opened) throw std::runtime_error("--raw " + file + ": can't be read");
+    if (!opened) throw usage_error("--raw " + file + ": can't be read");
   }
   std::istream& in = file == "-" ? std::cin : opened;
 
-  char error[512];
-  auto* conf = rd_kafka_conf_new();
-  auto set = [&](const std::string& k, const std::string& v) {
-    if (rd_kafka_conf_set(conf, k.c_str(), v.c_str(), error, sizeof error) != RD_KAFKA_CONF_OK) throw std::runtime_error(error);
-  };
-  set("bootstrap.servers", o.brokers);
-  set("enable.idempotence", "true");
-  set("message.max.bytes", "104857600");
-  set("message.timeout.ms", "30000");
-  for (const auto& [k, v] : o.properties) set(k, v);
-  std::string refused;
-  rd_kafka_conf_set_opaque(conf, &refused);
-  rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* m, void* out) {
-    if (m->err && static_cast<std::string*>(out)->empty()) *static_cast<std::string*>(out) = rd_kafka_err2str(m->err);
-  });
-  const std::unique_ptr<rd_kafka_t, decltype(&rd_kafka_destroy)> rk(
-      rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error), &rd_kafka_destroy);
-  if (!rk) throw std::runtime_error(error);
+  const kafka_client client(kafka::client_kind::producer, o.brokers, o.properties,
+                            {{"enable.idempotence", "true"},
+                             {"message.max.bytes", "104857600"},  // the broker decides
+                             {"message.timeout.ms", "30000"}});
+  (void)client.metadata();  // says why when no broker answers
 
   std::int64_t sent = 0;
   std::size_t number = 0;
@@ -73,14 +63,19 @@ std::int64_t send_raw(const load_options& o, const std::string& file, const std:
     if (line.empty()) continue;
     const std::string where = "--raw " + file + ":" + std::to_string(number) + ": ";
     const json j = json::parse(line, nullptr, false);
-    if (!j.is_object()) throw std::runtime_error(where + "not a JSON object");
+    if (!j.is_object()) throw usage_error(where + "not a JSON object");
     std::optional<std::string> value, key;
+    std::int32_t partition = RD_KAFKA_PARTITION_UA;
+    std::int64_t timestamp = 0;
     try {
       value = bytes_of(j, "value");
       key = bytes_of(j, "key");
+      partition = j.value("partition", partition);
+      timestamp = j.value("timestamp_ms", timestamp);
     } catch (const std::exception& e) {
-      throw std::runtime_error(where + e.what());
+      throw usage_error(where + e.what());
     }
+    if (j.contains("headers") && !j.at("headers").is_object()) throw usage_error(where + "headers is not an object");
     auto* headers = rd_kafka_headers_new(4);
     if (j.contains("headers"))
       for (const auto& [name, v] : j.at("headers").items()) {
@@ -93,22 +88,23 @@ std::int64_t send_raw(const load_options& o, const std::string& file, const std:
     const std::size_t key_size = key ? key->size() : 0;
     for (;;) {
       const auto e = rd_kafka_producev(
-          rk.get(), RD_KAFKA_V_TOPIC(o.requests_topic.c_str()), RD_KAFKA_V_PARTITION(j.value("partition", RD_KAFKA_PARTITION_UA)),
-          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_TIMESTAMP(j.value("timestamp_ms", std::int64_t{0})),
+          client.get(), RD_KAFKA_V_TOPIC(o.requests_topic.c_str()), RD_KAFKA_V_PARTITION(partition),
+          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_TIMESTAMP(timestamp),
           RD_KAFKA_V_VALUE(value_at, value_size), RD_KAFKA_V_KEY(key_at, key_size), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
       if (e == RD_KAFKA_RESP_ERR_NO_ERROR) break;
       if (e != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
         rd_kafka_headers_destroy(headers);
         throw std::runtime_error(where + rd_kafka_err2str(e));
       }
-      rd_kafka_poll(rk.get(), 100);
+      rd_kafka_poll(client.get(), 100);
     }
-    rd_kafka_poll(rk.get(), 0);
+    rd_kafka_poll(client.get(), 0);
     ++sent;
   }
-  rd_kafka_flush(rk.get(), 35'000);
-  if (!refused.empty()) throw std::runtime_error("a record was not delivered: " + refused);
-  if (rd_kafka_outq_len(rk.get()) > 0) throw std::runtime_error("not everything was delivered within 35 s");
+  rd_kafka_flush(client.get(), 35'000);
+  if (client.refused())
+    throw std::runtime_error(std::to_string(client.refused()) + " records were not delivered: " + client.complaint());
+  if (rd_kafka_outq_len(client.get()) > 0) throw std::runtime_error("not everything was delivered within 35 s");
   return sent;
 }
 

@@ -11,10 +11,11 @@
 
 namespace troupe::cli {
 
-/// Sends them in order and waits for their delivery; "-" reads standard input. Throws std::runtime_error.
+/// Sends them in order and waits for their delivery; "-" reads standard input. Returns how many. Throws usage_error for
+/// a line that is no record (those before it are sent), std::runtime_error when not all were delivered.
 std::int64_t send_raw(const load_options& options, const std::string& file, const std::atomic<bool>& stop);
 
-/// RFC 4648; throws std::runtime_error.
+/// RFC 4648, with or without padding; throws std::runtime_error.
 [[nodiscard]] std::string from_base64(std::string_view text);
 
 }  // namespace troupe::cli

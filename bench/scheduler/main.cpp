@@ -1,5 +1,5 @@
-// One server under a bursty mix of three classes, simulated: what share of each class is answered within its target by
-// sla_queue, by its simpler rivals and at best; and what a row costs sla_queue in real time.
+// One server under a bursty mix of three classes, simulated: what share of each class is answered within its
+// target by sla_queue, by its simpler rivals and at best; and what a row costs sla_queue in real time.
 
 #include <algorithm>
 #include <array>
@@ -46,8 +46,8 @@ struct machine {
   }
 };
 
-/// Interactive and standard rows share a process that bursts to 2.5 times its rate for 0.3 s in 1.5 s on average; bulk
-/// comes in clumps of 500 rows on average.
+/// Interactive and standard rows share a process that bursts to 2.5 times its rate for 0.3 s in 1.5 s on
+/// average; bulk comes in clumps of 500 rows on average.
 struct workload {
   static constexpr double burst = 2.5;
   static constexpr double on = 0.3;
@@ -70,7 +70,9 @@ struct options {
   bool smoke = false;
 };
 
-nanos to_nanos(double seconds) { return static_cast<nanos>(seconds * 1e9); }
+nanos to_nanos(double seconds) {
+  return static_cast<nanos>(seconds * 1e9);
+}
 
 std::vector<arrival> arrivals(double rate, double seconds, std::uint64_t seed) {
   std::mt19937_64 random(seed);
@@ -91,7 +93,8 @@ std::vector<arrival> arrivals(double rate, double seconds, std::uint64_t seed) {
       continue;
     }
     t += step;
-    out.push_back({to_nanos(t), static_cast<std::uint8_t>(uniform(random) < mix[0] / (mix[0] + mix[1]) ? 0 : 1)});
+    out.push_back(
+        {to_nanos(t), static_cast<std::uint8_t>(uniform(random) < mix[0] / (mix[0] + mix[1]) ? 0 : 1)});
   }
   std::geometric_distribution<int> more(1 / workload::clump);
   const double clumps = rate * mix[2] / workload::clump;
@@ -133,8 +136,8 @@ class fifo final : public discipline {
   std::size_t max_rows_;
 };
 
-/// A queue a class; rows that can't make their target may be dropped, and aged bulk may get its share first. It knows
-/// the machine's true mean cost, which no real scheduler does.
+/// A queue a class; rows that can't make their target may be dropped, and aged bulk may get its share first.
+/// It knows the machine's true mean cost, which no real scheduler does.
 class class_order final : public discipline {
  public:
   class_order(const machine& m, bool sheds) : machine_(m), sheds_(sheds) {}
@@ -153,7 +156,8 @@ class class_order final : public discipline {
       } else {
         credit_ = std::min(credit_ + bulk_floor * static_cast<double>(std::min(machine_.max_rows, waiting())),
                            static_cast<double>(machine_.max_rows));
-        for (; credit_ >= 1 && !bulk.empty() && batch.size() < machine_.max_rows; credit_ -= 1) pop(bulk, batch);
+        for (; credit_ >= 1 && !bulk.empty() && batch.size() < machine_.max_rows; credit_ -= 1)
+          pop(bulk, batch);
       }
     }
     for (auto& q : queues_)
@@ -169,7 +173,9 @@ class class_order final : public discipline {
   };
   static constexpr nanos margin = 2 * millisecond;
 
-  [[nodiscard]] std::size_t waiting() const { return queues_[0].size() + queues_[1].size() + queues_[2].size(); }
+  [[nodiscard]] std::size_t waiting() const {
+    return queues_[0].size() + queues_[1].size() + queues_[2].size();
+  }
   static void pop(std::deque<waiting_row>& q, std::vector<std::uint32_t>& batch) {
     batch.push_back(q.front().row);
     q.pop_front();
@@ -235,8 +241,8 @@ struct window {
   [[nodiscard]] bool holds(nanos at) const { return at >= from && at <= to; }
 };
 
-score simulate(const std::vector<arrival>& rows, discipline& d, const machine& m, const window& counted, nanos end,
-               std::uint64_t seed) {
+score simulate(const std::vector<arrival>& rows, discipline& d, const machine& m, const window& counted,
+               nanos end, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::exponential_distribution<double> noise(1);
   std::vector<nanos> answered(rows.size(), never);
@@ -286,9 +292,9 @@ score simulate(const std::vector<arrival>& rows, discipline& d, const machine& m
   return out;
 }
 
-/// The most that class order allows: for the first k classes alone, one row at a time at the cost of a full batch
-/// without noise or stalls, earliest deadline first with rows dropped once they can't make it, which is optimal for
-/// one machine and equal rows. A class's bound is what the k-th adds.
+/// The most that class order allows: for the first k classes alone, one row at a time at the cost of a full
+/// batch without noise or stalls, earliest deadline first with rows dropped once they can't make it, which is
+/// optimal for one machine and equal rows. A class's bound is what the k-th adds.
 score bound(const std::vector<arrival>& rows, const machine& m, const window& counted, nanos end) {
   const double cost = m.mean(m.max_rows) / static_cast<double>(m.max_rows);
   std::array<double, classes> all{};
@@ -305,7 +311,8 @@ score bound(const std::vector<arrival>& rows, const machine& m, const window& co
         while (!queues[c].empty() && now + cost > static_cast<double>(queues[c].front() + targets[c]))
           queues[c].pop_front();
         if (queues[c].empty()) continue;
-        if (first == classes || queues[c].front() + targets[c] < queues[first].front() + targets[first]) first = c;
+        if (first == classes || queues[c].front() + targets[c] < queues[first].front() + targets[first])
+          first = c;
       }
       if (first == classes) {
         if (arrived == rows.size()) break;
@@ -329,8 +336,9 @@ struct timing {
   double single = 0;
 };
 
-/// Real time of push, next_model and take, per row: `depth` rows wait all the time, `batch` rows are taken at once,
-/// and arrivals of three classes are as fast as that. `jitter` spreads the targets, so that they arrive out of order.
+/// Real time of push, next_model and take, per row: `depth` rows wait all the time, `batch` rows are taken at
+/// once, and arrivals of three classes are as fast as that. `jitter` spreads the targets, so that they arrive
+/// out of order.
 double cost_per_row(std::size_t rows, std::size_t depth, std::size_t batch, nanos jitter) {
   std::mt19937_64 random(7);
   struct event {
@@ -419,7 +427,8 @@ options parse(int argc, char** argv) {
     } else if (arg == "--seconds") {
       o.seconds = number("--seconds", value), ++i;
       if (o.seconds < 130) {
-        std::fprintf(stderr, "bench_scheduler: --seconds must be at least 130: bulk rows have 60 s to be answered\n");
+        std::fprintf(stderr,
+                     "bench_scheduler: --seconds must be at least 130: bulk rows have 60 s to be answered\n");
         std::exit(2);
       }
       o.warm_up = std::min(60.0, (o.seconds - 61) / 4);
@@ -486,23 +495,25 @@ int main(int argc, char** argv) {
   if (o.json)
     std::printf("{\"capacity_rows_per_second\": %.0f, \"loads\": [", m.capacity());
   else
-    std::printf("%% answered within the target: interactive (50 ms) / standard (200 ms) / bulk (60 s)\n"
-                "batch 100 us + 50 us x n, n <= %zu, capacity %.0f rows/s, %.0f s simulated, %d seed(s)\n",
-                m.max_rows, m.capacity(), o.seconds, o.seeds);
+    std::printf(
+        "%% answered within the target: interactive (50 ms) / standard (200 ms) / bulk (60 s)\n"
+        "batch 100 us + 50 us x n, n <= %zu, capacity %.0f rows/s, %.0f s simulated, %d seed(s)\n",
+        m.max_rows, m.capacity(), o.seconds, o.seeds);
   for (std::size_t l = 0; l < o.loads.size(); ++l) {
     const auto results = run(o, m, o.loads[l]);
     if (o.json) {
       std::printf("%s{\"load\": %g, \"disciplines\": {", l ? ", " : "", o.loads[l]);
       for (std::size_t i = 0; i < results.size(); ++i) {
         const score& s = results[i].mean;
-        std::printf("%s\"%s\": {\"in_time\": [%.3f, %.3f, %.3f], \"served\": [%.3f, %.3f, %.3f]}", i ? ", " : "",
-                    results[i].name.c_str(), s.in_time[0], s.in_time[1], s.in_time[2], s.served[0], s.served[1],
-                    s.served[2]);
+        std::printf("%s\"%s\": {\"in_time\": [%.3f, %.3f, %.3f], \"served\": [%.3f, %.3f, %.3f]}",
+                    i ? ", " : "", results[i].name.c_str(), s.in_time[0], s.in_time[1], s.in_time[2],
+                    s.served[0], s.served[1], s.served[2]);
       }
       std::printf("}}");
     } else {
-      std::printf("\nload %.1f                  in time                   answered at all        rows a batch\n",
-                  o.loads[l]);
+      std::printf(
+          "\nload %.1f                  in time                   answered at all        rows a batch\n",
+          o.loads[l]);
       for (const auto& r : results) {
         const score& s = r.mean;
         std::printf("  %-23s %6.2f %6.2f %6.2f", r.name.c_str(), s.in_time[0], s.in_time[1], s.in_time[2]);
@@ -528,11 +539,14 @@ int main(int argc, char** argv) {
   t.shuffled = best_of(times, [&] { return cost_per_row(rows, 10'000, 64, 20 * millisecond); });
   t.single = best_of(times, [&] { return cost_per_row(rows, 1, 1, 0); });
   if (o.json)
-    std::printf("], \"ns_per_row\": {\"targets_in_order\": %.1f, \"targets_out_of_order\": %.1f, \"one_row_a_batch\": %.1f}}\n",
-                t.in_order, t.shuffled, t.single);
+    std::printf(
+        "], \"ns_per_row\": {\"targets_in_order\": %.1f, \"targets_out_of_order\": %.1f, "
+        "\"one_row_a_batch\": %.1f}}\n",
+        t.in_order, t.shuffled, t.single);
   else
-    std::printf("\nns a row for push, next_model and take: %.1f with targets in order, %.1f with targets spread over "
-                "20 ms (10,000 rows wait, 64 a batch), %.1f with one row a batch\n",
-                t.in_order, t.shuffled, t.single);
+    std::printf(
+        "\nns a row for push, next_model and take: %.1f with targets in order, %.1f with targets spread over "
+        "20 ms (10,000 rows wait, 64 a batch), %.1f with one row a batch\n",
+        t.in_order, t.shuffled, t.single);
   return failed ? 1 : 0;
 }

@@ -3,7 +3,10 @@
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 
+#include <chrono>
 #include <stdexcept>
+#include <thread>
+#include <utility>
 
 namespace troupe::kafka {
 namespace {
@@ -37,7 +40,10 @@ embedded_broker::embedded_broker(const std::map<std::string, int>& topics) : imp
   impl_->cluster = rd_kafka_mock_cluster_new(impl_->host, only_broker);
   if (!impl_->cluster) throw std::runtime_error("embedded broker: no port is free on the loopback");
   rd_kafka_mock_group_initial_rebalance_delay_ms(impl_->cluster, 0);  // a group of one need not wait for more members
+  bool first = true;
   for (const auto& [topic, partitions] : topics) {
+    // A request that comes while the mock's thread ends the one before is overlooked for a second.
+    if (!std::exchange(first, false)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
     const auto code = rd_kafka_mock_topic_create(impl_->cluster, topic.c_str(), partitions, 1);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
       throw std::runtime_error("embedded broker: topic '" + topic + "': " + rd_kafka_err2str(code));

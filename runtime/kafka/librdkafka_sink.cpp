@@ -54,9 +54,8 @@ class librdkafka_sink final : public record_sink {
 
   produced produce(const outgoing& r) override {
     if (!producer_) return produced::failed;
-    auto* topic = topics_[static_cast<std::size_t>(r.to)];
-    std::int32_t partition = RD_KAFKA_PARTITION_UA;
-    if (!r.key.data() && r.to == destination::results && r.source_partition >= 0) partition = same_partition(r.source_partition);
+    auto* topic = topic_of(r);
+    const std::int32_t partition = partition_of(r);
     in_flight_.fetch_add(1, std::memory_order_relaxed);
     auto code = send(topic, partition, r);
     if (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && partition != RD_KAFKA_PARTITION_UA) {
@@ -65,10 +64,24 @@ class librdkafka_sink final : public record_sink {
     }
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return produced::ok;
     in_flight_.fetch_sub(1, std::memory_order_relaxed);
-    if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return produced::queue_full;
-    if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) return produced::too_large;
-    complain(code, topic);
-    return produced::failed;
+    return refused(code, topic);
+  }
+
+  std::size_t produce_many(std::span<const outgoing> records, produced& stopped) override {
+    stopped = produced::ok;
+    std::size_t i = 0;
+    while (i < records.size() && producer_) {
+      const std::int32_t partition = partition_of(records[i]);
+      const std::size_t n = alike(records.subspan(i), partition);
+      const std::size_t taken = n > 1 ? send_alike(records.subspan(i, n), partition, stopped) : 0;
+      i += taken;
+      if (taken == n) continue;
+      if (stopped == produced::ok) stopped = produce(records[i]);
+      if (stopped != produced::ok) return i;
+      ++i;
+    }
+    if (i < records.size()) stopped = produced::failed;
+    return i;
   }
 
   std::size_t reports(std::vector<delivery_report>& out, std::size_t max) override {
@@ -126,7 +139,6 @@ class librdkafka_sink final : public record_sink {
         take_reports(last_reports_, std::numeric_limits<std::size_t>::max());
       event_.reset();
     }
-    std::reverse(last_reports_.begin(), last_reports_.end());  // they are taken from the back
     for (auto*& t : topics_)
       if (t) rd_kafka_topic_destroy(std::exchange(t, nullptr));
     rd_kafka_queue_destroy(queue_);
@@ -155,9 +167,81 @@ class librdkafka_sink final : public record_sink {
     set_properties(conf, o.own, client_kind::producer);
   }
 
+  [[nodiscard]] rd_kafka_topic_t* topic_of(const outgoing& r) const { return topics_[static_cast<std::size_t>(r.to)]; }
+
+  /// The partition a keyless result asks for: the one its request came from. Whether the topic has it is only known
+  /// once it was tried (and the topic may grow), so it is asked for until it was refused.
+  [[nodiscard]] std::int32_t partition_of(const outgoing& r) {
+    if (r.key.data() || r.to != destination::results || r.source_partition < 0) return RD_KAFKA_PARTITION_UA;
+    if (r.source_partition < absent_from_) return r.source_partition;
+    if (++refused_ < ask_again) return RD_KAFKA_PARTITION_UA;
+    refused_ = 0;
+    absent_from_ = std::numeric_limits<std::int32_t>::max();
+    return r.source_partition;
+  }
+
+  produced refused(rd_kafka_resp_err_t code, rd_kafka_topic_t* topic) {
+    if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return produced::queue_full;
+    if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) return produced::too_large;
+    complain(code, topic);
+    return produced::failed;
+  }
+
+  [[nodiscard]] static bool plain(const outgoing& r) {
+    return r.headers.empty() && r.more_headers.empty() && r.timestamp_ms == 0;
+  }
+
+  /// How many records from the first one on are of one topic and partition, without headers and time: what
+  /// rd_kafka_produce_batch can take. (Not with a partition a record: it loses memory for one that is not there.)
+  [[nodiscard]] static std::size_t alike(std::span<const outgoing> records, std::int32_t partition) {
+    const outgoing& first = records.front();
+    std::size_t n = 0;
+    while (n < records.size() && plain(records[n]) && records[n].to == first.to &&
+           (n == 0 || (records[n].key.data() != nullptr) == (first.key.data() != nullptr)) &&
+           (partition == RD_KAFKA_PARTITION_UA ? first.key.data() != nullptr
+                                               : records[n].source_partition == first.source_partition))
+      ++n;
+    return n;
+  }
+
+  /// Returns how many were taken; `stopped` is set when the next one is known to be refused.
+  std::size_t send_alike(std::span<const outgoing> records, std::int32_t partition, produced& stopped) {
+    many_.assign(records.size(), rd_kafka_message_t{});
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      const outgoing& r = records[i];
+      auto& m = many_[i];
+      m.payload = const_cast<char*>(r.value.data()), m.len = r.value.size();
+      m.key = const_cast<char*>(r.key.data()), m.key_len = r.key.size();
+      m._private = r.opaque;
+    }
+    auto* topic = topic_of(records.front());
+    in_flight_.fetch_add(records.size(), std::memory_order_relaxed);
+    const int good = rd_kafka_produce_batch(topic, partition, 0, many_.data(), static_cast<int>(many_.size()));
+    if (static_cast<std::size_t>(good) == records.size()) return records.size();
+    in_flight_.fetch_sub(records.size() - static_cast<std::size_t>(good), std::memory_order_relaxed);
+    std::size_t first = 0;
+    while (many_[first].err == RD_KAFKA_RESP_ERR_NO_ERROR) ++first;
+    if (static_cast<std::size_t>(good) == first) {  // all behind it were refused as well: as with a full queue
+      if (many_[first].err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) stopped = refused(many_[first].err, topic);
+      return first;
+    }
+    // Some behind it were taken, so this one can't be handed back: its end is a report, as if the broker had said it.
+    const std::lock_guard lock(reports_mutex_);
+    for (std::size_t i = first; i < records.size(); ++i) {
+      if (many_[i].err == RD_KAFKA_RESP_ERR_NO_ERROR) continue;
+      in_flight_.fetch_add(1, std::memory_order_relaxed);
+      delivery_report& r = last_reports_.emplace_back();
+      r.opaque = records[i].opaque;
+      r.to = records[i].to;
+      r.code = many_[i].err;
+      r.too_large = many_[i].err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    }
+    return records.size();
+  }
+
   rd_kafka_resp_err_t send(rd_kafka_topic_t* topic, std::int32_t partition, const outgoing& r) const {
     auto* value = const_cast<char*>(r.value.data());
-    if (r.headers.empty() && r.more_headers.empty() && r.timestamp_ms == 0) {
+    if (plain(r)) {
       const int failed = rd_kafka_produce(topic, partition, 0, value, r.value.size(), r.key.data(), r.key.size(), r.opaque);
       return failed == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();
     }
@@ -191,16 +275,6 @@ class librdkafka_sink final : public record_sink {
     rd_kafka_error_destroy(error);
     if (headers) rd_kafka_headers_destroy(headers);
     return code;
-  }
-
-  /// The partition a keyless record asks for. Whether the topic has it is only known once it has been tried (and the
-  /// topic may grow), so it is asked for until it was refused.
-  std::int32_t same_partition(std::int32_t source) {
-    if (source < absent_from_) return source;
-    if (++refused_ < ask_again) return RD_KAFKA_PARTITION_UA;
-    refused_ = 0;
-    absent_from_ = std::numeric_limits<std::int32_t>::max();
-    return source;
   }
 
   static void woken(rd_kafka_t*, void* opaque) {
@@ -295,7 +369,7 @@ class librdkafka_sink final : public record_sink {
   std::array<rd_kafka_topic_t*, 2> topics_{};
   std::mutex reports_mutex_;
   event_ptr event_;  // partly read
-  std::vector<delivery_report> last_reports_;
+  std::vector<delivery_report> last_reports_;  // made here; taken from the back
   bool closing_ = false;
   std::mutex wake_mutex_;
   std::function<void()> wake_;
@@ -303,6 +377,7 @@ class librdkafka_sink final : public record_sink {
   std::atomic<std::size_t> in_flight_{0};
   std::int32_t absent_from_ = std::numeric_limits<std::int32_t>::max();  // of the results topic
   std::uint32_t refused_ = 0;
+  std::vector<rd_kafka_message_t> many_;
 };
 
 }  // namespace

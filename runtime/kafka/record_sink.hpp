@@ -55,8 +55,9 @@ class record_sink {
   }
   /// Appends the delivery reports that are there now, at most `max`; no wait. Returns how many.
   virtual std::size_t reports(std::vector<delivery_report>& out, std::size_t max) = 0;
-  /// `wake` is called (from a thread of the sink; it must not block) when reports arrive in an empty queue. Replaces an
-  /// earlier one; an empty function ends it, and no call is running once this returns.
+  /// `wake` is called (from a thread of the sink; it must not block) when reports arrive in an empty queue. Only that edge
+  /// is told: take reports once after setting it, and after each wake until fewer than `max` come. Replaces an earlier
+  /// one; an empty function ends it, and no call is running once this returns.
   virtual void on_reports(std::function<void()> wake) = 0;
   /// Sends without waiting for more (a lingering producer is told to hurry).
   virtual void hurry() = 0;

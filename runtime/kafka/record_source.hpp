@@ -27,14 +27,16 @@ class partition_queue {
   /// and `storage` of the batch. Returns how many.
   virtual std::size_t poll(record_batch& batch, std::size_t max_records, std::size_t max_bytes) = 0;
 
-  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue.
+  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue. Only that
+  /// edge is told: poll once after setting it, and after each wake until poll() returns 0.
   /// Replaces an earlier one; an empty function ends it, and no call is running once this returns.
   virtual void on_records(std::function<void()> wake) = 0;
 
   /// Remembers `next_offset` (the first offset not yet answered) for the next commit. False once fenced.
   virtual bool store(std::int64_t next_offset) = 0;
 
-  /// Reads again from the stored offset (else the committed one): what a restarted owner of this partition does.
+  /// Reads again from the offset that was stored last, else from where this assignment began: what a restarted owner of
+  /// this partition does. Throws std::runtime_error when the client does not manage in a few seconds.
   virtual void rewind() = 0;
 
   /// Records between what was polled and the partition's end, as last known; -1 unknown.

@@ -5,10 +5,10 @@
 namespace troupe::policy {
 namespace {
 
-constexpr double forget = 0.05;       // weight of the newest batch
-constexpr double outlier = 3.0;       // times the estimate
-constexpr std::size_t trusted = 4;    // batches before outliers are cut
-constexpr double ridge = 0.01;        // of the mean size squared: sizes within 10% of each other tell no slope
+constexpr double forget = 0.05;     // weight of the newest batch
+constexpr double outlier = 3.0;     // times the estimate
+constexpr std::size_t trusted = 4;  // batches before outliers are cut
+constexpr double ridge = 0.01;      // of the mean size squared: sizes within 10% of each other tell no slope
 constexpr std::size_t first_cap = 16;
 constexpr std::size_t growth = 4;
 
@@ -41,7 +41,7 @@ std::size_t batch_sizer::max_rows(nanos budget, std::size_t hard_cap) const {
   const std::size_t cap = std::max<std::size_t>(1, std::min(hard_cap, step));
   if (per_row_ <= 0) return cap;
   const double by_time = (static_cast<double>(std::max<nanos>(0, budget)) - fixed_) / per_row_;
-  const double by_waste = fixed_ / per_row_;
+  const double by_waste = std::min(fixed_ / per_row_, 2.0 * static_cast<double>(largest_));
   const bool spoilt = fixed_ > static_cast<double>(budget);
   const double rows = spoilt ? std::max(by_time, by_waste) : by_time;
   if (rows >= static_cast<double>(cap)) return cap;

@@ -5,14 +5,16 @@
 namespace troupe::policy {
 namespace {
 
-constexpr double memory = 2'048;        // rows asked that weigh as much as all before them
-constexpr std::uint32_t trusted = 8;    // batches of the model before its cost counts
+constexpr double memory = 2'048;      // rows asked that weigh as much as all before them
+constexpr std::uint32_t trusted = 8;  // batches of the model before its cost counts
 constexpr double off_below = 0.8;
 constexpr double on_above = 1.2;
 constexpr std::uint32_t probe_every = 1'024;  // batches
 constexpr std::uint32_t probe_run = 16;
 
-void follow(double& mean, double seen, double weight) { mean += weight * (seen - mean); }
+void follow(double& mean, double seen, double weight) {
+  mean += weight * (seen - mean);
+}
 
 }  // namespace
 

@@ -1,11 +1,11 @@
 #pragma once
-// cache_value: is looking predictions of one model up worth it? A look-up is paid for by every row and saves the
-// model's time for those that hit: it pays where  hit ratio x model ns/row > look-up ns/row.
+// cache_value: is looking predictions of one model up worth it? A look-up is paid for by every row and saves
+// the model's time for those that hit: it pays where  hit ratio x model ns/row > look-up ns/row.
 //
-// All of it is learned: the model's cost from its batches, the hit ratio from what was asked. Looking up starts on,
-// since nothing can be learned otherwise; once there is evidence it is switched off below 0.8 of break-even and on
-// above 1.2. While off, runs of 16 batches in 1,024 are looked up all the same (1 of 64 altogether; in runs, because a
-// batch alone in a cache that nobody fills would never hit).
+// All of it is learned: the model's cost from its batches, the hit ratio from what was asked. Looking up
+// starts on, since nothing can be learned otherwise; once there is evidence it is switched off below 0.8 of
+// break-even and on above 1.2. While off, runs of 16 batches in 1,024 are looked up all the same (1 of 64
+// altogether; in runs, because a batch alone in a cache that nobody fills would never hit).
 
 #include <cstddef>
 #include <cstdint>
@@ -39,8 +39,11 @@ class cache_value {
   [[nodiscard]] bool looking() const { return looking_; }
 
   [[nodiscard]] bool worthwhile() const { return level1_.on; }
-  /// Level 2 is asked while that pays for the rows level 1 misses, by a guess of 0.3 hits a row until it is known.
-  [[nodiscard]] bool level2_worthwhile() const { return level2_.on || (probing_ && model_cost_ > config_.level2_cost); }
+  /// Level 2 is asked while that pays for the rows level 1 misses, by a guess of 0.3 hits a row until it is
+  /// known.
+  [[nodiscard]] bool level2_worthwhile() const {
+    return level2_.on || (probing_ && model_cost_ > config_.level2_cost);
+  }
 
   [[nodiscard]] double hit_ratio() const { return level1_.ratio; }
   [[nodiscard]] double level2_hit_ratio() const { return level2_.ratio; }

@@ -33,9 +33,12 @@ circuit_state circuit::state(nanos now) {
 
 bool circuit::allow(nanos now) {
   switch (state(now)) {
-    case circuit_state::closed: return true;
-    case circuit_state::open: return false;
-    case circuit_state::half_open: break;
+    case circuit_state::closed:
+      return true;
+    case circuit_state::open:
+      return false;
+    case circuit_state::half_open:
+      break;
   }
   if (probes_left_ == 0) return false;
   --probes_left_;
@@ -45,11 +48,13 @@ bool circuit::allow(nanos now) {
 void circuit::record(nanos now, std::uint64_t ok, std::uint64_t failed) {
   if (ok + failed == 0) return;
   switch (state(now)) {
-    case circuit_state::open: return;
+    case circuit_state::open:
+      return;
     case circuit_state::half_open:
       change(failed >= ok ? circuit_state::open : circuit_state::closed, now);
       return;
-    case circuit_state::closed: break;
+    case circuit_state::closed:
+      break;
   }
   const std::int64_t index = slice_of(now);
   slice& s = window_[static_cast<std::size_t>(index % static_cast<std::int64_t>(slices))];

@@ -14,7 +14,9 @@ flat_cache::flat_cache(std::size_t bytes, std::size_t stride, nanos ttl) : strid
   values_.resize(tags_.size() * stride_);
 }
 
-std::size_t flat_cache::bytes() const { return tags_.size() * sizeof(tag) + values_.size() * sizeof(double); }
+std::size_t flat_cache::bytes() const {
+  return tags_.size() * sizeof(tag) + values_.size() * sizeof(double);
+}
 
 bool flat_cache::get(const cache_key& key, nanos now, double* value) {
   const std::size_t first = first_of(key);
@@ -53,6 +55,8 @@ void flat_cache::put(const cache_key& key, nanos now, const double* value) {
   std::copy_n(value, stride_, values_.data() + victim * stride_);
 }
 
-void flat_cache::clear() { std::fill(tags_.begin(), tags_.end(), tag{}); }
+void flat_cache::clear() {
+  std::fill(tags_.begin(), tags_.end(), tag{});
+}
 
 }  // namespace troupe::policy

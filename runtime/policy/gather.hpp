@@ -1,10 +1,10 @@
 #pragma once
 // gather: how long answers gather before they are sent to the broker.
 //
-// A produce request costs the broker 40 to 160 us whatever it carries, so a busy topic wants few large requests, and a
-// quiet one wants its answer at once. The hold follows the measured rate: `min` up to 1,500 records/s, rising in a line
-// to `max` at 20,000/s. The rate is an exponentially decaying count (time constant 200 ms): it needs no timer, starts
-// from nothing and falls by itself.
+// A produce request costs the broker 40 to 160 us whatever it carries, so a busy topic wants few large
+// requests, and a quiet one wants its answer at once. The hold follows the measured rate: `min` up to 1,500
+// records/s, rising in a line to `max` at 20,000/s. The rate is an exponentially decaying count (time
+// constant 200 ms): it needs no timer, starts from nothing and falls by itself.
 
 #include <cstddef>
 

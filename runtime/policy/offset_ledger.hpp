@@ -9,9 +9,10 @@
 //   partition starts there and meets 105 again, and also 106 and 111, which were done: at least once.
 //   in_flight() = 2 (105, 110);  span() = 4 (seq 3 to 6)
 //
-// Kafka commits the offset of the next record to read, hence the one past (KafkaConsumer, "Offsets and Consumer
-// Position"). A rebalance begins a new generation; what was in flight in an old one no longer counts.
-// Complexity: one 8-byte cell of a ring a record in flight, O(1) each; the ring grows and keeps its memory.
+// Kafka commits the offset of the next record to read, hence the one past (KafkaConsumer, "Offsets and
+// Consumer Position"). A rebalance begins a new generation; what was in flight in an old one no longer
+// counts. Complexity: one 8-byte cell of a ring a record in flight, O(1) each; the ring grows and keeps its
+// memory.
 
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +23,8 @@ namespace troupe::policy {
 
 class offset_ledger {
  public:
-  /// The partition was assigned (again): forgets everything in flight. Sequence numbers go on, so that an old one
-  /// never means a new record.
+  /// The partition was assigned (again): forgets everything in flight. Sequence numbers go on, so that an old
+  /// one never means a new record.
   void reset(std::uint32_t generation);
 
   /// The partition was taken away: done() refuses everything and committable() is empty until reset().
@@ -38,7 +39,8 @@ class offset_ledger {
     return tail_++;
   }
 
-  /// A record's result is delivered. False, and nothing changes: another generation, fenced, unknown, or done before.
+  /// A record's result is delivered. False, and nothing changes: another generation, fenced, unknown, or done
+  /// before.
   bool done(std::uint32_t generation, std::uint64_t seq) {
     if (generation != generation_ || fenced_ || seq - head_ >= tail_ - head_) return false;
     std::int64_t& cell = ring_[seq & (ring_.size() - 1)];

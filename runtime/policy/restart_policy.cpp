@@ -4,7 +4,8 @@
 
 namespace troupe::policy {
 
-restart_policy::restart_policy(const restart_config& config, std::uint64_t seed) : config_(config), random_(seed) {}
+restart_policy::restart_policy(const restart_config& config, std::uint64_t seed)
+    : config_(config), random_(seed) {}
 
 restart_policy::decision restart_policy::on_crash(nanos now) {
   const bool anew = crashes_ == 0 || now - last_ >= config_.quiet;
@@ -17,7 +18,8 @@ restart_policy::decision restart_policy::on_crash(nanos now) {
   const auto longest = static_cast<double>(config_.max_delay);
   delay_ = anew ? static_cast<double>(config_.first_delay) : delay_ * config_.factor;
   delay_ = std::min(delay_, longest);
-  // Not std::uniform_real_distribution: its numbers differ between standard libraries, and a seed must replay.
+  // Not std::uniform_real_distribution: its numbers differ between standard libraries, and a seed must
+  // replay.
   const double random = static_cast<double>(random_() >> 11) * 0x1p-53;
   return {false, static_cast<nanos>(std::min(delay_ * (1 + config_.jitter * random), longest))};
 }

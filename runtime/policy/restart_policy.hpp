@@ -1,10 +1,10 @@
 #pragma once
 // restart_policy: whether a crashed child is started again, and when.
 //
-// Intensity and period are OTP's ("Supervisor Behaviour", maximum restart intensity): more than `intensity` crashes
-// within `period` mean that starting again does not help, and the supervisor gives up. Between restarts lies an
-// exponential backoff with jitter, so that what crashes at start does not spin and what crashed together does not
-// come back together; after `quiet` without a crash it begins anew.
+// Intensity and period are OTP's ("Supervisor Behaviour", maximum restart intensity): more than `intensity`
+// crashes within `period` mean that starting again does not help, and the supervisor gives up. Between
+// restarts lies an exponential backoff with jitter, so that what crashes at start does not spin and what
+// crashed together does not come back together; after `quiet` without a crash it begins anew.
 
 #include <cstdint>
 #include <deque>
@@ -15,13 +15,13 @@
 namespace troupe::policy {
 
 struct restart_config {
-  std::uint32_t intensity = 10;      ///< crashes tolerated within `period`; 0: the first one escalates
+  std::uint32_t intensity = 10;  ///< crashes tolerated within `period`; 0: the first one escalates
   nanos period = 60 * second;
   nanos first_delay = 50 * millisecond;
   nanos max_delay = 10 * second;
-  double factor = 2.0;               ///< delay of the n-th crash in a row over the one before
-  double jitter = 0.2;               ///< a delay is stretched by up to this share, at random
-  nanos quiet = 60 * second;         ///< without a crash: the delay starts from the first again
+  double factor = 2.0;        ///< delay of the n-th crash in a row over the one before
+  double jitter = 0.2;        ///< a delay is stretched by up to this share, at random
+  nanos quiet = 60 * second;  ///< without a crash: the delay starts from the first again
 };
 
 class restart_policy {

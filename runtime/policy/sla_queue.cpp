@@ -18,9 +18,11 @@ sla_queue::sla_queue(std::vector<class_config> classes, double late_floor)
       floor_active_(classes_.size(), false),
       late_floor_(late_floor) {
   if (classes_.empty()) throw std::invalid_argument("classes: there must be at least one");
-  if (!(late_floor >= 0 && late_floor <= 1)) throw std::invalid_argument("late_floor: must be within 0 and 1");
+  if (!(late_floor >= 0 && late_floor <= 1))
+    throw std::invalid_argument("late_floor: must be within 0 and 1");
   for (const auto& c : classes_) {
-    if (c.target <= 0) throw std::invalid_argument("classes." + c.name + ".target: must be greater than zero");
+    if (c.target <= 0)
+      throw std::invalid_argument("classes." + c.name + ".target: must be greater than zero");
     if (!(c.floor >= 0 && c.floor <= 1))
       throw std::invalid_argument("classes." + c.name + ".floor: must be within 0 and 1");
   }
@@ -60,7 +62,9 @@ bool sla_queue::push(std::size_t model, std::size_t cls, const sla_item& item) {
   return true;
 }
 
-void sla_queue::requeue(std::size_t model, std::size_t cls, const sla_item& item) { enqueue(model, cls, item); }
+void sla_queue::requeue(std::size_t model, std::size_t cls, const sla_item& item) {
+  enqueue(model, cls, item);
+}
 
 void sla_queue::enqueue(std::size_t model, std::size_t cls, const sla_item& item) {
   auto& m = models_.at(model);
@@ -164,7 +168,8 @@ std::optional<std::size_t> sla_queue::next_model(nanos now, const std::vector<bo
         const double enough = std::min(m.half_batch, static_cast<double>(l.on_time_rows));
         if (floor_active_[c] && credit_[c] >= enough) consider(i, 0, target);
       }
-      if (late_active_ && late_credit_ >= m.half_batch && overdue(c, l, now)) consider(i, 0, l.late.front().target);
+      if (late_active_ && late_credit_ >= m.half_batch && overdue(c, l, now))
+        consider(i, 0, l.late.front().target);
     }
     if (has_on_time) continue;
     for (std::size_t c = 0; c < m.lanes.size(); ++c) {
@@ -186,7 +191,8 @@ void sla_queue::take(std::size_t model, nanos now, const batch_sizer& sizer, con
   nanos budget = limits.max_batch_time;
   for (std::size_t c = 0; c < m.lanes.size(); ++c) {
     if (m.lanes[c].on_time.empty()) continue;
-    budget = std::min(budget, static_cast<nanos>(batch_share_of_target * static_cast<double>(classes_[c].target)));
+    budget =
+        std::min(budget, static_cast<nanos>(batch_share_of_target * static_cast<double>(classes_[c].target)));
   }
   const std::size_t cap = sizer.max_rows(budget, max_rows);
   const nanos expected = sizer.estimate(std::min<std::size_t>(cap, static_cast<std::size_t>(m.rows)));
@@ -237,21 +243,26 @@ void sla_queue::take(std::size_t model, nanos now, const batch_sizer& sizer, con
     std::size_t longest = m.lanes.size();
     for (std::size_t c = 0; c < m.lanes.size(); ++c) {
       if (!overdue(c, m.lanes[c], now)) continue;
-      if (longest == m.lanes.size() ||
-          m.lanes[c].late.front().target < m.lanes[longest].late.front().target)
+      if (longest == m.lanes.size() || m.lanes[c].late.front().target < m.lanes[longest].late.front().target)
         longest = c;
     }
     if (longest == m.lanes.size() || !fits(m.lanes[longest].late.front())) break;
     late_credit_ -= take_late(longest, m.lanes[longest]);
   }
+  // What a floor's class gets in the ordinary way counts too: up to one batch is held against its credit.
+  const double debt = -static_cast<double>(cap);
   for (std::size_t c = 0; c < m.lanes.size() && !full; ++c) {
     auto& l = m.lanes[c];
+    const double before = static_cast<double>(rows);
     while (!l.on_time.empty() && fits(l.on_time.front())) take_on_time(c, l);
+    if (floor_active_[c]) credit_[c] = std::max(credit_[c] + before - static_cast<double>(rows), debt);
   }
+  const double before_late = static_cast<double>(rows);
   for (std::size_t c = 0; c < m.lanes.size() && !full; ++c) {
     auto& l = m.lanes[c];
     while (!l.late.empty() && fits(l.late.front())) take_late(c, l);
   }
+  if (late_active_) late_credit_ = std::max(late_credit_ + before_late - static_cast<double>(rows), debt);
 
   const auto granted = static_cast<double>(rows);
   const auto most = static_cast<double>(max_rows);

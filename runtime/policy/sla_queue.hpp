@@ -2,24 +2,31 @@
 // sla_queue: what waits on one node, for all its models, and which of it runs next.
 //
 // Who goes first (decided when a slot is free, never ahead of it):
-//   1. Rows that can still make their target: strict class order, across all models; in a class, earliest target
+//   1. Rows that can still make their target: strict class order, across all models; in a class, earliest
+//   target
 //      first. A row can still make it when now + the batch's estimated time + 1/8 of it is within the target.
-//   2. Late rows: those that can't make it any more. They yield to every row of any class that can, are served with
+//   2. Late rows: those that can't make it any more. They yield to every row of any class that can, are
+//   served with
 //      what is left, in class order, and are counted. A class with `shed_late` ends them instead.
 //   3. A row whose expiry has come is ended, whatever its class.
 // Two floors keep strict order from starving anyone. Each is a share of all rows granted, given as credit:
-//   - a class's own `floor`, while its first row is older than a third of the class's target (while it still can make it);
-//   - `late_floor` for late rows, while one is overdue by more than its class's target, and by at least 1 s; it goes to
+//   - a class's own `floor`, while its first row is older than a third of the class's target (while it still
+//   can make it);
+//   - `late_floor` for late rows, while one is overdue by more than its class's target, and by at least 1 s;
+//   it goes to
 //     the row that is overdue longest.
-// In the model that runs, rows of a floor ride along in the batch; rows of another model get a batch of their own once
-// half a batch of credit has gathered.
+// Rows that such a class gets in the ordinary way count too. In the model that runs, rows of a floor ride
+// along in the batch; rows of another model get a batch of their own once half a batch of credit has
+// gathered.
 //
-// Strict order by class, earliest deadline first within one and expiry at dispatch is what came closest to the offline
-// optimum in simulation (bench/scheduler): losses come from bursts, and class-blind earliest-deadline-first (Liu and
-// Layland, 1973) collapses as a whole as soon as the load exceeds what can be done.
+// Strict order by class, earliest deadline first within one and expiry at dispatch is what came closest to
+// the offline optimum in simulation (bench/scheduler): losses come from bursts, and class-blind
+// earliest-deadline-first (Liu and Layland, 1973) collapses as a whole as soon as the load exceeds what can
+// be done.
 //
-// Holds handles, not rows: whatever is pushed is handed back exactly once, by take(), end_overdue() or remove_model().
-// Complexity: push and take O(1) a row while targets arrive in order, O(log n) else; a decision O(models x classes).
+// Holds handles, not rows: whatever is pushed is handed back exactly once, by take(), end_overdue() or
+// remove_model(). Complexity: push and take O(1) a row while targets arrive in order, O(log n) else; a
+// decision O(models x classes).
 
 #include <cstddef>
 #include <cstdint>
@@ -57,9 +64,9 @@ class sla_queue {
   };
 
   struct class_stats {
-    std::size_t depth = 0;      ///< requests waiting, late ones included
-    std::uint64_t rows = 0;     ///< their rows
-    std::size_t late = 0;       ///< requests waiting that can't make their target
+    std::size_t depth = 0;          ///< requests waiting, late ones included
+    std::uint64_t rows = 0;         ///< their rows
+    std::size_t late = 0;           ///< requests waiting that can't make their target
     std::uint64_t turned_late = 0;  ///< requests, since the start; like the next two
     std::uint64_t shed = 0;
     std::uint64_t expired = 0;
@@ -75,7 +82,8 @@ class sla_queue {
   /// Appends everything that waits for the model to `left`, in class order. The index is void from then on.
   void remove_model(std::size_t model, std::vector<sla_item>& left);
 
-  /// False, and nothing is kept: the class's limit is reached. An expiry before the target takes the target's place.
+  /// False, and nothing is kept: the class's limit is reached. An expiry before the target takes the target's
+  /// place.
   [[nodiscard]] bool push(std::size_t model, std::size_t cls, const sla_item& item);
   /// push() beyond the limit: rows that were granted already and whose shard died.
   void requeue(std::size_t model, std::size_t cls, const sla_item& item);
@@ -83,14 +91,16 @@ class sla_queue {
   /// The model that should run next, of those with runnable[model]; nullopt when none of them has rows.
   [[nodiscard]] std::optional<std::size_t> next_model(nanos now, const std::vector<bool>& runnable);
 
-  /// Appends the model's next batch to `batch`, most urgent first within floor rows, on-time rows and late rows; what
-  /// expired or is shed on the way goes to `ended`. Rows (weights) stay within `limits`, within the budget of the
-  /// tightest class that has on-time rows (batch_share_of_target) and within max_batch_time, by the sizer's
-  /// estimate; a single request larger than that goes alone. Both stay empty only if nothing waits for the model.
+  /// Appends the model's next batch to `batch`, most urgent first within floor rows, on-time rows and late
+  /// rows; what expired or is shed on the way goes to `ended`. Rows (weights) stay within `limits`, within
+  /// the budget of the tightest class that has on-time rows (batch_share_of_target) and within
+  /// max_batch_time, by the sizer's estimate; a single request larger than that goes alone. Both stay empty
+  /// only if nothing waits for the model.
   void take(std::size_t model, nanos now, const batch_sizer& sizer, const take_limits& limits,
             std::vector<sla_item>& batch, std::vector<ended_item>& ended);
 
-  /// Ends what expired or is to be shed without waiting for a batch (models that can't run, long late queues).
+  /// Ends what expired or is to be shed without waiting for a batch (models that can't run, long late
+  /// queues).
   void end_overdue(nanos now, std::vector<ended_item>& ended);
 
   [[nodiscard]] std::size_t classes() const { return classes_.size(); }
@@ -100,11 +110,13 @@ class sla_queue {
   [[nodiscard]] std::size_t depth(std::size_t model, std::size_t cls) const;
   [[nodiscard]] std::size_t size() const { return size_; }
   [[nodiscard]] bool empty() const { return size_ == 0; }
-  /// Arrival of the oldest of the rows that are next in line, late ones included; exact while targets arrive in order.
+  /// Arrival of the oldest of the rows that are next in line, late ones included; exact while targets arrive
+  /// in order.
   [[nodiscard]] std::optional<nanos> oldest_arrival(std::size_t cls) const;
 
-  /// Expected ns until a request that came now in this class would start, with `slots` batches at a time: the on-time
-  /// work of its class and those above, at what a row cost in the last batches. For admission (answer 503 early).
+  /// Expected ns until a request that came now in this class would start, with `slots` batches at a time: the
+  /// on-time work of its class and those above, at what a row cost in the last batches. For admission (answer
+  /// 503 early).
   [[nodiscard]] nanos estimate_wait(std::size_t cls, std::size_t slots) const;
 
  private:

@@ -1,9 +1,9 @@
 #pragma once
 // target_queue: rows of one model and class, earliest target first (ties: earliest arrival).
 //
-// Rows of a class mostly arrive in the order of their targets, so they lie in a ring buffer and cost a copy in and a
-// copy out. One that comes a little out of order is moved up by a few places; one that comes far out of order goes to
-// a binary heap beside the ring (O(log n)), and the front is the earlier of the two fronts.
+// Rows of a class mostly arrive in the order of their targets, so they lie in a ring buffer and cost a copy
+// in and a copy out. One that comes a little out of order is moved up by a few places; one that comes far out
+// of order goes to a binary heap beside the ring (O(log n)), and the front is the earlier of the two fronts.
 // Owns no row: handles are opaque. The ring keeps its memory once grown.
 
 #include <algorithm>
@@ -79,7 +79,9 @@ class target_queue {
   }
   static bool after(const sla_item& a, const sla_item& b) { return before(b, a); }
 
-  [[nodiscard]] bool heap_first() const { return !heap_.empty() && (count_ == 0 || before(heap_.front(), at(0))); }
+  [[nodiscard]] bool heap_first() const {
+    return !heap_.empty() && (count_ == 0 || before(heap_.front(), at(0)));
+  }
   [[nodiscard]] sla_item& at(std::size_t i) { return ring_[(head_ + i) & (ring_.size() - 1)]; }
   [[nodiscard]] const sla_item& at(std::size_t i) const { return ring_[(head_ + i) & (ring_.size() - 1)]; }
 

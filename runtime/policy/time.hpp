@@ -15,6 +15,8 @@ inline constexpr nanos minute = 60 * second;
 inline constexpr nanos never = std::numeric_limits<nanos>::max();
 
 /// a + b for b >= 0, where `never` stays `never`.
-[[nodiscard]] constexpr nanos later(nanos a, nanos b) { return a > never - b ? never : a + b; }
+[[nodiscard]] constexpr nanos later(nanos a, nanos b) {
+  return a > never - b ? never : a + b;
+}
 
 }  // namespace troupe::policy

@@ -12,7 +12,8 @@ constexpr double rounding = 1e-9;  // sums of fractions of a token must not fall
 }  // namespace
 
 token_bucket::token_bucket(double rate, double burst) : rate_(rate), burst_(burst), tokens_(burst) {
-  if (!(rate >= 0) || !std::isfinite(rate)) throw std::invalid_argument("token_bucket: rate must not be negative");
+  if (!(rate >= 0) || !std::isfinite(rate))
+    throw std::invalid_argument("token_bucket: rate must not be negative");
   if (!(burst > 0) || !std::isfinite(burst))
     throw std::invalid_argument("token_bucket: burst must be greater than zero");
 }

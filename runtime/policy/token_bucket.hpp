@@ -1,5 +1,6 @@
 #pragma once
-// token_bucket: a rate with a burst, for rate limits at the doors. Starts full; time that goes backwards gives nothing.
+// token_bucket: a rate with a burst, for rate limits at the doors. Starts full; time that goes backwards
+// gives nothing.
 
 #include "runtime/policy/time.hpp"
 

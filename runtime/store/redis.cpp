@@ -82,7 +82,7 @@ class redis_cache final : public level2_cache {
   void set(std::vector<std::pair<std::string, std::string>> items) override {
     {
       const std::lock_guard lock(mutex_);
-      if (closing_ || !status_.connected || sets_.size() >= options_.max_waiting) return;
+      if (closing_ || sets_.size() >= options_.max_waiting) return;
       sets_.push_back(std::move(items));
     }
     wake();
@@ -269,7 +269,7 @@ class redis_cache final : public level2_cache {
     const auto* r = static_cast<redisReply*>(reply);
     if (l.owner) {
       auto* self = l.owner;
-      if (r) self->last_answer_ = steady_now();
+      if (r) self->heard();
       if (l.answered) {
         if (self->late_ > 0) --self->late_;
         return;
@@ -295,6 +295,12 @@ class redis_cache final : public level2_cache {
     l.done(std::move(out));
   }
 
+  void heard() {
+    last_answer_ = steady_now();
+    if (silent_) tell({true, false, {}});
+    silent_ = false;
+  }
+
   void forget(const lookup_ptr& l) { std::erase(in_flight_, l); }
 
   void expire(nanos now) {
@@ -302,6 +308,8 @@ class redis_cache final : public level2_cache {
       const lookup_ptr l = in_flight_.front();
       in_flight_.pop_front();
       ++late_;
+      if (!silent_) tell({false, false, options_.host + ":" + std::to_string(options_.port) + ": no answer within redis.timeout"});
+      silent_ = true;
       fail(*l, "no answer within redis.timeout", true);
     }
     // One that owes many answers is cut off rather than waited for: its buffers would grow.
@@ -335,6 +343,7 @@ class redis_cache final : public level2_cache {
 
   void lost(const std::string& why, bool fatal) {
     usable_ = false;
+    silent_ = false;
     late_ = 0;
     refused_.clear();
     std::uniform_real_distribution<double> jitter(0.8, 1.2);
@@ -375,6 +384,7 @@ class redis_cache final : public level2_cache {
   nanos connect_deadline_ = 0;
   nanos backoff_;
   nanos last_answer_ = 0;
+  bool silent_ = false;   // connected, but the last look-up got no answer in time
   std::size_t late_ = 0;  // look-ups that timed out and whose answers are still owed
   std::string refused_;
   std::string drop_later_;

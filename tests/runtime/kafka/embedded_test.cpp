@@ -344,7 +344,7 @@ TEST_F(Embedded, ARewindOfALateJoinerDoesNotGoBackToTheTopicsBeginning) {
   member m(o);
   m.start();
   const auto q = m.queue(0);
-  ASSERT_TRUE(eventually([&] { return q->lag() == 0; }));
+  ASSERT_TRUE(eventually([&] { return poll(*q)->records.empty() && q->lag() == 0; }));
   requests.write_numbers(0, 3);
   ASSERT_EQ(offsets(read(*q, 3)), range(5, 8));
   q->rewind();
@@ -355,7 +355,7 @@ TEST_F(Embedded, KnowsItsLag) {
   member m(source());
   m.start();
   const auto q = m.queue(0);
-  ASSERT_TRUE(eventually([&] { return q->lag() == 0; }));
+  ASSERT_TRUE(eventually([&] { return poll(*q)->records.empty() && q->lag() == 0; }));
   requests.write_numbers(0, 20);
   ASSERT_TRUE(eventually([&] { return poll(*q, 5)->records.size() == 5; }));
   EXPECT_TRUE(eventually([&] { return q->lag() == 15; })) << q->lag();
@@ -399,8 +399,9 @@ TEST_F(Embedded, ReportsEveryDelivery) {
   std::vector<delivery_report> all;
   ASSERT_TRUE(eventually([&] {
     const auto before = all.size();
-    EXPECT_EQ(s->reports(all, 7), all.size() - before);
-    EXPECT_LE(all.size() - before, 7U);
+    const auto taken = s->reports(all, 7);
+    EXPECT_EQ(taken, all.size() - before);
+    EXPECT_LE(taken, 7U);
     return all.size() == 100;
   }));
   std::set<void*> opaques;
@@ -565,7 +566,8 @@ TEST_F(Embedded, ClosesInTimeWithoutABroker) {
   ASSERT_TRUE(eventually([&] { return !m.source().status().up; }));
   const nanos begin = now();
   m.close(second);
-  EXPECT_LT(now() - begin, 8 * second);
+  EXPECT_LT(now() - begin, 8 * second) << (now() - begin) / 1'000'000 << " ms";
+  RecordProperty("close_ms", std::to_string((now() - begin) / 1'000'000));
 }
 
 TEST_F(Embedded, SaysWhichTopicIsNotThere) {

@@ -49,16 +49,22 @@ TEST(batch_sizer, ignores_what_is_no_batch) {
 
 TEST(batch_sizer, a_stall_hardly_moves_the_estimate) {
   batch_sizer s;
-  for (int i = 0; i < 200; ++i) s.observe(static_cast<std::size_t>(1 + i % 64), cost(100'000, 50'000, static_cast<std::size_t>(1 + i % 64)));
+  for (int i = 0; i < 200; ++i)
+    s.observe(static_cast<std::size_t>(1 + i % 64),
+              cost(100'000, 50'000, static_cast<std::size_t>(1 + i % 64)));
   const nanos before = s.estimate(64);
   s.observe(10, 2 * second);
   EXPECT_LT(s.estimate(64), before * 5 / 4);
-  for (int i = 0; i < 100; ++i) s.observe(static_cast<std::size_t>(1 + i % 64), cost(100'000, 50'000, static_cast<std::size_t>(1 + i % 64)));
-  EXPECT_NEAR(static_cast<double>(s.estimate(64)), static_cast<double>(before), 0.03 * static_cast<double>(before));
+  for (int i = 0; i < 100; ++i)
+    s.observe(static_cast<std::size_t>(1 + i % 64),
+              cost(100'000, 50'000, static_cast<std::size_t>(1 + i % 64)));
+  EXPECT_NEAR(static_cast<double>(s.estimate(64)), static_cast<double>(before),
+              0.03 * static_cast<double>(before));
 }
 
 TEST(batch_sizer, follows_a_lasting_change_even_with_one_size) {
   batch_sizer s;
+  for (std::size_t n = 1; n <= 64; ++n) s.observe(n, cost(100'000, 50'000, n));
   for (int i = 0; i < 100; ++i) s.observe(64, cost(100'000, 50'000, 64));
   for (int i = 0; i < 200; ++i) s.observe(64, cost(1'000'000, 500'000, 64));
   const auto now = static_cast<double>(cost(1'000'000, 500'000, 64));
@@ -72,7 +78,9 @@ TEST(batch_sizer, batches_stay_within_the_budget) {
   for (const nanos budget : {200 * microsecond, millisecond, 3 * millisecond, 10 * millisecond}) {
     const std::size_t n = s.max_rows(budget, 1024);
     EXPECT_LE(s.estimate(n), budget);
-    if (n < 4 * 64) EXPECT_GT(s.estimate(n + 1), budget);
+    if (n < 4 * 64) {
+      EXPECT_GT(s.estimate(n + 1), budget);
+    }
   }
   EXPECT_EQ(s.max_rows(never, 1024), 256u) << "four times the largest seen";
   EXPECT_EQ(s.max_rows(never, 100), 100u) << "the hard cap";
@@ -95,6 +103,14 @@ TEST(batch_sizer, finds_out_from_single_rows_that_more_are_cheap) {
     n = s.max_rows(3 * millisecond, 1024);
   }
   EXPECT_GE(n, 150u);
+}
+
+TEST(batch_sizer, one_dear_batch_is_followed_by_at_most_twice_as_many_rows) {
+  batch_sizer s;
+  s.observe(16, 80 * millisecond);  // 5 ms a row, but that is not known yet
+  EXPECT_LE(s.max_rows(3 * millisecond, 1024), 32u);
+  s.observe(32, 160 * millisecond);
+  EXPECT_LE(s.max_rows(3 * millisecond, 1024), 4u);
 }
 
 TEST(batch_sizer, parts_are_never_negative) {

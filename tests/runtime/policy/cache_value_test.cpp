@@ -28,8 +28,8 @@ TEST(cache_value, pays_where_hits_save_more_than_look_ups_cost) {
     double ratio;
     bool worth;
   };
-  for (const auto& r : {row{600, 0.10, false}, row{600, 0.50, true}, row{5'000, 0.01, false}, row{5'000, 0.10, true},
-                        row{50'000, 0.01, true}, row{50'000, 0.0, false}}) {
+  for (const auto& r : {row{600, 0.10, false}, row{600, 0.50, true}, row{5'000, 0.01, false},
+                        row{5'000, 0.10, true}, row{50'000, 0.01, true}, row{50'000, 0.0, false}}) {
     cache_value v;
     run(v, r.model_ns, r.ratio);
     EXPECT_EQ(v.worthwhile(), r.worth) << r.model_ns << " ns, " << r.ratio;

@@ -11,8 +11,12 @@
 namespace troupe::policy {
 namespace {
 
-cache_key key(std::uint64_t n) { return {n * 0x9E3779B97F4A7C15u + 1, n * 0xD1B54A32D192ED03u + 7}; }
-cache_key key_of_set_zero(std::uint64_t n) { return {n, n & 0xffffffff}; }
+cache_key key(std::uint64_t n) {
+  return {n * 0x9E3779B97F4A7C15u + 1, n * 0xD1B54A32D192ED03u + 7};
+}
+cache_key key_of_set_zero(std::uint64_t n) {
+  return {n, n & 0xffffffff};
+}
 
 TEST(flat_cache, gives_back_what_was_put) {
   flat_cache c(1 << 16, 3);

@@ -18,11 +18,11 @@ TEST(gather, follows_the_rate) {
     double rate;
     nanos least, most;
   };
-  for (const auto& r : {row{100, 0, 0}, row{1'000, 0, 0}, row{1'400, 0, 0},
-                        row{5'000, 900 * microsecond, 1'000 * microsecond},
-                        row{10'750, 2'400 * microsecond, 2'600 * microsecond},
-                        row{21'000, 5 * millisecond, 5 * millisecond},
-                        row{500'000, 5 * millisecond, 5 * millisecond}}) {
+  for (const auto& r :
+       {row{100, 0, 0}, row{1'000, 0, 0}, row{1'400, 0, 0},
+        row{5'000, 900 * microsecond, 1'000 * microsecond},
+        row{10'750, 2'400 * microsecond, 2'600 * microsecond}, row{21'000, 5 * millisecond, 5 * millisecond},
+        row{500'000, 5 * millisecond, 5 * millisecond}}) {
     const nanos hold = fed(r.rate).hold();
     EXPECT_GE(hold, r.least) << r.rate;
     EXPECT_LE(hold, r.most) << r.rate;

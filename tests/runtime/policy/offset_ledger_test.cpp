@@ -128,7 +128,8 @@ struct naive_ledger {
     return taken = at;
   }
   std::size_t in_flight() const {
-    return static_cast<std::size_t>(std::count_if(records.begin(), records.end(), [](const auto& r) { return !r.second.done; }));
+    return static_cast<std::size_t>(
+        std::count_if(records.begin(), records.end(), [](const auto& r) { return !r.second.done; }));
   }
 };
 
@@ -156,7 +157,13 @@ TEST(offset_ledger, agrees_with_the_naive_one_on_random_histories) {
             ASSERT_FALSE(l.done(generation, last + 1 + random() % 3));
           }
           break;
-        case 2: case 3: case 4: case 5: case 6: case 7: case 8:
+        case 2:
+        case 3:
+        case 4:
+        case 5:
+        case 6:
+        case 7:
+        case 8:
           if (naive.in_flight() < window) {
             offset += 1 + static_cast<std::int64_t>(random() % 8 == 0 ? random() % 50 : 0);
             last = l.add(offset);

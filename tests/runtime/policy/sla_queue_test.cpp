@@ -24,6 +24,8 @@ batch_sizer sizer_of(nanos fixed = 0, nanos per_row = microsecond) {
   return s;
 }
 
+using tags = std::vector<std::uint32_t>;
+
 struct fixture {
   explicit fixture(std::vector<class_config> classes = three_classes(), double late_floor = 0)
       : queue(std::move(classes), late_floor) {
@@ -35,22 +37,19 @@ struct fixture {
     return queue.push(model, cls, {nullptr, tag, weight, arrival, target, expiry});
   }
 
-  std::vector<std::uint32_t> take(nanos now, std::size_t max_rows = 1024, std::size_t model = 0) {
+  tags take(nanos now, std::size_t max_rows = 1024, std::size_t model = 0) {
     std::vector<sla_item> batch;
     ended.clear();
     queue.take(model, now, sizer, {max_rows, 5 * millisecond}, batch, ended);
-    std::vector<std::uint32_t> tags;
-    for (const auto& i : batch) tags.push_back(i.tag);
-    return tags;
+    tags out;
+    for (const auto& i : batch) out.push_back(i.tag);
+    return out;
   }
 
-  using tags = std::vector<std::uint32_t>;
   sla_queue queue;
   batch_sizer sizer = sizer_of();
   std::vector<sla_queue::ended_item> ended;
 };
-
-using tags = fixture::tags;
 
 TEST(sla_queue, refuses_classes_that_make_no_sense) {
   EXPECT_THROW(sla_queue({}), std::invalid_argument);
@@ -89,7 +88,8 @@ TEST(sla_queue, late_rows_yield_to_every_row_that_can_still_make_it) {
 
 TEST(sla_queue, a_row_is_late_when_its_batch_would_end_after_its_target) {
   // One row: 1,000 us, and an eighth of it as margin.
-  for (const auto& [target, late] : {std::pair<nanos, bool>{1'125 * microsecond, false}, {1'120 * microsecond, true}}) {
+  for (const auto& [target, late] :
+       {std::pair<nanos, bool>{1'125 * microsecond, false}, {1'120 * microsecond, true}}) {
     fixture f;
     f.sizer = sizer_of(0, millisecond);
     const nanos exact = f.sizer.estimate(1) + f.sizer.estimate(1) / 8;
@@ -223,8 +223,10 @@ TEST(sla_queue, the_model_with_the_most_urgent_row_runs_next) {
   EXPECT_EQ(f.queue.next_model(0, {true, false, false}), 0u);
   EXPECT_EQ(f.queue.next_model(0, {false, false, false}), std::nullopt);
   EXPECT_EQ(f.queue.next_model(0, {}), std::nullopt);
-  EXPECT_EQ(f.queue.next_model(2 * second, {true, true, true}), 0u) << "bulk can make it, the others are late";
-  EXPECT_EQ(f.queue.next_model(120 * second, {true, true, true}), 2u) << "all late: class order, earliest target";
+  EXPECT_EQ(f.queue.next_model(2 * second, {true, true, true}), 0u)
+      << "bulk can make it, the others are late";
+  EXPECT_EQ(f.queue.next_model(120 * second, {true, true, true}), 2u)
+      << "all late: class order, earliest target";
 }
 
 TEST(sla_queue, a_removed_model_hands_back_what_waited) {
@@ -294,7 +296,8 @@ TEST(sla_queue, the_wait_is_the_work_of_the_class_and_those_above) {
   EXPECT_NEAR(static_cast<double>(f.queue.estimate_wait(2, 4)), 50e3, 3e3);
 }
 
-/// Rows of each class that a saturated queue grants in `batches` batches of 20 rows; `interactive` rows never run out.
+/// Rows of each class that a saturated queue grants in `batches` batches of 20 rows; `interactive` rows never
+/// run out.
 std::size_t bulk_granted(double floor, nanos age, int batches) {
   auto classes = three_classes();
   classes[2].floor = floor;
@@ -351,7 +354,8 @@ TEST(sla_queue, a_floor_reaches_rows_of_another_model) {
   EXPECT_NEAR(static_cast<double>(bulk) / static_cast<double>(rows), 0.05, 0.02);
 }
 
-// --- against the obvious implementation: one list, searched anew for every row ------------------------------------
+// --- against the obvious implementation: one list, searched anew for every row
+// ------------------------------------
 
 struct naive_row {
   sla_item item;
@@ -393,7 +397,8 @@ class naive_queue {
       if (r.model != model) continue;
       waiting += r.item.weight;
       if (!r.late)
-        budget = std::min(budget, static_cast<nanos>(batch_share_of_target * static_cast<double>(classes_[r.cls].target)));
+        budget = std::min(
+            budget, static_cast<nanos>(batch_share_of_target * static_cast<double>(classes_[r.cls].target)));
     }
     const std::size_t cap = sizer.max_rows(budget, limits.max_rows);
     const nanos expected = sizer.estimate(std::min(cap, waiting));
@@ -475,7 +480,8 @@ TEST(sla_queue, agrees_with_the_obvious_implementation_on_random_histories) {
         // Distinct to the nanosecond: order between equals is not what is compared here.
         const nanos target = (now + relative) / 10'000 * 10'000 + tag % 10'000;
         const nanos expiry = random() % 3 ? never : target + (below(60) - 10) * 10 * millisecond + 5'000;
-        const sla_item item{nullptr, tag++, 1 + static_cast<std::uint32_t>(random() % weights), now, target, expiry};
+        const sla_item item{nullptr, tag++,  1 + static_cast<std::uint32_t>(random() % weights),
+                            now,     target, expiry};
         ASSERT_EQ(queue.push(model, cls, item), naive.push(model, cls, item)) << "seed " << seed;
       }
       if (random() % 3 == 0) continue;
@@ -524,7 +530,11 @@ TEST(sla_queue, hands_everything_back_exactly_once_with_floors_and_removals) {
       now += below(200'000'000);
       for (std::uint64_t n = random() % 30; n > 0; --n) {
         const std::size_t cls = random() % 3;
-        const sla_item item{nullptr, ++tag, static_cast<std::uint32_t>(random() % 4), now, now + below(80'000'000'000),
+        const sla_item item{nullptr,
+                            ++tag,
+                            static_cast<std::uint32_t>(random() % 4),
+                            now,
+                            now + below(80'000'000'000),
                             random() % 2 ? never : now + below(90'000'000'000)};
         if (queue.push(alive[random() % alive.size()], cls, item)) inside.insert(tag);
       }

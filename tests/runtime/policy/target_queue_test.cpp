@@ -9,7 +9,9 @@
 namespace troupe::policy {
 namespace {
 
-sla_item item(nanos target, nanos arrival = 0) { return {nullptr, 0, 1, arrival, target, never}; }
+sla_item item(nanos target, nanos arrival = 0) {
+  return {nullptr, 0, 1, arrival, target, never};
+}
 
 TEST(target_queue, equal_targets_leave_in_order_of_arrival) {
   target_queue q;
@@ -29,13 +31,14 @@ TEST(target_queue, is_sorted_however_the_targets_come) {
       target_queue q;
       std::multiset<std::pair<nanos, nanos>> reference;
       for (nanos step = 0; step < 3'000; ++step) {
-        if (random() % 8 < 4 + (step / 500) % 2) {
+        if (random() % 8 < (step / 500 % 2 == 0 ? 4u : 5u)) {
           const nanos target = step + static_cast<nanos>(random() % spread);
           q.push(item(target, step));
           reference.emplace(target, step);
         } else if (!reference.empty()) {
           const auto first = *reference.begin();
-          ASSERT_EQ(q.front().target, first.first) << "spread " << spread << " seed " << seed << " step " << step;
+          ASSERT_EQ(q.front().target, first.first)
+              << "spread " << spread << " seed " << seed << " step " << step;
           ASSERT_EQ(q.front().arrival, first.second);
           q.pop();
           reference.erase(reference.begin());

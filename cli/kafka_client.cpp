@@ -1,0 +1,109 @@
+#include "cli/kafka_client.hpp"
+
+#include <librdkafka/rdkafka.h>
+
+#include <chrono>
+#include <stdexcept>
+#include <thread>
+
+namespace troupe::cli {
+
+struct kafka_client::reports {
+  std::mutex mutex;
+  std::string complaint;
+  bool all_down = false;
+  std::int64_t refused = 0;
+};
+
+void metadata_deleter::operator()(const rd_kafka_metadata* m) const { rd_kafka_metadata_destroy(m); }
+
+kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own,
+                           const settings& ours)
+    : brokers_(brokers), reports_(std::make_unique<reports>()) {
+  auto* conf = rd_kafka_conf_new();
+  try {
+    kafka::set_property(conf, "bootstrap.servers", brokers);
+    kafka::set_property(conf, "log_level", "0");  // complaint() has what matters
+    for (const auto& [name, value] : ours) kafka::set_property(conf, name, value);
+    kafka::set_properties(conf, own, kind);
+  } catch (...) {
+    rd_kafka_conf_destroy(conf);
+    throw;
+  }
+  rd_kafka_conf_set_opaque(conf, reports_.get());
+  rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
+    auto& r = *static_cast<reports*>(opaque);
+    const std::lock_guard lock(r.mutex);
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) r.all_down = true;
+    else r.complaint = kafka::plain_reason(text);
+  });
+  if (kind == kafka::client_kind::producer)
+    rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* m, void* opaque) {
+      if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+      auto& r = *static_cast<reports*>(opaque);
+      const std::lock_guard lock(r.mutex);
+      r.complaint = rd_kafka_err2str(m->err);
+      ++r.refused;
+    });
+  char error[512];
+  client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, error, sizeof error);
+  if (!client_) {
+    rd_kafka_conf_destroy(conf);
+    throw std::runtime_error(error);
+  }
+}
+
+kafka_client::~kafka_client() {
+  if (client_) rd_kafka_destroy(client_);
+}
+
+std::string kafka_client::complaint() const {
+  const std::lock_guard lock(reports_->mutex);
+  return reports_->complaint;
+}
+
+std::int64_t kafka_client::refused() const {
+  const std::lock_guard lock(reports_->mutex);
+  return reports_->refused;
+}
+
+metadata_ptr kafka_client::metadata() const {
+  using clock = std::chrono::steady_clock;
+  const auto begin = clock::now();
+  for (;;) {
+    const rd_kafka_metadata_t* m = nullptr;
+    const auto error = rd_kafka_metadata(client_, 1, nullptr, &m, 1000);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata_ptr(m);
+    rd_kafka_poll(client_, 0);  // complaints
+    const std::lock_guard lock(reports_->mutex);
+    if (clock::now() - begin < std::chrono::seconds(reports_->all_down ? 3 : 10)) continue;
+    if (reports_->complaint.empty()) throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error));
+    throw std::runtime_error(reports_->complaint);
+  }
+}
+
+int kafka_client::partitions(const std::string& topic) const {
+  (void)metadata();  // says why when no broker answers
+  auto* t = rd_kafka_topic_new(client_, topic.c_str(), nullptr);
+  std::string why;
+  int count = 0;
+  for (int attempt = 0; attempt < 50 && count == 0; ++attempt) {
+    if (attempt) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    const rd_kafka_metadata_t* m = nullptr;
+    const auto error = rd_kafka_metadata(client_, 0, t, &m, 5000);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      why = rd_kafka_err2str(error);
+      continue;
+    }
+    if (m->topic_cnt == 1) {
+      count = m->topics[0].partition_cnt;
+      why = rd_kafka_err2str(m->topics[0].err);
+    }
+    rd_kafka_metadata_destroy(m);
+  }
+  rd_kafka_topic_destroy(t);
+  if (count == 0) throw std::runtime_error("topic " + topic + " at " + brokers_ + ": " + why);
+  return count;
+}
+
+}  // namespace troupe::cli

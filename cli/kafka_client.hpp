@@ -1,0 +1,53 @@
+#pragma once
+// A librdkafka client for commands: made from the same properties as the node's, with reasons people can read.
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/kafka/client.hpp"
+
+struct rd_kafka_s;
+struct rd_kafka_metadata;
+
+namespace troupe::cli {
+
+struct metadata_deleter {
+  void operator()(const rd_kafka_metadata* m) const;
+};
+using metadata_ptr = std::unique_ptr<const rd_kafka_metadata, metadata_deleter>;
+
+class kafka_client {
+ public:
+  using settings = std::vector<std::pair<std::string, std::string>>;
+
+  /// `ours` are set first, the user's `own` win. Throws kafka::property_error, std::runtime_error.
+  kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own, const settings& ours);
+  ~kafka_client();
+  kafka_client(const kafka_client&) = delete;
+  kafka_client& operator=(const kafka_client&) = delete;
+
+  [[nodiscard]] rd_kafka_s* get() const { return client_; }
+
+  /// All topics. Waits for a broker for up to 10 s, or 3 s once all are known to be down; then throws std::runtime_error:
+  /// "127.0.0.1:9092: Connection refused".
+  [[nodiscard]] metadata_ptr metadata() const;
+  /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also when the topic
+  /// does not exist.
+  [[nodiscard]] int partitions(const std::string& topic) const;
+
+  /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve the client.
+  [[nodiscard]] std::string complaint() const;
+  /// Records that the broker did not take; complaint() has the reason.
+  [[nodiscard]] std::int64_t refused() const;
+
+ private:
+  struct reports;
+  rd_kafka_s* client_ = nullptr;
+  std::string brokers_;
+  std::unique_ptr<reports> reports_;
+};
+
+}  // namespace troupe::cli

@@ -1,0 +1,157 @@
+#include "cli/load_account.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace troupe::cli {
+namespace {
+
+TEST(schedule, counts_what_is_due) {
+  const schedule plan(1000);
+  EXPECT_EQ(plan.due(-1), 0);
+  EXPECT_EQ(plan.due(0), 1);
+  EXPECT_EQ(plan.due(999), 1);
+  EXPECT_EQ(plan.due(1000), 2);
+  EXPECT_EQ(plan.due(1'000'000), 1001);
+  EXPECT_EQ(plan.due_us(0), 0);
+  EXPECT_EQ(plan.due_us(1500), 1'500'000);
+}
+
+TEST(schedule, a_record_is_due_at_its_time_and_not_before) {
+  for (const double rate : {0.1, 1.0, 7.0, 333.3, 20'000.0, 750'000.0, 10'000'000.0}) {
+    const schedule plan(rate);
+    for (const std::int64_t n : {0, 1, 2, 99, 12'345, 9'999'999}) {
+      EXPECT_GE(plan.due(plan.due_us(n) + 1), n + 1) << rate << " " << n;
+      EXPECT_LE(plan.due(plan.due_us(n) - 1), n + 1) << rate << " " << n;
+      EXPECT_GE(plan.due_us(n + 1), plan.due_us(n));
+    }
+  }
+}
+
+TEST(schedule, keeps_its_rate_over_hours) {
+  const schedule plan(3333);
+  EXPECT_NEAR(static_cast<double>(plan.due(6LL * 3600 * 1'000'000)), 6.0 * 3600 * 3333, 2);
+}
+
+TEST(latency_histogram, is_empty_at_first) {
+  const latency_histogram h;
+  EXPECT_EQ(h.count(), 0U);
+  EXPECT_EQ(h.quantile_ms(0.99), 0);
+  EXPECT_EQ(h.max_ms(), 0);
+}
+
+TEST(latency_histogram, is_exact_where_it_is_small) {
+  latency_histogram h;
+  for (int us = 1; us <= 100; ++us) h.add(us);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.50), 0.050);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.95), 0.095);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.99), 0.099);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(1), 0.100);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0), 0.001);
+}
+
+TEST(latency_histogram, one_value_is_every_quantile) {
+  for (const std::int64_t us : {0LL, 255LL, 256LL, 257LL, 1'234'567LL, 3'600'000'000LL, (1LL << 62)}) {
+    latency_histogram h;
+    h.add(us);
+    for (const double q : {0.0, 0.5, 0.99, 1.0}) EXPECT_DOUBLE_EQ(h.quantile_ms(q), static_cast<double>(us) / 1000.0);
+  }
+}
+
+TEST(latency_histogram, takes_a_clock_that_goes_back_as_no_time) {
+  latency_histogram h;
+  h.add(-5);
+  EXPECT_EQ(h.quantile_ms(0.5), 0);
+}
+
+TEST(latency_histogram, agrees_with_sorting) {
+  std::mt19937_64 random(11);
+  std::lognormal_distribution<double> values(8, 2.5);  // microseconds to minutes
+  latency_histogram h;
+  std::vector<std::int64_t> all;
+  for (int i = 0; i < 100'000; ++i) {
+    all.push_back(static_cast<std::int64_t>(values(random)));
+    h.add(all.back());
+  }
+  std::sort(all.begin(), all.end());
+  for (const double q : {0.001, 0.01, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0}) {
+    const auto rank = static_cast<std::size_t>(std::ceil(q * 100'000)) - 1;
+    const double exact = static_cast<double>(all[rank]) / 1000.0;
+    EXPECT_GE(h.quantile_ms(q), exact) << q;
+    EXPECT_LE(h.quantile_ms(q), exact * 1.008 + 0.001) << q;
+  }
+  EXPECT_DOUBLE_EQ(h.max_ms(), static_cast<double>(all.back()) / 1000.0);
+}
+
+TEST(answer_ledger, counts_each_answer_beyond_the_first) {
+  answer_ledger ledger(5);
+  EXPECT_TRUE(ledger.first(0));
+  EXPECT_TRUE(ledger.first(3));
+  EXPECT_FALSE(ledger.first(3));
+  EXPECT_FALSE(ledger.first(3));
+  EXPECT_EQ(ledger.answered(), 2);
+  EXPECT_EQ(ledger.duplicated(), 2);
+  EXPECT_EQ(ledger.lost(5), 3);
+  EXPECT_EQ(ledger.lost(4), 2);
+  EXPECT_EQ(ledger.lost(1), 0);
+  EXPECT_EQ(ledger.lost(0), 0);
+}
+
+TEST(answer_ledger, does_not_forget_how_often) {
+  answer_ledger ledger(1);
+  int repeats = 0;
+  for (int i = 0; i < 1000; ++i) repeats += !ledger.first(0);
+  EXPECT_EQ(repeats, 999);
+  EXPECT_EQ(ledger.duplicated(), 999);
+}
+
+TEST(answer_ledger, knows_its_numbers) {
+  const answer_ledger ledger(3);
+  EXPECT_TRUE(ledger.knows(0));
+  EXPECT_TRUE(ledger.knows(2));
+  EXPECT_FALSE(ledger.knows(3));
+  EXPECT_FALSE(ledger.knows(-1));
+}
+
+struct answer_case {
+  const char* value;
+  std::int64_t number;
+  const char* error;
+};
+
+class read_answer_test : public testing::TestWithParam<answer_case> {};
+
+TEST_P(read_answer_test, reads) {
+  const answer found = read_answer(GetParam().value, "run");
+  EXPECT_EQ(found.number, GetParam().number) << GetParam().value;
+  EXPECT_EQ(found.error, GetParam().error) << GetParam().value;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    table, read_answer_test,
+    testing::Values(
+        answer_case{R"({"request_id":"run-0","prediction":152.1,"model_name":"m"})", 0, ""},
+        answer_case{R"({"request_id":"run-4000000000","prediction":1})", 4'000'000'000, ""},
+        answer_case{R"({"request_id": "run-17", "prediction": 1})", 17, ""},
+        answer_case{R"({"a":1,"request_id" : "run-17"})", 17, ""},
+        answer_case{R"({"request_id":"run-5","error":{"code":"invalid_features","message":"m"}})", 5, "invalid_features"},
+        answer_case{R"({"request_id": "run-5", "error": {"code": "unavailable"}})", 5, "unavailable"},
+        answer_case{R"({"request_id":"run-5","features":[1,2]})", 5, ""},
+        // another run's, or nobody's
+        answer_case{R"({"request_id":"ru-5"})", -1, ""}, answer_case{R"({"request_id":"runs-5"})", -1, ""},
+        answer_case{R"({"request_id":"run-"})", -1, ""}, answer_case{R"({"request_id":"run--5"})", -1, ""},
+        answer_case{R"({"request_id":"run-5x"})", -1, ""}, answer_case{R"({"request_id":"run-99999999999999999999"})", -1, ""},
+        answer_case{R"({"request_id":5})", -1, ""}, answer_case{R"({"id":"run-5"})", -1, ""},
+        // cut short anywhere
+        answer_case{"", -1, ""}, answer_case{R"({"request_id")", -1, ""}, answer_case{R"({"request_id":)", -1, ""},
+        answer_case{R"({"request_id":"run)", -1, ""}, answer_case{R"({"request_id":"run-5)", -1, ""},
+        answer_case{R"({"request_id":"run-5")", 5, ""}, answer_case{R"({"request_id":"run-5","error":)", 5, ""},
+        answer_case{R"({"request_id":"run-5","error":{"code":"inv)", 5, "inv"}));
+
+}  // namespace
+}  // namespace troupe::cli
