@@ -45,7 +45,7 @@ class progress_line {
   bool shown_ = false;
 };
 
-/// The body of GET http://host:port/path. Throws std::runtime_error.
+/// The body of GET http://host:port/path. Throws usage_error, std::runtime_error.
 [[nodiscard]] std::string fetch(const std::string& url);
 
 /// Hits and look-ups of a node's prediction cache so far.

@@ -1,14 +1,17 @@
-#include <arpa/inet.h>
-#include <poll.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <sstream>
+#include <string_view>
 
 #include "cli/commands.hpp"
 #include "runtime/observe/log.hpp"
@@ -42,6 +45,8 @@ config::loaded settings_of(const common_options& common, bool log_to_stderr) {
   config::sources from;
   if (!common.config.empty()) from.file = common.config;
   from.set = common.set;
+  if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
+  if (!common.models.empty()) from.set.push_back("models.directory=" + common.models);
   config::loaded l = config::load(from);
   observe::log_options o;
   o.least = static_cast<observe::level>(l.values.log.level);
@@ -71,38 +76,71 @@ void progress_line::clear() {
   shown_ = false;
 }
 
-std::optional<std::string> fetch(int port, const std::string& path) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return std::nullopt;
-  timeval limit{3, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<std::uint16_t>(port));
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  std::string all;
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
-    const std::string ask = "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    if (::send(fd, ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())) {
-      char part[16384];
-      for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;) all.append(part, static_cast<std::size_t>(n));
+std::string fetch(const std::string& url) {
+  constexpr std::string_view scheme = "http://";
+  if (!url.starts_with(scheme)) throw usage_error(url + ": expected http://host:port/path");
+  const auto slash = url.find('/', scheme.size());
+  const std::string authority = url.substr(scheme.size(), slash - scheme.size());
+  const std::string path = slash == std::string::npos ? "/" : url.substr(slash);
+  const auto colon = authority.rfind(':');
+  const std::string host = authority.substr(0, colon);
+  const std::string port = colon == std::string::npos ? "80" : authority.substr(colon + 1);
+
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0)
+    throw std::runtime_error(url + ": " + ::gai_strerror(error));
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, &::freeaddrinfo);
+  std::string why = "no address";
+  for (const addrinfo* to = found; to; to = to->ai_next) {
+    const int fd = ::socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    const timeval limit{3, 0};
+    ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    std::string all;
+    const bool connected = ::connect(fd, to->ai_addr, to->ai_addrlen) == 0;
+    if (connected) {
+      const std::string ask = "GET " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n\r\n";
+      if (::send(fd, ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())) {
+        char part[16384];
+        for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;) all.append(part, static_cast<std::size_t>(n));
+      }
+    } else {
+      why = std::strerror(errno);
     }
+    ::close(fd);
+    if (!connected) continue;
+    const auto body = all.find("\r\n\r\n");
+    if (all.starts_with("HTTP/1.1 200") && body != std::string::npos) return all.substr(body + 4);
+    why = all.empty() ? "no answer" : all.substr(0, all.find('\r'));
   }
-  ::close(fd);
-  const auto body = all.find("\r\n\r\n");
-  if (all.rfind("HTTP/1.1 200", 0) != 0 || body == std::string::npos) return std::nullopt;
-  return all.substr(body + 4);
+  throw std::runtime_error(url + ": " + why);
 }
 
-double metric(const std::string& exposition, const std::string& name, const std::string& labels) {
-  double sum = 0;
+std::optional<double> cache_counts::ratio_since(const cache_counts& before) const {
+  const double asked = lookups - before.lookups;
+  if (asked <= 0) return std::nullopt;
+  return (hits - before.hits) / asked;
+}
+
+cache_counts read_cache_counts(const std::string& exposition) {
+  cache_counts counts;
   std::istringstream lines(exposition);
   for (std::string line; std::getline(lines, line);) {
-    if (line.rfind(name, 0) != 0 || (line[name.size()] != '{' && line[name.size()] != ' ')) continue;
-    if (!labels.empty() && line.find(labels) == std::string::npos) continue;
-    sum += std::strtod(line.c_str() + line.rfind(' ') + 1, nullptr);
+    const bool hit = line.starts_with("troupe_cache_hits_total{");
+    if (!hit && !line.starts_with("troupe_cache_misses_total{")) continue;
+    const double value = std::strtod(line.c_str() + line.rfind(' ') + 1, nullptr);
+    if (hit) counts.hits += value;
+    if (line.find("level=\"1\"") != std::string::npos) counts.lookups += value;
   }
-  return sum;
+  return counts;
+}
+
+cache_counts cache_counts_of(const std::string& url) {
+  const bool has_path = url.find('/', std::string_view("http://").size()) != std::string::npos;
+  return read_cache_counts(fetch(has_path ? url : url + "/metrics"));
 }
 
 }  // namespace troupe::cli

@@ -3,6 +3,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include <chrono>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 
@@ -15,7 +16,7 @@ struct kafka_client::reports {
   std::int64_t refused = 0;
 };
 
-void metadata_deleter::operator()(const rd_kafka_metadata* m) const { rd_kafka_metadata_destroy(m); }
+void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const { rd_kafka_metadata_destroy(m); }
 
 kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own,
                            const settings& ours)

@@ -1,8 +1,8 @@
 #pragma once
 // A librdkafka client for commands: made from the same properties as the node's, with reasons people can read.
 
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,9 +15,9 @@ struct rd_kafka_metadata;
 namespace troupe::cli {
 
 struct metadata_deleter {
-  void operator()(const rd_kafka_metadata* m) const;
+  void operator()(const struct rd_kafka_metadata* m) const;
 };
-using metadata_ptr = std::unique_ptr<const rd_kafka_metadata, metadata_deleter>;
+using metadata_ptr = std::unique_ptr<const struct rd_kafka_metadata, metadata_deleter>;
 
 class kafka_client {
  public:

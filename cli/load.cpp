@@ -37,7 +37,7 @@ int load(const load_command_options& o) {
   const auto loaded = settings_of(o.common, true);
   const auto& kafka = loaded.values.kafka;
   load_options load = o.load;
-  load.brokers = o.brokers.empty() ? kafka.brokers : o.brokers;
+  load.brokers = kafka.brokers;
   load.requests_topic = o.requests_topic.empty() ? kafka.requests_topic : o.requests_topic;
   load.results_topic = o.results_topic.empty() ? kafka.results_topic : o.results_topic;
   load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;

@@ -10,15 +10,24 @@
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/nearest.hpp"
+#include "runtime/kafka/client.hpp"
 
 namespace {
 
 using namespace troupe;
 
-void add_common(CLI::App* c, cli::common_options& o, bool json = true) {
+void add_common(CLI::App* c, cli::common_options& o, const char* json = "One machine-readable document on stdout") {
   c->add_option("--config", o.config, "Configuration file (default: config/troupe.yaml, else /etc/troupe/troupe.yaml)");
   c->add_option("--set", o.set, "section.option=value; wins over file and environment; may be repeated")->allow_extra_args(false);
-  if (json) c->add_flag("--json", o.json, "One machine-readable document on stdout");
+  c->add_flag("--json", o.json, json);
+}
+
+void add_brokers(CLI::App* c, cli::common_options& o) {
+  c->add_option("--brokers", o.brokers, "Bootstrap servers, host:port,... (kafka.brokers)");
+}
+
+void add_models(CLI::App* c, cli::common_options& o) {
+  c->add_option("--models", o.models, "Directory of models (models.directory)");
 }
 
 /// " (did you mean serve?)" for a command or option that does not exist; empty when nothing is near.
@@ -48,8 +57,10 @@ int main(int argc, char** argv) {
 
   cli::serve_options serve;
   auto* c_serve = app.add_subcommand("serve", "Run a node");
-  add_common(c_serve, serve.common, false);
-  c_serve->footer("Example:  troupe serve --set kafka.brokers=broker:9092 --set models.directory=models\n"
+  add_common(c_serve, serve.common, "Log as JSON lines, also on a terminal");
+  add_brokers(c_serve, serve.common);
+  add_models(c_serve, serve.common);
+  c_serve->footer("Example:  troupe serve --brokers broker:9092 --models models\n"
                   "SIGTERM or Ctrl-C drains; a second one stops at once.");
 
   cli::demo_options demo;
@@ -58,18 +69,18 @@ int main(int argc, char** argv) {
   c_demo->add_option("--records", demo.records, "Records of the first part, as fast as it goes")->check(CLI::Range(1, 100'000'000));
   c_demo->add_option("--rate", demo.rate, "Records/s of the second part, which measures latency")->check(CLI::Range(1.0, 1e6));
   c_demo->add_option("--seconds", demo.seconds, "Length of the second part")->check(CLI::Range(0.1, 3600.0));
-  c_demo->add_option("--models", demo.models, "Directory of models");
+  add_models(c_demo, demo.common);
   c_demo->footer("Example:  troupe demo --json");
 
   cli::load_command_options load;
   auto* c_load = app.add_subcommand("load", "Send requests to Kafka, follow their answers, report");
   add_common(c_load, load.common);
   bool no_wait = false;
-  c_load->add_option("--brokers", load.brokers, "host:port,... (default: kafka.brokers)");
+  add_brokers(c_load, load.common);
   c_load->add_option("--requests-topic", load.requests_topic, "Topic to send to (default: kafka.requests_topic)");
   c_load->add_option("--results-topic", load.results_topic, "Topic to follow (default: kafka.results_topic)");
   c_load->add_option("--dead-letter-topic", load.dead_letter_topic, "Topic to follow (default: kafka.dead_letter_topic)");
-  c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str()->check(CLI::Range(1LL, 4'000'000'000LL));
+  c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str()->check(CLI::Range(1LL, 1'000'000'000LL));
   c_load->add_option("--rate", load.load.rate, "Records/s, open loop; without it a closed loop over --window")->check(CLI::Range(0.1, 1e7));
   c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")->capture_default_str()->check(CLI::Range(1, 10'000'000));
   c_load->add_option("--model", load.load.model, "Model to ask for");
@@ -77,6 +88,7 @@ int main(int argc, char** argv) {
   c_load->add_option("--priority", load.load.priority, "1 is most urgent")->check(CLI::Range(0, 1000));
   c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request")->check(CLI::Range(0LL, 1'000'000'000LL));
   c_load->add_option("--distinct", load.load.distinct, "Different rows of features")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+  c_load->add_option("--metrics", load.metrics, "The node's metrics address, http://host:8000, for the cache's hit ratio");
   c_load->add_option("--features", load.load.features, "Numbers in a generated row")->capture_default_str()->check(CLI::Range(1, 100'000));
   c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers");
   c_load->add_flag("--keyed", load.load.keyed, "The request id is the record's key");
@@ -88,22 +100,24 @@ int main(int argc, char** argv) {
   c_load->add_option("--raw", load.raw_file, "Send the records of this file of JSON lines as they are ('-': standard input)");
   c_load->footer("Examples:  troupe load --records 100000 --rate 5000\n"
                  "           troupe load --records 1000000 --window 50000 --json\n"
-                 "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris\"}}' | troupe load --raw -");
+                 "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | troupe load --raw -");
 
   cli::results_options results;
   auto* c_results = app.add_subcommand("results", "Print results");
-  add_common(c_results, results.common);
+  add_common(c_results, results.common, "A JSON document a line");
   c_results->add_flag("--follow,-f", results.follow, "Go on with what comes");
   c_results->add_flag("--from-beginning", results.from_beginning, "With --follow: first what is there");
   c_results->add_flag("--dlq", results.dead_letters, "The dead-letter topic instead");
   c_results->add_option("--max", results.most, "Stop after so many")->check(CLI::Range(1LL, 1'000'000'000'000LL));
-  c_results->add_option("--brokers", results.brokers, "host:port,... (default: kafka.brokers)");
+  add_brokers(c_results, results.common);
   c_results->add_option("--topic", results.topic, "Another topic");
   c_results->footer("Example:  troupe results --follow --json");
 
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   add_common(c_check, check.common);
+  add_brokers(c_check, check.common);
+  add_models(c_check, check.common);
   c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
 
   cli::config_options config;
@@ -139,6 +153,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "troupe: %s\n", e.what());
     return cli::bad_usage;
   } catch (const startup_error& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return cli::bad_usage;
+  } catch (const kafka::property_error& e) {
+    std::fprintf(stderr, "troupe: %s\n", e.what());
+    return cli::bad_usage;
+  } catch (const cli::usage_error& e) {
     std::fprintf(stderr, "troupe: %s\n", e.what());
     return cli::bad_usage;
   } catch (const std::exception& e) {

@@ -1,12 +1,23 @@
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
 
 namespace troupe::cli {
+namespace {
+
+double rounded(double v) { return std::round(v * 1000) / 1000; }
+
+std::string line(const char* name, std::int64_t value) {
+  char text[64];
+  std::snprintf(text, sizeof text, "  %-14s%12lld\n", name, static_cast<long long>(value));
+  return text;
+}
+
+}  // namespace
 
 std::string report_json(const load_report& r, std::optional<double> cache_hit_ratio) {
-  auto rounded = [](double v) { return std::round(v * 1000) / 1000; };
   nlohmann::ordered_json j;
   j["run_id"] = r.run_id;
   j["sent"] = r.sent;
@@ -15,6 +26,7 @@ std::string report_json(const load_report& r, std::optional<double> cache_hit_ra
   j["dead_letters"] = r.dead_letters;
   j["lost"] = r.lost;
   j["duplicated"] = r.duplicated;
+  j["refused"] = r.refused;
   j["records_per_second"] = rounded(r.records_per_second);
   j["duration_s"] = rounded(r.duration_s);
   j["p50_ms"] = rounded(r.p50_ms);
@@ -28,16 +40,30 @@ std::string report_json(const load_report& r, std::optional<double> cache_hit_ra
   return j.dump();
 }
 
-std::string report_text(const load_report& r) {
-  char text[1024];
-  std::snprintf(text, sizeof text,
-                "  sent        %12lld\n  predicted   %12lld\n  errors      %12lld\n  dead letters%12lld\n"
-                "  lost        %12lld\n  duplicated  %12lld\n  rate        %12.0f records/s over %.1f s\n"
-                "  latency     p50 %.2f ms   p95 %.2f ms   p99 %.2f ms   max %.2f ms\n",
-                static_cast<long long>(r.sent), static_cast<long long>(r.predicted), static_cast<long long>(r.errors),
-                static_cast<long long>(r.dead_letters), static_cast<long long>(r.lost),
-                static_cast<long long>(r.duplicated), r.records_per_second, r.duration_s, r.p50_ms, r.p95_ms, r.p99_ms,
-                r.max_ms);
+std::string report_text(const load_report& r, bool followed, std::optional<double> cache_hit_ratio) {
+  std::string text = line("sent", r.sent);
+  char more[256];
+  if (followed) {
+    text += line("predicted", r.predicted);
+    text += line("errors", r.errors);
+    for (const auto& [code, count] : r.error_codes) text += line(("  " + code).c_str(), count);
+    text += line("dead letters", r.dead_letters);
+    text += line("lost", r.lost);
+    text += line("duplicated", r.duplicated);
+  }
+  std::snprintf(more, sizeof more, "  rate          %12.0f records/s over %.1f s\n", r.records_per_second, r.duration_s);
+  text += more;
+  if (followed && r.max_ms > 0) {
+    std::snprintf(more, sizeof more,
+                  "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms\n  longest gap   %12.0f ms without an answer\n",
+                  r.p50_ms, r.p95_ms, r.p99_ms, r.max_ms, r.longest_gap_ms);
+    text += more;
+  }
+  if (cache_hit_ratio) {
+    std::snprintf(more, sizeof more, "  cache hits    %12.1f %%\n", *cache_hit_ratio * 100);
+    text += more;
+  }
+  if (r.stopped) text += "  interrupted\n";
   return text;
 }
 

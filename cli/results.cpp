@@ -7,50 +7,86 @@
 #include <stdexcept>
 
 #include "cli/commands.hpp"
+#include "cli/kafka_client.hpp"
 
 namespace troupe::cli {
 namespace {
 
 using json = nlohmann::ordered_json;
 
-void show(const rd_kafka_message_t& m, bool as_json) {
-  const std::string value(static_cast<const char*>(m.payload ? m.payload : ""), m.payload ? m.len : 0);
-  json v = json::parse(value, nullptr, false);
+struct shown_record {
+  json value;        // discarded when it is no JSON
+  std::string text;  // the value as it is
+  std::string reason;  // of a dead letter
+  std::int64_t timestamp_ms = -1;
+};
+
+shown_record read(const rd_kafka_message_t& m) {
+  shown_record r;
+  if (m.payload) r.text.assign(static_cast<const char*>(m.payload), m.len);
+  r.value = json::parse(r.text, nullptr, false);
   rd_kafka_timestamp_type_t kind{};
-  const auto at = rd_kafka_message_timestamp(&m, &kind);
-  std::string reason;
+  r.timestamp_ms = rd_kafka_message_timestamp(&m, &kind);
   rd_kafka_headers_t* headers = nullptr;
   if (rd_kafka_message_headers(&m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
     const void* text = nullptr;
     std::size_t size = 0;
     if (rd_kafka_header_get_last(headers, "__connect.errors.exception.message", &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR)
-      reason.assign(static_cast<const char*>(text), size);
+      r.reason.assign(static_cast<const char*>(text), size);
   }
-  if (as_json) {
-    json out;
-    out["topic"] = rd_kafka_topic_name(m.rkt);
-    out["partition"] = m.partition;
-    out["offset"] = m.offset;
-    out["timestamp_ms"] = at;
-    if (m.key) out["key"] = std::string(static_cast<const char*>(m.key), m.key_len);
-    if (!reason.empty()) out["reason"] = reason;
-    if (v.is_discarded()) out["text"] = value;
-    else out["value"] = v;
-    std::printf("%s\n", out.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
-    return;
-  }
-  if (!reason.empty()) {
-    std::printf("%d/%lld  dead letter  %s\n", m.partition, static_cast<long long>(m.offset), reason.c_str());
-  } else if (!v.is_object()) {
-    std::printf("%d/%lld  %.*s\n", m.partition, static_cast<long long>(m.offset), 200, value.c_str());
-  } else if (v.contains("error")) {
-    std::printf("%s  %s: %s\n", v.value("request_id", "?").c_str(), v["error"].value("code", "?").c_str(),
-                v["error"].value("message", "").c_str());
+  return r;
+}
+
+/// One JSON document a line.
+std::string machine_line(const rd_kafka_message_t& m, const shown_record& r) {
+  json out;
+  out["topic"] = rd_kafka_topic_name(m.rkt);
+  out["partition"] = m.partition;
+  out["offset"] = m.offset;
+  out["timestamp_ms"] = r.timestamp_ms;
+  if (m.key) out["key"] = std::string(static_cast<const char*>(m.key), m.key_len);
+  if (!r.reason.empty()) out["reason"] = r.reason;
+  if (!m.payload) out["value"] = nullptr;
+  else if (r.value.is_discarded()) out["text"] = r.text;
+  else out["value"] = r.value;
+  return out.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string member(const json& value, const char* name) {
+  const auto at = value.find(name);
+  if (at == value.end() || at->is_null()) return "?";
+  return at->is_string() ? at->get<std::string>() : at->dump();
+}
+
+std::string age(std::int64_t timestamp_ms) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const double s = static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - timestamp_ms) / 1000;
+  if (timestamp_ms < 0) return "";
+  char text[32];
+  if (s < 120) std::snprintf(text, sizeof text, "  %.1f s ago", s);
+  else if (s < 7200) std::snprintf(text, sizeof text, "  %.0f min ago", s / 60);
+  else std::snprintf(text, sizeof text, "  %.0f h ago", s / 3600);
+  return text;
+}
+
+/// id, prediction, model/version, age.
+std::string people_line(const rd_kafka_message_t& m, const shown_record& r) {
+  const std::string place = std::to_string(m.partition) + "/" + std::to_string(m.offset);
+  std::string line;
+  if (!r.reason.empty()) {
+    line = place + "  dead letter: " + r.reason;
+  } else if (!r.value.is_object()) {
+    line = place + "  " + r.text.substr(0, 200);
+  } else if (const auto error = r.value.find("error"); error != r.value.end() && error->is_object()) {
+    line = member(r.value, "request_id") + "  " + member(*error, "code") + ": " + member(*error, "message");
   } else {
-    std::printf("%s  %s  %s/%s%s\n", v.value("request_id", "?").c_str(), v.contains("prediction") ? v["prediction"].dump().c_str() : "?",
-                v.value("model_name", "?").c_str(), v.value("model_version", "?").c_str(),
-                v.contains("fallback_from") ? (" (asked for " + v["fallback_from"].get<std::string>() + ")").c_str() : "");
+    line = member(r.value, "request_id") + "  " + member(r.value, "prediction") + "  " + member(r.value, "model_name") + "/" +
+           member(r.value, "model_version");
+    if (r.value.contains("fallback_from")) line += " (asked for " + member(r.value, "fallback_from") + ")";
   }
+  for (char& c : line)
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';  // what others wrote must not drive the terminal
+  return line + age(r.timestamp_ms);
 }
 
 }  // namespace
@@ -58,51 +94,45 @@ void show(const rd_kafka_message_t& m, bool as_json) {
 int results(const results_options& o) {
   const auto loaded = settings_of(o.common, true);
   const auto& kafka = loaded.values.kafka;
-  const std::string brokers = o.brokers.empty() ? kafka.brokers : o.brokers;
+  if (kafka.brokers == "embedded")
+    throw usage_error("kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
   const std::string topic = !o.topic.empty() ? o.topic : o.dead_letters ? kafka.dead_letter_topic : kafka.results_topic;
   const auto& stop = stop_requested();
-  char error[512];
-  auto* conf = rd_kafka_conf_new();
-  auto set = [&](const std::string& k, const std::string& v) {
-    if (rd_kafka_conf_set(conf, k.c_str(), v.c_str(), error, sizeof error) != RD_KAFKA_CONF_OK) throw std::runtime_error(error);
-  };
-  set("bootstrap.servers", brokers);
-  set("group.id", "troupe-results");
-  set("enable.auto.commit", "false");
-  set("enable.partition.eof", "true");
-  set("auto.offset.reset", "earliest");
-  set("log_level", "2");
-  for (const auto& [k, v] : kafka.properties) set(k, v);
-  const std::unique_ptr<rd_kafka_t, decltype(&rd_kafka_destroy)> rk(
-      rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error), &rd_kafka_destroy);
-  if (!rk) throw std::runtime_error(error);
-  rd_kafka_poll_set_consumer(rk.get());
-  auto* t = rd_kafka_topic_new(rk.get(), topic.c_str(), nullptr);
-  const rd_kafka_metadata_t* meta = nullptr;
-  const auto e = rd_kafka_metadata(rk.get(), 0, t, &meta, 5000);
-  rd_kafka_topic_destroy(t);
-  if (e != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error(brokers + ": " + rd_kafka_err2str(e));
-  const int partitions = meta->topic_cnt == 1 ? meta->topics[0].partition_cnt : 0;
-  rd_kafka_metadata_destroy(meta);
-  if (partitions == 0) throw std::runtime_error("topic " + topic + " at " + brokers + " does not exist");
-  // What is there, then with --follow what comes; --follow alone begins at the end.
+  const kafka_client client(kafka::client_kind::consumer, kafka.brokers, kafka.properties,
+                            {{"group.id", "troupe-results"},
+                             {"enable.auto.commit", "false"},
+                             {"enable.partition.eof", "true"},
+                             {"auto.offset.reset", "earliest"}});
+  const int partitions = client.partitions(topic);
+  rd_kafka_poll_set_consumer(client.get());
+  // What is there, and with --follow what comes; --follow alone begins at the end.
   auto* list = rd_kafka_topic_partition_list_new(partitions);
   for (int p = 0; p < partitions; ++p)
     rd_kafka_topic_partition_list_add(list, topic.c_str(), p)->offset =
         o.follow && !o.from_beginning ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
-  rd_kafka_assign(rk.get(), list);
+  const auto error = rd_kafka_assign(client.get(), list);
   rd_kafka_topic_partition_list_destroy(list);
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error("topic " + topic + ": " + rd_kafka_err2str(error));
+
   int at_end = 0;
   std::int64_t shown = 0;
   while (!stop && (o.most == 0 || shown < o.most) && (o.follow || at_end < partitions)) {
-    auto* m = rd_kafka_consumer_poll(rk.get(), 200);
+    const std::unique_ptr<rd_kafka_message_t, decltype(&rd_kafka_message_destroy)> m(
+        rd_kafka_consumer_poll(client.get(), 200), &rd_kafka_message_destroy);
     if (!m) continue;
-    if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) ++at_end;
-    else if (!m->err) ++shown, show(*m, o.common.json);
-    rd_kafka_message_destroy(m);
+    if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+      ++at_end;
+      continue;
+    }
+    if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) continue;  // it goes on by itself
+    ++shown;
+    const shown_record r = read(*m);
+    const std::string line = o.common.json ? machine_line(*m, r) : people_line(*m, r);
+    std::printf("%s\n", line.c_str());
     if (o.follow) std::fflush(stdout);
+    if (std::ferror(stdout)) return failed;  // nobody reads on
   }
-  rd_kafka_consumer_close(rk.get());
+  rd_kafka_consumer_close(client.get());
   return ok;
 }
 

@@ -9,7 +9,9 @@
 namespace troupe::cli {
 
 int serve(const serve_options& options) {
-  auto loaded = settings_of(options.common, false);
+  common_options common = options.common;
+  if (common.json) common.set.push_back("log.format=json");
+  auto loaded = settings_of(common, false);
   const auto& stop = stop_requested();
   node n(std::move(loaded.values));
   bool was_ready = false;

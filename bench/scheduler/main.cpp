@@ -100,7 +100,7 @@ std::vector<arrival> arrivals(double rate, double seconds, std::uint64_t seed) {
   const double clumps = rate * mix[2] / workload::clump;
   for (double t = gap(random) / clumps; t < seconds; t += gap(random) / clumps) {
     const int n = 1 + more(random);
-    for (int i = 0; i < n; ++i) out.push_back({to_nanos(t) + i * 2 * microsecond, 2});
+    for (int i = 0; i < n; ++i) out.push_back({to_nanos(t) + nanos{i} * 2 * microsecond, 2});
   }
   std::sort(out.begin(), out.end(), [](const arrival& a, const arrival& b) { return a.at < b.at; });
   return out;
@@ -462,6 +462,7 @@ std::vector<result> run(const options& o, const machine& m, double load) {
       {"troupe", [&] { return std::make_unique<troupe_queue>(m, false, o.late_floor); }},
   };
   std::vector<result> out;
+  out.reserve(disciplines.size() + 1);
   for (const auto& d : disciplines) out.push_back({d.first, {}});
   out.push_back({"bound", {}});
   const window counted{to_nanos(o.warm_up), to_nanos(o.seconds - 61)};

@@ -75,7 +75,7 @@ class librdkafka_sink final : public record_sink {
       const std::size_t n = alike(records.subspan(i), partition);
       const std::size_t taken = n > 1 ? send_alike(records.subspan(i, n), partition, stopped) : 0;
       i += taken;
-      if (taken == n) continue;
+      if (n > 1 && taken == n) continue;
       if (stopped == produced::ok) stopped = produce(records[i]);
       if (stopped != produced::ok) return i;
       ++i;
@@ -226,16 +226,19 @@ class librdkafka_sink final : public record_sink {
       return first;
     }
     // Some behind it were taken, so this one can't be handed back: its end is a report, as if the broker had said it.
-    const std::lock_guard lock(reports_mutex_);
-    for (std::size_t i = first; i < records.size(); ++i) {
-      if (many_[i].err == RD_KAFKA_RESP_ERR_NO_ERROR) continue;
-      in_flight_.fetch_add(1, std::memory_order_relaxed);
-      delivery_report& r = last_reports_.emplace_back();
-      r.opaque = records[i].opaque;
-      r.to = records[i].to;
-      r.code = many_[i].err;
-      r.too_large = many_[i].err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    {
+      const std::lock_guard lock(reports_mutex_);
+      for (std::size_t i = first; i < records.size(); ++i) {
+        if (many_[i].err == RD_KAFKA_RESP_ERR_NO_ERROR) continue;
+        in_flight_.fetch_add(1, std::memory_order_relaxed);
+        delivery_report& r = last_reports_.emplace_back();
+        r.opaque = records[i].opaque;
+        r.to = records[i].to;
+        r.code = many_[i].err;
+        r.too_large = many_[i].err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+      }
     }
+    wake();
     return records.size();
   }
 
@@ -277,10 +280,11 @@ class librdkafka_sink final : public record_sink {
     return code;
   }
 
-  static void woken(rd_kafka_t*, void* opaque) {
-    auto* self = static_cast<librdkafka_sink*>(opaque);
-    const std::lock_guard lock(self->wake_mutex_);
-    if (self->wake_) self->wake_();
+  static void woken(rd_kafka_t*, void* opaque) { static_cast<librdkafka_sink*>(opaque)->wake(); }
+
+  void wake() {
+    const std::lock_guard lock(wake_mutex_);
+    if (wake_) wake_();
   }
 
   /// Of the current event; returns how many.

@@ -41,7 +41,7 @@ void flat_cache::put(const cache_key& key, nanos now, const double* value) {
   const std::size_t first = first_of(key);
   std::size_t victim = first;
   for (std::size_t i = first; i < first + ways; ++i) {
-    if (tags_[i].key == key && tags_[i].used != 0) {
+    if (tags_[i].key == key) {
       victim = i;
       break;
     }

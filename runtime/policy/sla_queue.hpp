@@ -3,30 +3,27 @@
 //
 // Who goes first (decided when a slot is free, never ahead of it):
 //   1. Rows that can still make their target: strict class order, across all models; in a class, earliest
-//   target
-//      first. A row can still make it when now + the batch's estimated time + 1/8 of it is within the target.
+//      target first. A row can make it when now + 9/8 of the batch's estimated time is within the target.
 //   2. Late rows: those that can't make it any more. They yield to every row of any class that can, are
-//   served with
-//      what is left, in class order, and are counted. A class with `shed_late` ends them instead.
+//      served with what is left, in class order, and are counted. A class with `shed_late` ends them instead.
 //   3. A row whose expiry has come is ended, whatever its class.
-// Two floors keep strict order from starving anyone. Each is a share of all rows granted, given as credit:
-//   - a class's own `floor`, while its first row is older than a third of the class's target (while it still
-//   can make it);
-//   - `late_floor` for late rows, while one is overdue by more than its class's target, and by at least 1 s;
-//   it goes to
-//     the row that is overdue longest.
-// Rows that such a class gets in the ordinary way count too. In the model that runs, rows of a floor ride
-// along in the batch; rows of another model get a batch of their own once half a batch of credit has
-// gathered.
 //
-// Strict order by class, earliest deadline first within one and expiry at dispatch is what came closest to
-// the offline optimum in simulation (bench/scheduler): losses come from bursts, and class-blind
-// earliest-deadline-first (Liu and Layland, 1973) collapses as a whole as soon as the load exceeds what can
-// be done.
+// Two floors keep strict order from starving anyone. Each is a share of all rows granted, given as credit:
+//   - a class's own `floor`, for rows that can make it, while the first of them is older than a third of the
+//     class's target;
+//   - `late_floor` for late rows, while one is overdue by more than its class's target, and by at least 1 s;
+//     it goes to the row that is overdue longest.
+// What such rows get in the ordinary way counts too. In the model that runs they ride along in the batch;
+// rows of another model get a batch of their own once half a batch of credit has gathered.
+//
+// Class order, earliest deadline first within a class and expiry at dispatch is what came closest to the
+// offline optimum in simulation (bench/scheduler): losses come from bursts, and class-blind earliest deadline
+// first (Liu and Layland, 1973) collapses as a whole as soon as the load exceeds what can be done.
 //
 // Holds handles, not rows: whatever is pushed is handed back exactly once, by take(), end_overdue() or
-// remove_model(). Complexity: push and take O(1) a row while targets arrive in order, O(log n) else; a
-// decision O(models x classes).
+// remove_model().
+// Complexity: push and take O(1) a row while targets arrive in order, O(log n) else; a decision
+// O(models x classes).
 
 #include <cstddef>
 #include <cstdint>
@@ -67,7 +64,7 @@ class sla_queue {
     std::size_t depth = 0;          ///< requests waiting, late ones included
     std::uint64_t rows = 0;         ///< their rows
     std::size_t late = 0;           ///< requests waiting that can't make their target
-    std::uint64_t turned_late = 0;  ///< requests, since the start; like the next two
+    std::uint64_t turned_late = 0;  ///< requests, since the start, like all below
     std::uint64_t shed = 0;
     std::uint64_t expired = 0;
     std::uint64_t refused = 0;  ///< push() was false
@@ -99,8 +96,7 @@ class sla_queue {
   void take(std::size_t model, nanos now, const batch_sizer& sizer, const take_limits& limits,
             std::vector<sla_item>& batch, std::vector<ended_item>& ended);
 
-  /// Ends what expired or is to be shed without waiting for a batch (models that can't run, long late
-  /// queues).
+  /// Ends what expired or is to be shed without waiting for a batch (models that can't run, long queues).
   void end_overdue(nanos now, std::vector<ended_item>& ended);
 
   [[nodiscard]] std::size_t classes() const { return classes_.size(); }

@@ -25,6 +25,7 @@ class Embedded : public testing::Test {
     o.group = group;
     o.topic = in_topic;
     o.fetch_wait_ms = 5;
+    o.session_timeout_ms = 2'000;  // this broker lets a restarted group wait for almost that long
     return o;
   }
   [[nodiscard]] sink_options sink() const {
@@ -466,6 +467,79 @@ TEST_F(Embedded, AKeylessRecordKeepsItsPartitionIfThereIsOne) {
     }
   }
   EXPECT_EQ(count, (std::map<std::string, int>{{"0", 2}, {"1", 2}, {"2", 2}, {"3", 2}, {"4", 2}, {"9", 2}}));
+}
+
+TEST_F(Embedded, ManyAtOnceEndAsOneByOne) {
+  auto o = sink();
+  o.max_message_bytes = 10'000;
+  const auto s = make_librdkafka_sink(o);
+  const std::string large(20'000, 'x');
+  static constexpr std::array<header, 1> headers = {{{"h", "v"}}};
+  for (int round = 0; round < 2; ++round) {  // the first is taken before the topic's partitions are known
+    std::vector<std::string> values;
+    for (int i = 0; i < 60; ++i) values.push_back(std::to_string(i));
+    std::vector<outgoing> records(60);
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      auto& r = records[i];
+      r.value = values[i];
+      r.opaque = &values[i];
+      r.source_partition = static_cast<std::int32_t>(i / 10);  // partitions 4 and 5 are not there
+      if (i >= 30 && i < 35) r.key = "key";
+      if (i == 5) r.headers = headers;
+      if (i == 25) r.value = large;
+    }
+    std::size_t taken = 0;
+    std::vector<std::size_t> handed_back;
+    while (taken < records.size()) {
+      auto stopped = produced::failed;
+      taken += s->produce_many(std::span(records).subspan(taken), stopped);
+      if (taken == records.size()) {
+        EXPECT_EQ(stopped, produced::ok);
+        break;
+      }
+      EXPECT_EQ(stopped, produced::too_large);
+      handed_back.push_back(taken++);
+    }
+    const auto reports = wait_for_reports(*s, 60 - handed_back.size());
+    std::set<void*> opaques;
+    for (const auto& r : reports) {
+      opaques.insert(r.opaque);
+      EXPECT_EQ(r.ok, r.opaque != &values[25]) << s->error_text(r.code);
+      EXPECT_EQ(r.too_large, r.opaque == &values[25]);
+    }
+    for (const auto i : handed_back) EXPECT_EQ(i, 25U);
+    EXPECT_EQ(opaques.size(), 60 - handed_back.size());
+    EXPECT_EQ(s->in_flight(), 0U);
+  }
+  std::map<std::string, int> count;
+  for (const auto& r : whole(out_topic, 118)) {
+    ++count[*r.value];
+    const int i = std::stoi(*r.value);
+    EXPECT_EQ(r.headers.size(), i == 5 ? 1U : 0U);
+    if (i < 30 || (i >= 35 && i < 40)) {
+      EXPECT_EQ(r.partition, i / 10) << i;
+    }
+  }
+  EXPECT_EQ(count.size(), 59U);
+  for (const auto& [value, n] : count) EXPECT_EQ(n, 2) << value;
+}
+
+TEST_F(Embedded, ManyAtOnceStopAtAFullQueue) {
+  auto o = sink();
+  o.max_message_bytes = 100'000;
+  o.queue_bytes = 1;
+  const auto s = make_librdkafka_sink(o);
+  const std::string value(10'000, 'x');
+  std::vector<outgoing> records(50);
+  for (auto& r : records) r.value = value, r.source_partition = 0;
+  auto stopped = produced::ok;
+  const auto taken = s->produce_many(records, stopped);
+  EXPECT_EQ(stopped, produced::queue_full);
+  EXPECT_GE(taken, 10U);
+  EXPECT_LT(taken, 50U);
+  EXPECT_EQ(s->in_flight(), taken);
+  EXPECT_EQ(wait_for_reports(*s, taken).size(), taken);
+  EXPECT_EQ(s->in_flight(), 0U);
 }
 
 TEST_F(Embedded, RefusesWhatIsTooLarge) {

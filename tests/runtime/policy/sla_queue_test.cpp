@@ -152,6 +152,18 @@ TEST(sla_queue, a_class_that_sheds_ends_late_rows) {
   EXPECT_EQ(f.queue.stats(0).shed, 1u);
 }
 
+TEST(sla_queue, a_class_that_sheds_still_tells_expired_from_shed) {
+  auto classes = three_classes();
+  classes[0].shed_late = true;
+  for (const auto& [now, expired] : {std::pair<nanos, bool>{19, false}, {20, true}}) {
+    fixture f(classes);
+    ASSERT_TRUE(f.push(1, 0, 10, 20));
+    EXPECT_EQ(f.take(now), (tags{}));
+    ASSERT_EQ(f.ended.size(), 1u);
+    EXPECT_EQ(f.ended[0].expired, expired) << now;
+  }
+}
+
 TEST(sla_queue, shed_rows_reach_the_caller_when_nothing_else_waits) {
   auto classes = three_classes();
   classes[0].shed_late = true;
