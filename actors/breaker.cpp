@@ -26,16 +26,20 @@ using self_ptr = breaker_actor::stateful_pointer<breaker_state>;
 
 breaker_position position_of(policy::circuit_state s) {
   switch (s) {
-    case policy::circuit_state::open: return breaker_position::open;
-    case policy::circuit_state::half_open: return breaker_position::half_open;
-    case policy::circuit_state::closed: break;
+    case policy::circuit_state::open:
+      return breaker_position::open;
+    case policy::circuit_state::half_open:
+      return breaker_position::half_open;
+    case policy::circuit_state::closed:
+      break;
   }
   return breaker_position::closed;
 }
 
 void tell(self_ptr self) {
   auto& s = self->state;
-  caf_line::send_urgent(self, s.to.scheduler, breaker_changed{s.args.model.get(), s.told, s.args.circuit.probes});
+  caf_line::send_urgent(self, s.to.scheduler,
+                        breaker_changed{s.args.model.get(), s.told, s.args.circuit.probes});
 }
 
 void follow(self_ptr self) {
@@ -49,8 +53,10 @@ void follow(self_ptr self) {
     observe::log(observe::level::error, "breaker", "breaker_open",
                  "the model keeps failing: its records wait until a probe succeeds", {{"model", model}});
   else
-    observe::log(observe::level::warn, "breaker", at == breaker_position::closed ? "breaker_closed" : "breaker_half_open",
-                 at == breaker_position::closed ? "the model answers again" : "probing the model", {{"model", model}});
+    observe::log(observe::level::warn, "breaker",
+                 at == breaker_position::closed ? "breaker_closed" : "breaker_half_open",
+                 at == breaker_position::closed ? "the model answers again" : "probing the model",
+                 {{"model", model}});
   tell(self);
 }
 

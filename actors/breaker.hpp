@@ -1,9 +1,9 @@
 #pragma once
 // breaker: one a model version.
 // Owns the circuit (policy/circuit.hpp) of its model.
-// Promises: the scheduler hears of every change; while open, the model's rows wait (their credit holds the partitions
-// back); after the open time a few probe rows go through, and their outcome closes or opens it again.
-// Dies of: an exception of its own. Its successor starts closed and learns anew.
+// Promises: the scheduler hears of every change; while open, the model's rows wait (their credit holds the
+// partitions back); after the open time a few probe rows go through, and their outcome closes or opens it
+// again. Dies of: an exception of its own. Its successor starts closed and learns anew.
 
 #include <memory>
 #include <string>
@@ -23,6 +23,7 @@ struct breaker_args {
   std::shared_ptr<observe::metrics> metrics;
 };
 
-[[nodiscard]] breaker_actor spawn_breaker(caf_line::system& system, breaker_args args, const wiring& neighbours);
+[[nodiscard]] breaker_actor spawn_breaker(caf_line::system& system, breaker_args args,
+                                          const wiring& neighbours);
 
 }  // namespace troupe

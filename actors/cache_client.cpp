@@ -367,7 +367,8 @@ inner_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<cache_c
 
 }  // namespace
 
-cache_client_actor spawn_cache_client(caf_line::system& system, cache_client_args args, const wiring& neighbours) {
+cache_client_actor spawn_cache_client(caf_line::system& system, cache_client_args args,
+                                      const wiring& neighbours) {
   return system.spawn(behavior, std::make_shared<cache_client_args>(std::move(args)), neighbours);
 }
 

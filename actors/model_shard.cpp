@@ -46,7 +46,8 @@ struct shard_state {
         at += n;
       }
     }
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - begin).count();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - begin)
+        .count();
   }
 };
 
@@ -100,7 +101,8 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
   caf_line::die_of_exceptions(self);
   self->state.args = *args;
   self->state.to = neighbours;
-  caf_line::send(self, neighbours.scheduler, shard_idle{args->id, args->model.get(), model_shard_actor(self)});
+  caf_line::send(self, neighbours.scheduler,
+                 shard_idle{args->id, args->model.get(), model_shard_actor(self)});
   return {
       [self](const grant& g) { run(self, g); },
       [self](const wiring& w) {
@@ -108,7 +110,9 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
         const bool other = w.scheduler != s.to.scheduler;
         s.to = w;
         // A new scheduler knows no shards; it takes them as they offer themselves.
-        if (other) caf_line::send(self, s.to.scheduler, shard_idle{s.args.id, s.args.model.get(), model_shard_actor(self)});
+        if (other)
+          caf_line::send(self, s.to.scheduler,
+                         shard_idle{s.args.id, s.args.model.get(), model_shard_actor(self)});
       },
       [](const crash& c) { throw std::runtime_error(c.why); },
   };
@@ -116,7 +120,8 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
 
 }  // namespace
 
-model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args, const wiring& neighbours) {
+model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,
+                                    const wiring& neighbours) {
   return system.spawn(behavior, std::make_shared<model_shard_args>(std::move(args)), neighbours);
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // model_shard: one an engine and execution slot.
 // Owns nothing but its scratch; borrows the model.
-// Promises: scores a granted batch, formats its answers and offers itself again; a batch that the engine refuses is
-// scored row by row, so that one row's failure is its own.
-// Dies of: an exception that is not the engine's word on a row. Its batch goes back to the scheduler's queue.
+// Promises: scores a granted batch, formats its answers and offers itself again; a batch that the engine
+// refuses is scored row by row, so that one row's failure is its own. Dies of: an exception that is not the
+// engine's word on a row. Its batch goes back to the scheduler's queue.
 
 #include <memory>
 

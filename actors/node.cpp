@@ -32,12 +32,13 @@ namespace troupe {
 namespace {
 
 [[nodiscard]] nanos steady_now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
-/// A batch's buffers are a few hundred KiB: without this glibc maps and unmaps each, and pays for every page again.
-/// Few arenas, since rows are made by one thread and freed by another.
+/// A batch's buffers are a few hundred KiB: without this glibc maps and unmaps each, and pays for every page
+/// again. Few arenas, since rows are made by one thread and freed by another.
 void tune_allocator() {
   mallopt(M_ARENA_MAX, 4);
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
@@ -94,7 +95,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   memory_shares shares{};
   codec::parser_options parser;
 
-  // --- start ---------------------------------------------------------------------------------------------------------
+  // --- start
+  // ---------------------------------------------------------------------------------------------------------
 
   void start() {
     tune_allocator();
@@ -103,8 +105,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     load_models();
     parser = parser_of();
     try {
-      door = std::make_unique<node_door>(
-          door_options{settings.metrics.bind, settings.metrics.port, settings.admin.token, settings.faults.enabled}, *this);
+      door = std::make_unique<node_door>(door_options{settings.metrics.bind, settings.metrics.port,
+                                                      settings.admin.token, settings.faults.enabled},
+                                         *this);
     } catch (const http::bind_error& e) {
       throw startup_error(e.what());
     }
@@ -130,7 +133,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void load_models() {
     try {
-      models = model::repository({settings.models.directory, settings.models.default_model, settings.models.fallback})
+      models = model::repository(
+                   {settings.models.directory, settings.models.default_model, settings.models.fallback})
                    .load();
     } catch (const model::load_error& e) {
       throw startup_error(e.what());
@@ -138,7 +142,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     for (const auto& m : models->all()) {
       metrics->model_loaded(*m);
       observe::log(observe::level::info, "node", "model_loaded", "model loaded",
-                   {{"model", m->name()}, {"version", m->version()}, {"engine", std::string(m->engine().kind())},
+                   {{"model", m->name()},
+                    {"version", m->version()},
+                    {"engine", std::string(m->engine().kind())},
                     {"file", m->path().string()}});
     }
   }
@@ -150,7 +156,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.queue_timeout = settings.kafka.queue_timeout;
     for (std::size_t i = 0; i < settings.classes.size(); ++i) {
       o.class_targets.push_back(settings.classes[i].target);
-      if (settings.classes[i].name == settings.kafka.default_class) o.default_class = static_cast<std::uint8_t>(i);
+      if (settings.classes[i].name == settings.kafka.default_class)
+        o.default_class = static_cast<std::uint8_t>(i);
     }
     return o;
   }
@@ -158,10 +165,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_kafka() {
     bootstrap = settings.kafka.brokers;
     if (bootstrap == "embedded") {
-      broker = std::make_unique<kafka::embedded_broker>(std::map<std::string, int>{
-          {settings.kafka.requests_topic, settings.kafka.embedded_partitions},
-          {settings.kafka.results_topic, settings.kafka.embedded_partitions},
-          {settings.kafka.dead_letter_topic, 1}});
+      broker = std::make_unique<kafka::embedded_broker>(
+          std::map<std::string, int>{{settings.kafka.requests_topic, settings.kafka.embedded_partitions},
+                                     {settings.kafka.results_topic, settings.kafka.embedded_partitions},
+                                     {settings.kafka.dead_letter_topic, 1}});
       bootstrap = broker->bootstrap();
     }
     auto log = [](int level, const std::string& facility, const std::string& text) {
@@ -212,7 +219,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     redis = store::make_redis(o);
   }
 
-  // --- actors --------------------------------------------------------------------------------------------------------
+  // --- actors
+  // --------------------------------------------------------------------------------------------------------
 
   [[nodiscard]] wiring neighbours() const {
     const std::lock_guard lock(mutex);
@@ -222,17 +230,22 @@ struct node::impl final : kafka::assignment_listener, door_state {
   /// Who is who after this child was started. On the supervisor's thread.
   std::optional<wiring> note(const child_spec& spec, const caf_line::any_actor& h) {
     const std::lock_guard lock(mutex);
-    if (spec.kind == "producer") who.producer = caf_line::typed<producer_actor>(h);
-    else if (spec.kind == "scheduler") who.scheduler = caf_line::typed<scheduler_actor>(h);
-    else if (spec.kind == "cache_client") who.cache = caf_line::typed<cache_client_actor>(h);
+    if (spec.kind == "producer")
+      who.producer = caf_line::typed<producer_actor>(h);
+    else if (spec.kind == "scheduler")
+      who.scheduler = caf_line::typed<scheduler_actor>(h);
+    else if (spec.kind == "cache_client")
+      who.cache = caf_line::typed<cache_client_actor>(h);
     else if (spec.kind == "breaker")
       who.breakers = std::make_shared<const std::map<const model::loaded_model*, breaker_actor>>(breakers);
-    else return std::nullopt;
+    else
+      return std::nullopt;
     ++who.revision;
     return who;
   }
 
-  void child(const std::string& kind, const std::string& name, std::function<caf_line::any_actor(bool)> make) {
+  void child(const std::string& kind, const std::string& name,
+             std::function<caf_line::any_actor(bool)> make) {
     auto spec = std::make_shared<child_spec>();
     spec->kind = kind;
     spec->name = name;
@@ -264,7 +277,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     sup.restarts.max_delay = settings.supervision.backoff_max;
     sup.seed = std::random_device{}();
     sup.metrics = metrics;
-    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) { return note(spec, h); };
+    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) {
+      return note(spec, h);
+    };
     sup.escalate = [this](const std::string& why) { fail(why); };
     supervisor = spawn_supervisor(*actors, std::move(sup));
 
@@ -279,7 +294,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     });
     child("scheduler", "scheduler", [this, slots](bool) {
       scheduler_args a;
-      for (const auto& c : settings.classes) a.classes.push_back({c.name, c.target, c.limit, c.shed_late, c.floor});
+      for (const auto& c : settings.classes)
+        a.classes.push_back({c.name, c.target, c.limit, c.shed_late, c.floor});
       a.slots = slots;
       a.max_batch = settings.scheduler.max_batch;
       a.max_batch_time = settings.scheduler.max_batch_time;
@@ -318,7 +334,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
   }
 
-  // --- assignments (on the source's thread) ---------------------------------------------------------------------------
+  // --- assignments (on the source's thread)
+  // ---------------------------------------------------------------------------
 
   static std::string consumer_name(const kafka::partition_queue& q) {
     return "partition_consumer " + *q.topic() + "/" + std::to_string(q.partition()) + "@" +
@@ -347,7 +364,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
                  {{"topic", settings.kafka.requests_topic}, {"partitions", list}});
   }
 
-  void revoked(const std::vector<std::shared_ptr<kafka::partition_queue>>& queues, bool lost, nanos deadline) override {
+  void revoked(const std::vector<std::shared_ptr<kafka::partition_queue>>& queues, bool lost,
+               nanos deadline) override {
     std::vector<std::pair<std::int32_t, std::future<bool>>> ends;
     for (const auto& q : queues) {
       auto how = std::make_shared<retire>();
@@ -361,7 +379,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     for (auto& [partition, end] : ends) {
       metrics->partition_gone(partition);
       list += (list.empty() ? "" : ",") + std::to_string(partition);
-      const auto patience = std::chrono::nanoseconds(std::max<nanos>(0, deadline - steady_now()) + 1'000'000'000);
+      const auto patience =
+          std::chrono::nanoseconds(std::max<nanos>(0, deadline - steady_now()) + 1'000'000'000);
       bool clean = false;
       try {
         clean = end.wait_for(patience) == std::future_status::ready && end.get();
@@ -374,11 +393,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     metrics->assigned_partitions(source->assigned_partitions() - queues.size(), source->rebalances());
     observe::log(lost ? observe::level::warn : observe::level::info, "node",
-                 lost ? "partitions_lost" : "partitions_revoked", lost ? "partitions lost" : "partitions revoked",
+                 lost ? "partitions_lost" : "partitions_revoked",
+                 lost ? "partitions lost" : "partitions revoked",
                  {{"topic", settings.kafka.requests_topic}, {"partitions", list}});
   }
 
-  // --- state, as the door shows it -------------------------------------------------------------------------------------
+  // --- state, as the door shows it
+  // -------------------------------------------------------------------------------------
 
   [[nodiscard]] http::health_state health() const override {
     http::health_state h;
@@ -445,7 +466,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (hook) hook();
   }
 
-  // --- end -----------------------------------------------------------------------------------------------------------
+  // --- end
+  // -----------------------------------------------------------------------------------------------------------
 
   bool drain() {
     if (closed.exchange(true)) return true;
@@ -455,9 +477,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (source) source->stop_intake();
     if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
     const std::size_t left = sink ? sink->in_flight() : 0;
-    observe::log(left ? observe::level::warn : observe::level::info, "node", "drain_finished",
-                 left ? "drained with answers still on their way" : "drained: everything delivered and committed",
-                 {{"in_flight", std::to_string(left)}});
+    observe::log(
+        left ? observe::level::warn : observe::level::info, "node", "drain_finished",
+        left ? "drained with answers still on their way" : "drained: everything delivered and committed",
+        {{"in_flight", std::to_string(left)}});
     stop();
     return left == 0;
   }
@@ -488,11 +511,19 @@ node::node(config::settings settings) : impl_(std::make_unique<impl>(std::move(s
   }
 }
 
-node::~node() { impl_->stop(); }
+node::~node() {
+  impl_->stop();
+}
 
-bool node::ready() const { return impl_->health().ready; }
-std::string node::brokers() const { return impl_->bootstrap; }
-int node::metrics_port() const { return impl_->door->port(); }
+bool node::ready() const {
+  return impl_->health().ready;
+}
+std::string node::brokers() const {
+  return impl_->bootstrap;
+}
+int node::metrics_port() const {
+  return impl_->door->port();
+}
 
 std::string node::failure() const {
   const std::lock_guard lock(impl_->mutex);
@@ -509,8 +540,12 @@ void node::on_failure(std::function<void()> f) {
   if (already && f) f();
 }
 
-std::string node::caf_version() { return caf_line::version(); }
+std::string node::caf_version() {
+  return caf_line::version();
+}
 
-bool node::drain() { return impl_->drain(); }
+bool node::drain() {
+  return impl_->drain();
+}
 
 }  // namespace troupe

@@ -1,6 +1,6 @@
 #pragma once
-// The node: wires all actors to their ports and to one another, follows the consumer group's assignments, and takes
-// everything down in order. The only file that knows every actor.
+// The node: wires all actors to their ports and to one another, follows the consumer group's assignments, and
+// takes everything down in order. The only file that knows every actor.
 
 #include <atomic>
 #include <functional>
@@ -37,14 +37,15 @@ class node {
   /// The metrics port in use (metrics.port = 0 picks a free one).
   [[nodiscard]] int metrics_port() const;
 
-  /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May be polled
-  /// from any thread; `on_failure` is called once, from any thread.
+  /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May
+  /// be polled from any thread; `on_failure` is called once, from any thread.
   [[nodiscard]] std::string failure() const;
   void on_failure(std::function<void()> f);
 
   [[nodiscard]] static std::string caf_version();
 
-  /// Not ready, stop intake, drain to the deadline, flush, commit, leave. True when nothing was left in flight.
+  /// Not ready, stop intake, drain to the deadline, flush, commit, leave. True when nothing was left in
+  /// flight.
   bool drain();
 
  private:

@@ -20,17 +20,22 @@ http::response tree(const door_state& state) {
                         {"running", c.running},
                         {"restarts", c.restarts},
                         {"last_reason", c.last_reason}});
-  return {200, json({{"supervisor", {{"strategy", "one_for_one"}, {"children", children}}}}).dump() + "\n", "application/json", {}};
+  return {200,
+          json({{"supervisor", {{"strategy", "one_for_one"}, {"children", children}}}}).dump() + "\n",
+          "application/json",
+          {}};
 }
 
 http::response faults(door_state& state, bool enabled, const std::string& body) {
   if (!enabled) return http::error_response(403, "faults are off: set faults.enabled: true");
   const json wanted = json::parse(body, nullptr, false);
   if (!wanted.is_object() || !wanted.contains("crash") || !wanted["crash"].is_string())
-    return http::error_response(400, "expected {\"crash\": \"NAME\"} with a name from /admin/tree, or \"random\"");
+    return http::error_response(400,
+                                "expected {\"crash\": \"NAME\"} with a name from /admin/tree, or \"random\"");
   const std::string name = wanted["crash"];
   const std::string crashed = state.crash_one(name == "random" ? "" : name);
-  if (crashed.empty()) return http::error_response(404, "no running actor of that name; /admin/tree lists them");
+  if (crashed.empty())
+    return http::error_response(404, "no running actor of that name; /admin/tree lists them");
   return {200, json({{"crashed", crashed}}).dump() + "\n", "application/json", {}};
 }
 
@@ -49,8 +54,9 @@ node_door::node_door(const door_options& o, door_state& state) {
       {"GET", "/liveness", [](const http::request&) { return http::liveness(); }},
   };
   if (!o.admin_token.empty()) {
-    routes.push_back({"GET", "/admin/tree",
-                      http::require_bearer(o.admin_token, [&state](const http::request&) { return tree(state); })});
+    routes.push_back(
+        {"GET", "/admin/tree",
+         http::require_bearer(o.admin_token, [&state](const http::request&) { return tree(state); })});
     routes.push_back({"POST", "/admin/faults",
                       http::require_bearer(o.admin_token, [&state, on = o.faults](const http::request& r) {
                         return faults(state, on, r.body);
@@ -65,6 +71,8 @@ node_door::node_door(const door_options& o, door_state& state) {
 
 node_door::~node_door() = default;
 
-int node_door::port() const { return server_->port(); }
+int node_door::port() const {
+  return server_->port();
+}
 
 }  // namespace troupe

@@ -13,19 +13,24 @@ namespace troupe {
 namespace {
 
 constexpr nanos sweep = 100'000'000;
-constexpr std::size_t span_factor = 8;  // offsets between the oldest unfinished record and the newest, in credits
+constexpr std::size_t span_factor =
+    8;  // offsets between the oldest unfinished record and the newest, in credits
 
 /// Posts deliveries to the actor; one that has ended ignores them, which is what fences an old assignment.
 class mailbox_port final : public completion_port {
  public:
   explicit mailbox_port(partition_consumer_actor to) : to_(std::move(to)) {}
-  void delivered(std::shared_ptr<row_refs> rows) override { caf_line::post(to_, troupe::delivered{std::move(rows)}); }
+  void delivered(std::shared_ptr<row_refs> rows) override {
+    caf_line::post(to_, troupe::delivered{std::move(rows)});
+  }
 
  private:
   partition_consumer_actor to_;
 };
 
-[[nodiscard]] std::size_t bytes_of(const record& r) { return r.value.size() + r.key.size() + 64; }
+[[nodiscard]] std::size_t bytes_of(const record& r) {
+  return r.value.size() + r.key.size() + 64;
+}
 
 struct consumer_state {
   static inline const char* name = "partition_consumer";
@@ -36,7 +41,8 @@ struct consumer_state {
   codec::result_writer writer;
   policy::offset_ledger ledger;
   std::shared_ptr<mailbox_port> port;
-  std::deque<batch_ptr> batches;  // with unfinished records; finished ones are null until they reach the front
+  std::deque<batch_ptr>
+      batches;  // with unfinished records; finished ones are null until they reach the front
   std::uint64_t first_slot = 0;
   std::size_t in_flight = 0;
   std::size_t in_flight_bytes = 0;
@@ -58,9 +64,10 @@ struct consumer_state {
   void store() {
     if (const auto next = ledger.committable()) {
       if (!args.queue->store(*next))
-        observe::log_every(observe::level::warn, "partition_consumer", "offset_not_stored", 10,
-                           "the partition is no longer ours: its next owner answers these records again",
-                           {{"topic", *args.queue->topic()}, {"partition", std::to_string(args.queue->partition())}});
+        observe::log_every(
+            observe::level::warn, "partition_consumer", "offset_not_stored", 10,
+            "the partition is no longer ours: its next owner answers these records again",
+            {{"topic", *args.queue->topic()}, {"partition", std::to_string(args.queue->partition())}});
     }
   }
 
@@ -181,7 +188,8 @@ void publish(self_ptr self) {
                             static_cast<double>(oldest) * 1e-9);
 }
 
-partition_consumer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<partition_consumer_args>& args,
+partition_consumer_actor::behavior_type behavior(self_ptr self,
+                                                 const std::shared_ptr<partition_consumer_args>& args,
                                                  const wiring& neighbours) {
   caf_line::die_of_exceptions(self);
   auto& st = self->state;
@@ -232,7 +240,8 @@ partition_consumer_actor::behavior_type behavior(self_ptr self, const std::share
       },
       [self](const wiring& w) {
         auto& s = self->state;
-        const bool lost_some = w.cache != s.to.cache || w.scheduler != s.to.scheduler || w.producer != s.to.producer;
+        const bool lost_some =
+            w.cache != s.to.cache || w.scheduler != s.to.scheduler || w.producer != s.to.producer;
         s.to = w;
         if (!lost_some) return;
         for (auto& b : s.batches)

@@ -1,11 +1,11 @@
 #pragma once
 // partition_consumer: one a partition and assignment.
-// Owns the partition's queue, the ledger of its offsets and every record it polled until its answer is delivered.
-// Promises: at most `credit_records` records and about `credit_bytes` bytes unfinished; an offset is stored only when
-// every record up to it was answered and the answers are with the broker; what a crashed neighbour held is submitted
-// again (the producer drops second answers); a retired partition ends with its offsets stored.
-// Dies of: an exception of its own. Its successor reads again from the stored offset, so answers that were on their
-// way are given twice: at least once.
+// Owns the partition's queue, the ledger of its offsets and every record it polled until its answer is
+// delivered. Promises: at most `credit_records` records and about `credit_bytes` bytes unfinished; an offset
+// is stored only when every record up to it was answered and the answers are with the broker; what a crashed
+// neighbour held is submitted again (the producer drops second answers); a retired partition ends with its
+// offsets stored. Dies of: an exception of its own. Its successor reads again from the stored offset, so
+// answers that were on their way are given twice: at least once.
 
 #include <cstddef>
 #include <memory>
@@ -32,7 +32,8 @@ struct partition_consumer_args {
   std::shared_ptr<observe::metrics> metrics;
 };
 
-[[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system, partition_consumer_args args,
+[[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system,
+                                                                partition_consumer_args args,
                                                                 const wiring& neighbours);
 
 }  // namespace troupe

@@ -146,12 +146,13 @@ struct producer_state {
       held.push_back(a);
       return;
     }
-    observe::log_every(observe::level::error, "producer", "dead_letter_refused", 60,
-                       "the dead-letter topic refuses a record even without its value; its partition can't commit past "
-                       "it until the topic accepts it",
-                       {{"topic", *a->request->batch->topic},
-                        {"partition", std::to_string(a->request->batch->partition)},
-                        {"offset", std::to_string(a->request->offset)}});
+    observe::log_every(
+        observe::level::error, "producer", "dead_letter_refused", 60,
+        "the dead-letter topic refuses a record even without its value; its partition can't commit past "
+        "it until the topic accepts it",
+        {{"topic", *a->request->batch->topic},
+         {"partition", std::to_string(a->request->batch->partition)},
+         {"offset", std::to_string(a->request->offset)}});
     refused.emplace_back(now + 10 * retry_pause, a);
   }
 

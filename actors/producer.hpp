@@ -1,11 +1,11 @@
 #pragma once
 // producer: one a node.
 // Owns the sink, the answers that are gathering and those on their way to the broker.
-// Promises: one answer a record (a second one is dropped), in at most `gather` time after it was formatted; what the
-// broker refuses is tried again or dead-lettered, never forgotten; a partition_consumer hears of an answer only when
-// the broker has it.
-// Dies of: an exception of its own. Answers not yet with the sink are then formed anew, because their
-// partition_consumer submits their records again; those with the sink are reported to its successor.
+// Promises: one answer a record (a second one is dropped), in at most `gather` time after it was formatted;
+// what the broker refuses is tried again or dead-lettered, never forgotten; a partition_consumer hears of an
+// answer only when the broker has it. Dies of: an exception of its own. Answers not yet with the sink are
+// then formed anew, because their partition_consumer submits their records again; those with the sink are
+// reported to its successor.
 
 #include <memory>
 
@@ -23,7 +23,8 @@ struct producer_args {
   std::shared_ptr<observe::metrics> metrics;
   nanos gather_min = 0;
   nanos gather_max = 5'000'000;
-  bool keep_timestamp = false;  ///< results carry the request record's timestamp, not the time they were produced
+  bool keep_timestamp =
+      false;  ///< results carry the request record's timestamp, not the time they were produced
 };
 
 [[nodiscard]] producer_actor spawn_producer(caf_line::system& system, producer_args args);

@@ -27,7 +27,7 @@ struct model_lane {
   std::vector<idle_shard> idle;
   policy::batch_sizer sizer;
   breaker_position breaker = breaker_position::closed;
-  std::uint32_t probes = 0;          // rows half_open still lets through
+  std::uint32_t probes = 0;            // rows half_open still lets through
   std::deque<const record*> suspects;  // each with a count: were in a batch whose shard died, run alone
 };
 
@@ -72,7 +72,9 @@ struct scheduler_state {
       for (auto* r : lane.suspects) release(r);
   }
 
-  static const record* record_of(const policy::sla_item& item) { return static_cast<const record*>(item.handle); }
+  static const record* record_of(const policy::sla_item& item) {
+    return static_cast<const record*>(item.handle);
+  }
   static void release(const record* r) { r->batch->release(); }
 
   std::size_t lane_of(const model::loaded_model* m) {
@@ -90,7 +92,8 @@ struct scheduler_state {
 
   void take(const submit& m) {
     for (const record* r : m.rows->take()) {
-      const policy::sla_item item{const_cast<record*>(r), 0, r->rows, r->batch->arrived, r->target, r->expiry};
+      const policy::sla_item item{const_cast<record*>(r), 0,         r->rows,
+                                  r->batch->arrived,      r->target, r->expiry};
       const std::size_t lane = lane_of(r->model);
       if (!queue->push(lane, r->cls, item)) waiting.push_back({lane, r->cls, item});
     }
@@ -117,8 +120,9 @@ struct scheduler_state {
       a.code = ended[i].expired ? error_code::deadline_exceeded : error_code::unavailable;
       a.begin = static_cast<std::uint32_t>(set->text.size());
       writer.error(set->text, *r, a.code,
-                   ended[i].expired ? "the request expired before it could be scored"
-                                    : "the request could not be scored within its class's target and was shed");
+                   ended[i].expired
+                       ? "the request expired before it could be scored"
+                       : "the request could not be scored within its class's target and was shed");
       a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
       args.metrics->ended_in_queue(ended[i].cls, ended[i].expired, 1);
     }
@@ -148,8 +152,9 @@ void dispatch(self_ptr self) {
     s.runnable.assign(s.lanes.size(), false);
     for (std::size_t i = 0; i < s.lanes.size(); ++i) {
       auto& lane = s.lanes[i];
-      const bool may = !lane.idle.empty() && (lane.breaker == breaker_position::closed ||
-                                              (lane.breaker == breaker_position::half_open && lane.probes > 0));
+      const bool may =
+          !lane.idle.empty() && (lane.breaker == breaker_position::closed ||
+                                 (lane.breaker == breaker_position::half_open && lane.probes > 0));
       if (may && !lane.suspects.empty()) {
         auto rows = std::make_shared<row_refs>();
         rows->adopt(lane.suspects.front());
@@ -166,7 +171,8 @@ void dispatch(self_ptr self) {
     auto& lane = s.lanes[*next];
     s.batch.clear();
     policy::take_limits limits{s.args.max_batch, s.args.max_batch_time};
-    if (lane.breaker == breaker_position::half_open) limits.max_rows = std::min<std::size_t>(limits.max_rows, lane.probes);
+    if (lane.breaker == breaker_position::half_open)
+      limits.max_rows = std::min<std::size_t>(limits.max_rows, lane.probes);
     s.queue->take(*next, now, lane.sizer, limits, s.batch, s.ended);
     if (!s.batch.empty()) {
       auto rows = std::make_shared<row_refs>();

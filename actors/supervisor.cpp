@@ -41,8 +41,8 @@ struct supervisor_state {
   }
 
   child* find(const std::string& wanted) {
-    const auto it =
-        std::find_if(children.begin(), children.end(), [&](const child& c) { return c.spec->name == wanted; });
+    const auto it = std::find_if(children.begin(), children.end(),
+                                 [&](const child& c) { return c.spec->name == wanted; });
     return it == children.end() ? nullptr : &*it;
   }
 
@@ -67,8 +67,9 @@ void start(self_ptr self, child& c, bool restart) {
   if (restart) {
     ++c.restarts;
     s.args.metrics->restarted(c.spec->kind);
-    observe::log(observe::level::warn, "supervisor", "actor_restarted", "started again after a crash",
-                 {{"actor", c.spec->name}, {"reason", c.last_reason}, {"restarts", std::to_string(c.restarts)}});
+    observe::log(
+        observe::level::warn, "supervisor", "actor_restarted", "started again after a crash",
+        {{"actor", c.spec->name}, {"reason", c.last_reason}, {"restarts", std::to_string(c.restarts)}});
   }
   const auto changed = s.args.started(*c.spec, c.handle, restart);
   if (!changed) return;
@@ -117,7 +118,12 @@ supervisor_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<su
   return {
       [self](const supervise& m) {
         auto& s = self->state;
-        s.children.push_back({m.child, {}, 0, {}, 0, nullptr,
+        s.children.push_back({m.child,
+                              {},
+                              0,
+                              {},
+                              0,
+                              nullptr,
                               policy::restart_policy(backoff_of(s.args.restarts), s.random())});
         start(self, s.children.back(), false);
       },

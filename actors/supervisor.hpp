@@ -2,9 +2,9 @@
 // supervisor: one a node; OTP's one_for_one.
 // Owns the children: how to start each, how often they crashed.
 // Promises: a child that crashes is started anew, after a backoff, within the budget (`intensity` restarts in
-// `period`); everybody then hears who is who; a spent budget is reported once through `escalate`, which ends the
-// process: a supervisor that can't keep its children alive must not pretend to.
-// Dies of: nothing it meets; a child that can't be started counts as a crash.
+// `period`); everybody then hears who is who; a spent budget is reported once through `escalate`, which ends
+// the process: a supervisor that can't keep its children alive must not pretend to. Dies of: nothing it
+// meets; a child that can't be started counts as a crash.
 
 #include <functional>
 #include <memory>

@@ -22,7 +22,8 @@ void delivery_tally::add(const answer& a, nanos now) {
 
 void delivery_tally::report(observe::metrics& metrics) {
   for (const line& l : lines_)
-    metrics.answered({l.model, l.via, l.cls, l.code, l.dead, l.count, l.late, l.rows, static_cast<double>(l.took) * 1e-9});
+    metrics.answered(
+        {l.model, l.via, l.cls, l.code, l.dead, l.count, l.late, l.rows, static_cast<double>(l.took) * 1e-9});
   lines_.clear();
 }
 

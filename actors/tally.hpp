@@ -1,6 +1,6 @@
 #pragma once
-// Counts delivered answers by what their metrics share, so that a drain of thousands of delivery reports costs a
-// handful of metric updates.
+// Counts delivered answers by what their metrics share, so that a drain of thousands of delivery reports
+// costs a handful of metric updates.
 
 #include <vector>
 

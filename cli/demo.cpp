@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <thread>
@@ -112,7 +113,12 @@ int demo(const demo_options& o) {
     both.refused += fast.refused;
     for (const auto& [code, count] : fast.error_codes) both.error_codes[code] += count;
   }
-  const auto hit_ratio = cache_counts_of(metrics).ratio_since({});
+  std::optional<double> hit_ratio;
+  try {
+    hit_ratio = cache_counts_of(metrics).ratio_since({});
+  } catch (const std::exception& e) {  // a bind address of one's own, say
+    std::fprintf(stderr, "troupe: no cache figures: %s\n", e.what());
+  }
   const std::string why = n.failure();
   const bool clean = n.drain();
 

@@ -12,7 +12,6 @@ namespace troupe::cli {
 struct kafka_client::reports {
   std::mutex mutex;
   std::string complaint;
-  bool all_down = false;
   std::int64_t refused = 0;
 };
 
@@ -34,9 +33,9 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
   rd_kafka_conf_set_opaque(conf, reports_.get());
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
     auto& r = *static_cast<reports*>(opaque);
+    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;  // its reasons came before it
     const std::lock_guard lock(r.mutex);
-    if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) r.all_down = true;
-    else r.complaint = kafka::plain_reason(text);
+    r.complaint = kafka::plain_reason(text);
   });
   if (kind == kafka::client_kind::producer)
     rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* m, void* opaque) {
@@ -77,7 +76,7 @@ metadata_ptr kafka_client::metadata() const {
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata_ptr(m);
     rd_kafka_poll(client_, 0);  // complaints
     const std::lock_guard lock(reports_->mutex);
-    if (clock::now() - begin < std::chrono::seconds(reports_->all_down ? 3 : 10)) continue;
+    if (clock::now() - begin < std::chrono::seconds(reports_->complaint.empty() ? 10 : 3)) continue;
     if (reports_->complaint.empty()) throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error));
     throw std::runtime_error(reports_->complaint);
   }

@@ -31,7 +31,8 @@ class kafka_client {
 
   [[nodiscard]] rd_kafka_s* get() const { return client_; }
 
-  /// All topics. Waits for a broker for up to 10 s, or 3 s once all are known to be down; then throws std::runtime_error:
+  /// All topics. Waits for a broker for up to 10 s, or 3 s where there is a reason to give up; then throws
+  /// std::runtime_error:
   /// "127.0.0.1:9092: Connection refused".
   [[nodiscard]] metadata_ptr metadata() const;
   /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also when the topic

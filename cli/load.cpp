@@ -63,7 +63,11 @@ int load(const load_command_options& o) {
   });
   line.clear();
   std::optional<double> hit_ratio;
-  if (before) hit_ratio = cache_counts_of(o.metrics).ratio_since(*before);
+  try {
+    if (before) hit_ratio = cache_counts_of(o.metrics).ratio_since(*before);
+  } catch (const std::exception& e) {  // the node went away: the report does not
+    std::fprintf(stderr, "troupe: --metrics %s\n", e.what());
+  }
   if (r.refused)
     std::fprintf(stderr, "troupe: the broker refused %lld requests: %s\n", static_cast<long long>(r.refused), r.refusal.c_str());
   if (o.common.json) std::printf("%s\n", report_json(r, hit_ratio).c_str());

@@ -97,7 +97,8 @@ class reader {
     const std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)> list(
         rd_kafka_topic_partition_list_new(8), &rd_kafka_topic_partition_list_destroy);
     for (const auto& topic : {o.results_topic, o.dead_letter_topic}) {
-      const int count = topic.empty() ? 0 : producer.partitions(topic);
+      if (topic.empty() || (list->cnt > 0 && topic == o.results_topic)) continue;
+      const int count = producer.partitions(topic);
       for (int p = 0; p < count; ++p)
         rd_kafka_topic_partition_list_add(list.get(), topic.c_str(), p)->offset = end_of(producer, topic, p);
     }

@@ -30,21 +30,29 @@ void add_models(CLI::App* c, cli::common_options& o) {
   c->add_option("--models", o.models, "Directory of models (models.directory)");
 }
 
-/// " (did you mean serve?)" for a command or option that does not exist; empty when nothing is near.
-std::string hint(const CLI::App& app, int argc, char** argv) {
+/// What is wrong with the command line, in one line; names what was probably meant.
+std::string complaint(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   std::vector<std::string> known;
   std::string word;
+  std::string what;
   if (app.get_subcommands().empty()) {
+    if (argc < 2) return "which command?";
     for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
-    if (argc > 1) word = argv[1];
+    word = argv[1];
+    what = word.starts_with("-") ? "unknown option " : "unknown command ";
   } else {
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) return error.what();
     for (const auto* option : app.get_subcommands().front()->get_options())
       for (const auto& name : option->get_lnames()) known.push_back("--" + name);
-    for (const auto& one : app.remaining(true))
-      if (word.empty() && one.rfind("--", 0) == 0) word = one.substr(0, one.find('='));
+    std::vector<std::string> extras = app.remaining(true);
+    // An unknown option leaves its argument behind too, before it.
+    for (const auto& one : extras)
+      if (word.empty() && one.starts_with("-")) word = one.substr(0, one.find('='));
+    if (word.empty() && !extras.empty()) word = extras.back();
+    what = word.starts_with("-") ? "unknown option " : "unexpected argument ";
   }
   const std::string near = cli::nearest(word, known);
-  return near.empty() ? near : " (did you mean " + near + "?)";
+  return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 
 }  // namespace
@@ -136,8 +144,8 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    std::fprintf(stderr, "troupe: %s%s\nTry: troupe %s--help\n", e.what(), hint(app, argc, argv).c_str(),
-                 app.get_subcommands().empty() ? "" : (app.get_subcommands().front()->get_name() + " ").c_str());
+    const std::string command = app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " ";
+    std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(), command.c_str());
     return cli::bad_usage;
   }
   load.load.follow = !no_wait;

@@ -2,9 +2,9 @@
 // The unit of travel: what one poll of a partition returned, parsed once and shared by every actor it passes.
 //
 // A batch is written by its partition_consumer (source, then parser) and is read-only from the moment it is
-// submitted; the two atomics of a record are the only exception and say who may write them. Actors downstream pass
-// references (row_refs), never copies. The memory behind all views (`storage`, `arena`) lives as long as one
-// reference does, so librdkafka's own buffers are read in place.
+// submitted; the two atomics of a record are the only exception and say who may write them. Actors downstream
+// pass references (row_refs), never copies. The memory behind all views (`storage`, `arena`) lives as long as
+// one reference does, so librdkafka's own buffers are read in place.
 
 #include <atomic>
 #include <cstddef>
@@ -42,7 +42,8 @@ class completion_port;
 struct record {
   // From the source. An absent key or value (a tombstone) has data() == nullptr.
   std::int64_t offset = 0;
-  std::int64_t timestamp_ms = 0;  ///< the request record's own timestamp, epoch milliseconds; arrival if it had none
+  std::int64_t timestamp_ms =
+      0;  ///< the request record's own timestamp, epoch milliseconds; arrival if it had none
   std::string_view key;
   std::string_view value;
   std::uint32_t headers_begin = 0;  ///< into record_batch::headers
@@ -75,8 +76,10 @@ struct record {
   record& operator=(record&& o) noexcept {
     offset = o.offset, timestamp_ms = o.timestamp_ms, key = o.key, value = o.value;
     headers_begin = o.headers_begin, headers_count = o.headers_count;
-    request_id = o.request_id, fallback_from = o.fallback_from, error_message = o.error_message, model = o.model;
-    values_begin = o.values_begin, rows = o.rows, error = o.error, parsed = o.parsed, list = o.list, cls = o.cls;
+    request_id = o.request_id, fallback_from = o.fallback_from, error_message = o.error_message,
+    model = o.model;
+    values_begin = o.values_begin, rows = o.rows, error = o.error, parsed = o.parsed, list = o.list,
+    cls = o.cls;
     target = o.target, expiry = o.expiry, seq = o.seq, batch = o.batch;
     answered.store(o.answered.load(std::memory_order_relaxed), std::memory_order_relaxed);
     return *this;
@@ -96,10 +99,10 @@ struct record_batch {
   std::vector<record> records;
   std::vector<header> headers;
   std::vector<double> values;
-  std::size_t bytes = 0;                              ///< keys, values and headers, as counted by credit
-  std::shared_ptr<const model::model_table> models;   ///< keeps record::model alive
-  std::shared_ptr<void> storage;                      ///< keeps the source's buffers alive
-  std::pmr::monotonic_buffer_resource arena{1024};    ///< texts made by the parser
+  std::size_t bytes = 0;                             ///< keys, values and headers, as counted by credit
+  std::shared_ptr<const model::model_table> models;  ///< keeps record::model alive
+  std::shared_ptr<void> storage;                     ///< keeps the source's buffers alive
+  std::pmr::monotonic_buffer_resource arena{1024};   ///< texts made by the parser
 
   std::shared_ptr<completion_port> owner;  ///< told when answers were delivered
   std::uint32_t unfinished = 0;            ///< the owner's count of records not yet delivered
@@ -159,7 +162,8 @@ class batch_ptr {
   record_batch* batch_ = nullptr;
 };
 
-/// References to records, each with one count on its batch. Counts move in runs: neighbours mostly share a batch.
+/// References to records, each with one count on its batch. Counts move in runs: neighbours mostly share a
+/// batch.
 class row_refs {
  public:
   row_refs() = default;

@@ -1,6 +1,7 @@
 #pragma once
-// The seam to CAF: the only file that knows which line of CAF is underneath (0.17.6, Debian's). Actors use the
-// names of namespace troupe::caf_line alone; moving to 1.x means a second branch here and nothing elsewhere.
+// The seam to CAF: the only file that knows which line of CAF is underneath (0.17.6, Debian's). Actors use
+// the names of namespace troupe::caf_line alone; moving to 1.x means a second branch here and nothing
+// elsewhere.
 
 #include <caf/all.hpp>
 
@@ -76,7 +77,8 @@ void send_later(Self* self, std::int64_t delay, Message&& m) {
   self->delayed_send(self, std::chrono::nanoseconds(delay), std::forward<Message>(m));
 }
 
-/// An exception that leaves a handler ends the actor with its text as the reason, quietly: the supervisor logs it.
+/// An exception that leaves a handler ends the actor with its text as the reason, quietly: the supervisor
+/// logs it.
 template <class Self>
 void die_of_exceptions(Self* self) {
   self->set_exception_handler([](std::exception_ptr& e) -> caf::error {
@@ -94,8 +96,8 @@ void die_of_exceptions(Self* self) {
 template <class Self, class F>
 void on_down(Self* self, F f) {
   self->set_down_handler([f = std::move(f)](caf::down_msg& d) {
-    const bool normal = !d.reason || d.reason == caf::exit_reason::normal ||
-                        d.reason == caf::exit_reason::user_shutdown;
+    const bool normal =
+        !d.reason || d.reason == caf::exit_reason::normal || d.reason == caf::exit_reason::user_shutdown;
     std::string why = "normal";
     if (!normal) {
       // The text of the exception that die_of_exceptions() kept, else CAF's own words.
@@ -134,8 +136,8 @@ void end(const Handle& h) {
          std::to_string(CAF_PATCH_VERSION);
 }
 
-/// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up to
-/// 10 ms, which would be most of a quiet topic's latency.
+/// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up
+/// to 10 ms, which would be most of a quiet topic's latency.
 struct system_config : caf::actor_system_config {
   explicit system_config(std::size_t threads) {
     set("scheduler.policy", caf::atom("sharing"));

@@ -19,8 +19,8 @@ enum class error_code : std::uint8_t {
 };
 
 inline constexpr std::array<std::string_view, 8> error_names = {
-    "none",           "invalid_json",      "invalid_features", "too_large",
-    "model_not_found", "deadline_exceeded", "model_failed",     "unavailable"};
+    "none",         "invalid_json", "invalid_features", "too_large", "model_not_found", "deadline_exceeded",
+    "model_failed", "unavailable"};
 
 [[nodiscard]] constexpr std::string_view to_string(error_code code) {
   return error_names[static_cast<std::size_t>(code)];

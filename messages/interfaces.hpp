@@ -1,6 +1,6 @@
 #pragma once
-// The typed interfaces of all actors, in pipeline order: read as the system's protocol. Every actor also takes
-// `wiring` (who its neighbours are, anew after each restart) and `crash` (an injected fault).
+// The typed interfaces of all actors, in pipeline order: read as the system's protocol. Every actor also
+// takes `wiring` (who its neighbours are, anew after each restart) and `crash` (an injected fault).
 
 #include <functional>
 #include <map>
@@ -43,16 +43,18 @@ TROUPE_LOCAL_MESSAGE(troupe::report_tree)
 
 namespace troupe {
 
-/// One a partition and assignment: polls within its credit, parses, submits; commits when answers are delivered.
-using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(retire), void(tick),
-                                                    void(wiring), void(crash)>;
+/// One a partition and assignment: polls within its credit, parses, submits; commits when answers are
+/// delivered.
+using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(retire),
+                                                    void(tick), void(wiring), void(crash)>;
 
 /// One a node: answers what it knows, joins equal rows in flight, passes the rest to the scheduler, learns.
-using cache_client_actor = caf_line::actor_of<void(submit), void(learned), void(tick), void(wiring), void(crash)>;
+using cache_client_actor =
+    caf_line::actor_of<void(submit), void(learned), void(tick), void(wiring), void(crash)>;
 
 /// One a node: queues rows by model and class and grants batches to idle shards, slots across all models.
-using scheduler_actor = caf_line::actor_of<void(submit), void(shard_idle), void(grant_done), void(breaker_changed),
-                                           void(tick), void(wiring), void(crash)>;
+using scheduler_actor = caf_line::actor_of<void(submit), void(shard_idle), void(grant_done),
+                                           void(breaker_changed), void(tick), void(wiring), void(crash)>;
 
 /// One a model version: counts outcomes, tells the scheduler when the model may run.
 using breaker_actor = caf_line::actor_of<void(outcome), void(tick), void(wiring), void(crash)>;

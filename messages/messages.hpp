@@ -1,6 +1,6 @@
 #pragma once
-// What actors say to one another, in the order in which a request meets it. Plain structs, passed in the process;
-// whatever is large travels behind a pointer and is read-only once sent.
+// What actors say to one another, in the order in which a request meets it. Plain structs, passed in the
+// process; whatever is large travels behind a pointer and is read-only once sent.
 
 #include <atomic>
 #include <cstdint>
@@ -15,17 +15,20 @@
 
 namespace troupe {
 
-// --- records come in ----------------------------------------------------------------------------------------------
+// --- records come in
+// ----------------------------------------------------------------------------------------------
 
 /// The partition's queue has records (source -> partition_consumer).
 struct records_ready {};
 
-/// Rows to be answered: looked up, else queued (partition_consumer -> cache_client -> scheduler). The receiver owns them.
+/// Rows to be answered: looked up, else queued (partition_consumer -> cache_client -> scheduler). The
+/// receiver owns them.
 struct submit {
   std::shared_ptr<row_refs> rows;
 };
 
-// --- rows are scored ------------------------------------------------------------------------------------------------
+// --- rows are scored
+// ------------------------------------------------------------------------------------------------
 
 /// Score these now (scheduler -> model_shard).
 struct grant {
@@ -64,7 +67,8 @@ struct learned {
   nanos took = 0;  ///< execution time of the whole batch
 };
 
-// --- answers go out -------------------------------------------------------------------------------------------------
+// --- answers go out
+// -------------------------------------------------------------------------------------------------
 
 class answer_set;
 
@@ -75,20 +79,21 @@ struct answer {
   std::uint32_t begin = 0;  ///< of the result's value in the set's text
   std::uint32_t size = 0;
   error_code code = error_code::none;
-  bool dead = false;        ///< to the dead-letter topic: the request's own value, with the reason in its headers
-  std::uint8_t tries = 0;   ///< deliveries refused so far
+  bool dead = false;  ///< to the dead-letter topic: the request's own value, with the reason in its headers
+  std::uint8_t tries = 0;          ///< deliveries refused so far
   std::uint32_t reason_begin = 0;  ///< dead letters: the message, in the set's text
   std::uint32_t reason_size = 0;
 };
 
-/// Answers that were formatted together. Lives until its last delivery report: the sink reads the text in place.
+/// Answers that were formatted together. Lives until its last delivery report: the sink reads the text in
+/// place.
 class answer_set {
  public:
   row_refs rows;                ///< keeps the requests alive
   std::vector<answer> answers;  ///< never resized once sent
   std::string text;
   std::vector<std::vector<header>> extra_headers;  ///< by answer, when any has some
-  nanos model_time = 0;         ///< execution time of the batch, 0 if none was run
+  nanos model_time = 0;                            ///< execution time of the batch, 0 if none was run
 
   answer_set() = default;
   answer_set(const answer_set&) = delete;
@@ -108,7 +113,9 @@ class answer_set {
 };
 
 using answer_set_ptr = std::shared_ptr<answer_set>;
-[[nodiscard]] inline answer_set_ptr make_answer_set() { return {new answer_set, answer_set::releaser{}}; }
+[[nodiscard]] inline answer_set_ptr make_answer_set() {
+  return {new answer_set, answer_set::releaser{}};
+}
 
 /// Send these (model_shard, cache_client, scheduler, partition_consumer -> producer).
 struct answers {
@@ -121,20 +128,23 @@ struct reports_ready {};
 /// What was held back to gather is due (producer -> itself).
 struct hold_over {};
 
-/// Answers to these rows are safe with the broker: their offsets may be committed (producer -> partition_consumer).
+/// Answers to these rows are safe with the broker: their offsets may be committed (producer ->
+/// partition_consumer).
 struct delivered {
   std::shared_ptr<row_refs> rows;
 };
 
-// --- control --------------------------------------------------------------------------------------------------------
+// --- control
+// --------------------------------------------------------------------------------------------------------
 
 /// The periodic sweep of an actor (to itself).
 struct tick {};
 
-/// Stop polling, wait for what is in flight until `deadline`, store the offsets, report, end (node -> partition_consumer).
+/// Stop polling, wait for what is in flight until `deadline`, store the offsets, report, end (node ->
+/// partition_consumer).
 struct retire {
   nanos deadline = 0;
-  bool lost = false;  ///< another member owns the partition already: end at once
+  bool lost = false;                         ///< another member owns the partition already: end at once
   std::shared_ptr<std::promise<bool>> done;  ///< true: everything in flight was delivered
 };
 

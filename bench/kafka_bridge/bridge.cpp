@@ -90,16 +90,18 @@ void send(bridge& b, rd_kafka_message_t* m) {
   if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
     for (;;) {
       rd_kafka_headers_t* copy = rd_kafka_headers_copy(headers);
-      const auto error = rd_kafka_producev(
-          b.producer, RD_KAFKA_V_RKT(b.out), RD_KAFKA_V_PARTITION(m->partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-          RD_KAFKA_V_VALUE(m->payload, m->len), RD_KAFKA_V_KEY(m->key, m->key_len), RD_KAFKA_V_HEADERS(copy),
-          RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
+      const auto error =
+          rd_kafka_producev(b.producer, RD_KAFKA_V_RKT(b.out), RD_KAFKA_V_PARTITION(m->partition),
+                            RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_VALUE(m->payload, m->len),
+                            RD_KAFKA_V_KEY(m->key, m->key_len), RD_KAFKA_V_HEADERS(copy),
+                            RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_END);
       if (!error) return;
       rd_kafka_headers_destroy(copy);
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
   }
-  while (rd_kafka_produce(b.out, m->partition, RD_KAFKA_MSG_F_COPY, m->payload, m->len, m->key, m->key_len, opaque) != 0)
+  while (rd_kafka_produce(b.out, m->partition, RD_KAFKA_MSG_F_COPY, m->payload, m->len, m->key, m->key_len,
+                          opaque) != 0)
     std::this_thread::sleep_for(std::chrono::microseconds(200));
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The reference: a bare librdkafka bridge with Troupe's delivery (idempotent producer, offsets stored on the delivery
-// report, key and headers kept), and nothing else between consume and produce.
+// The reference: a bare librdkafka bridge with Troupe's delivery (idempotent producer, offsets stored on the
+// delivery report, key and headers kept), and nothing else between consume and produce.
 
 #include <string>
 

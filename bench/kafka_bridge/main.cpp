@@ -1,4 +1,5 @@
-// bench_kafka_bridge: the bare bridge, and what is needed to compare `troupe serve` with it. README.md says how.
+// bench_kafka_bridge: the bare bridge, and what is needed to compare `troupe serve` with it. README.md says
+// how.
 
 #include <time.h>
 
@@ -25,7 +26,8 @@ const char* usage =
     "  topic  --brokers B --topic T --partitions N                makes a topic\n"
     "  fill   --brokers B --topic T --records N --model M         fills it with requests\n"
     "  watch  --brokers B --topic T --skip N --count N --pid P    times N records and the CPU of P, as JSON\n"
-    "  parts  --models DIR --model M                              parse, score and format alone, ns a record, as JSON\n"
+    "  parts  --models DIR --model M                              parse, score and format alone, ns a "
+    "record, as JSON\n"
     "run.py drives them all.\n";
 
 double thread_cpu() {
@@ -55,7 +57,8 @@ int parts(const std::string& models, const std::string& name) {
   for (std::size_t i = 0; i < rows; ++i) {
     std::string s = "{\"request_id\":\"fill-" + std::to_string(100000000000 + i) + "\",\"features\":[";
     for (int k = 0; k < 10; ++k) s += (k ? "," : "") + number();
-    texts.push_back(s + "],\"model\":\"" + name + "\",\"customer\":\"acct-0001234567\",\"ts\":1700000000000}");
+    texts.push_back(s + "],\"model\":\"" + name +
+                    "\",\"customer\":\"acct-0001234567\",\"ts\":1700000000000}");
   }
   codec::parser_options po;
   po.class_targets = {60'000'000'000};
@@ -81,7 +84,8 @@ int parts(const std::string& models, const std::string& name) {
       parser.parse(*batch, table);
       const double b = thread_cpu();
       pointers.clear();
-      for (const auto& r : batch->records) pointers.push_back(batch->row(r, 0, model->schema().features.size()));
+      for (const auto& r : batch->records)
+        pointers.push_back(batch->row(r, 0, model->schema().features.size()));
       out.resize(rows * model->output().width);
       model->engine().score(pointers, out.data());
       const double c = thread_cpu();
@@ -124,15 +128,17 @@ int main(int argc, char** argv) {
       return 0;
     }
     if (command == "fill") {
-      const auto bytes = b::fill(o["--brokers"], o["--topic"], std::stoll(o["--records"]), o["--model"], 8192);
+      const auto bytes =
+          b::fill(o["--brokers"], o["--topic"], std::stoll(o["--records"]), o["--model"], 8192);
       std::printf("{\"bytes\":%zu}\n", bytes);
       return 0;
     }
     if (command == "watch") {
       const auto w = b::watch(o["--brokers"], o["--topic"], std::stoll(o["--skip"]), std::stoll(o["--count"]),
                               std::stoi(o["--pid"]));
-      std::printf("{\"seconds\":%.4f,\"cpu_seconds\":%.2f,\"records\":%lld,\"peak_rss_kb\":%lld}\n", w.seconds,
-                  w.cpu_seconds, static_cast<long long>(w.records), static_cast<long long>(w.peak_rss_kb));
+      std::printf("{\"seconds\":%.4f,\"cpu_seconds\":%.2f,\"records\":%lld,\"peak_rss_kb\":%lld}\n",
+                  w.seconds, w.cpu_seconds, static_cast<long long>(w.records),
+                  static_cast<long long>(w.peak_rss_kb));
       return 0;
     }
     if (command == "parts") return parts(o["--models"], o["--model"]);

@@ -23,7 +23,8 @@ rd_kafka_t* client(rd_kafka_type_t type, const std::string& brokers,
   auto* conf = rd_kafka_conf_new();
   rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), error, sizeof error);
   for (const auto& [k, v] : more)
-    if (rd_kafka_conf_set(conf, k, v, error, sizeof error) != RD_KAFKA_CONF_OK) throw std::runtime_error(error);
+    if (rd_kafka_conf_set(conf, k, v, error, sizeof error) != RD_KAFKA_CONF_OK)
+      throw std::runtime_error(error);
   auto* rk = rd_kafka_new(type, conf, error, sizeof error);
   if (!rk) throw std::runtime_error(error);
   return rk;
@@ -78,10 +79,11 @@ void make_topic(const std::string& brokers, const std::string& topic, int partit
   rd_kafka_destroy(rk);
 }
 
-std::size_t fill(const std::string& brokers, const std::string& topic, std::int64_t records, const std::string& model,
-                 int distinct) {
-  auto* rk = client(RD_KAFKA_PRODUCER, brokers,
-                    {{"linger.ms", "20"}, {"batch.size", "1000000"}, {"queue.buffering.max.messages", "500000"}});
+std::size_t fill(const std::string& brokers, const std::string& topic, std::int64_t records,
+                 const std::string& model, int distinct) {
+  auto* rk =
+      client(RD_KAFKA_PRODUCER, brokers,
+             {{"linger.ms", "20"}, {"batch.size", "1000000"}, {"queue.buffering.max.messages", "500000"}});
   const int partitions = partitions_of(rk, topic);
   if (partitions < 1) throw std::runtime_error("no topic " + topic);
   auto* t = rd_kafka_topic_new(rk, topic.c_str(), nullptr);
@@ -101,10 +103,11 @@ std::size_t fill(const std::string& brokers, const std::string& topic, std::int6
   std::string text;
   for (std::int64_t i = 0; i < records; ++i) {
     char head[80];
-    std::snprintf(head, sizeof head, "{\"request_id\":\"fill-%012lld\",\"features\":[", static_cast<long long>(i));
+    std::snprintf(head, sizeof head, "{\"request_id\":\"fill-%012lld\",\"features\":[",
+                  static_cast<long long>(i));
     text = head + rows[static_cast<std::size_t>(i % distinct)];
-    while (rd_kafka_produce(t, static_cast<std::int32_t>((i >> 7) % partitions), RD_KAFKA_MSG_F_COPY, text.data(),
-                            text.size(), nullptr, 0, nullptr) != 0)
+    while (rd_kafka_produce(t, static_cast<std::int32_t>((i >> 7) % partitions), RD_KAFKA_MSG_F_COPY,
+                            text.data(), text.size(), nullptr, 0, nullptr) != 0)
       rd_kafka_poll(rk, 10);
     if ((i & 1023) == 0) rd_kafka_poll(rk, 0);
   }
@@ -114,14 +117,16 @@ std::size_t fill(const std::string& brokers, const std::string& topic, std::int6
   return text.size();
 }
 
-watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count, int pid) {
+watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count,
+              int pid) {
   auto* rk = client(RD_KAFKA_CONSUMER, brokers, {{"group.id", "watch"}});
   const int partitions = partitions_of(rk, topic);
   auto total = [&] {
     std::int64_t sum = 0;
     for (int p = 0; p < partitions; ++p) {
       std::int64_t low = 0, high = 0;
-      if (rd_kafka_query_watermark_offsets(rk, topic.c_str(), p, &low, &high, 10'000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+      if (rd_kafka_query_watermark_offsets(rk, topic.c_str(), p, &low, &high, 10'000) ==
+          RD_KAFKA_RESP_ERR_NO_ERROR)
         sum += high;
     }
     return sum;
@@ -151,7 +156,8 @@ watched watch(const std::string& brokers, const std::string& topic, std::int64_t
     }
     if (now - moved > std::chrono::seconds(30)) {
       rd_kafka_destroy(rk);
-      throw std::runtime_error("only " + std::to_string(n) + " of " + std::to_string(count) + " records arrived in " + topic);
+      throw std::runtime_error("only " + std::to_string(n) + " of " + std::to_string(count) +
+                               " records arrived in " + topic);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }

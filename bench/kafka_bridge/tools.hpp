@@ -9,10 +9,10 @@ namespace troupe::bench {
 /// Makes `topic` with `partitions` partitions if it is not there.
 void make_topic(const std::string& brokers, const std::string& topic, int partitions);
 
-/// Writes `records` requests of about 230 bytes for `model`, spread over all partitions, from `distinct` different
-/// rows; returns the number of bytes of one.
-std::size_t fill(const std::string& brokers, const std::string& topic, std::int64_t records, const std::string& model,
-                 int distinct);
+/// Writes `records` requests of about 230 bytes for `model`, spread over all partitions, from `distinct`
+/// different rows; returns the number of bytes of one.
+std::size_t fill(const std::string& brokers, const std::string& topic, std::int64_t records,
+                 const std::string& model, int distinct);
 
 struct watched {
   double seconds = 0;      ///< from `skip` records to `count`
@@ -21,8 +21,9 @@ struct watched {
   std::int64_t peak_rss_kb = 0;
 };
 
-/// Waits until the end offsets of `topic` add up to `count` more than now, polling every few milliseconds; time and
-/// CPU run from the moment `skip` were there. Throws when nothing moves for 30 s.
-watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count, int pid);
+/// Waits until the end offsets of `topic` add up to `count` more than now, polling every few milliseconds;
+/// time and CPU run from the moment `skip` were there. Throws when nothing moves for 30 s.
+watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count,
+              int pid);
 
 }  // namespace troupe::bench

@@ -10,7 +10,9 @@ namespace {
 
 constexpr int slice_ms = 200;  // between two looks at what went wrong
 
-[[nodiscard]] int milliseconds(nanos t) { return static_cast<int>(std::clamp<nanos>(t / 1'000'000, 1, 3'600'000)); }
+[[nodiscard]] int milliseconds(nanos t) {
+  return static_cast<int>(std::clamp<nanos>(t / 1'000'000, 1, 3'600'000));
+}
 
 }  // namespace
 
@@ -24,7 +26,8 @@ struct admin::impl {
   }
 };
 
-admin::admin(const std::string& brokers, const properties& own, log_function log) : impl_(std::make_unique<impl>()) {
+admin::admin(const std::string& brokers, const properties& own, log_function log)
+    : impl_(std::make_unique<impl>()) {
   impl_->log = std::move(log);
   auto* conf = rd_kafka_conf_new();
   try {
@@ -40,10 +43,11 @@ admin::admin(const std::string& brokers, const properties& own, log_function log
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* reason, void* self) {
     static_cast<impl*>(self)->link.error(code, reason);
   });
-  rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
-    const auto* self = static_cast<const impl*>(rd_kafka_opaque(handle));
-    if (self->log) self->log(level, facility, text);
-  });
+  rd_kafka_conf_set_log_cb(conf,
+                           [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
+                             const auto* self = static_cast<const impl*>(rd_kafka_opaque(handle));
+                             if (self->log) self->log(level, facility, text);
+                           });
   char error[512];
   // A consumer, because asking a producer for a topic may create it.
   impl_->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
@@ -60,7 +64,8 @@ cluster_summary admin::reach(nanos timeout) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout);
   for (;;) {
     const rd_kafka_metadata_t* found = nullptr;
-    const auto code = rd_kafka_metadata(impl_->handle, 1, nullptr, &found, std::min(slice_ms, milliseconds(timeout)));
+    const auto code =
+        rd_kafka_metadata(impl_->handle, 1, nullptr, &found, std::min(slice_ms, milliseconds(timeout)));
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
       for (int i = 0; i < found->broker_cnt; ++i)
         out.brokers.push_back(found->brokers[i].host + (":" + std::to_string(found->brokers[i].port)));
@@ -82,7 +87,9 @@ cluster_summary admin::reach(nanos timeout) {
 
 void admin::create_topic(const std::string& name, int partitions, int replication, nanos timeout) {
   char error[512];
-  auto fail = [&name](const std::string& why) { throw std::runtime_error("Kafka topic '" + name + "': " + why); };
+  auto fail = [&name](const std::string& why) {
+    throw std::runtime_error("Kafka topic '" + name + "': " + why);
+  };
   auto* topic = rd_kafka_NewTopic_new(name.c_str(), partitions, replication, error, sizeof error);
   if (!topic) fail(error);
   auto* options = rd_kafka_AdminOptions_new(impl_->handle, RD_KAFKA_ADMIN_OP_CREATETOPICS);

@@ -11,21 +11,55 @@ namespace {
 using std::string_view_literals::operator""sv;
 
 // librdkafka accepts all of them on either client, and warns of each that does nothing.
-constexpr std::array producer_only = {
-    "acks"sv, "request.required.acks"sv, "enable.idempotence"sv, "enable.gapless.guarantee"sv, "linger.ms"sv,
-    "queue.buffering.max.ms"sv, "batch.size"sv, "batch.num.messages"sv, "compression.type"sv, "compression.codec"sv,
-    "compression.level"sv, "queue.buffering.max.messages"sv, "queue.buffering.max.kbytes"sv,
-    "queue.buffering.backpressure.threshold"sv, "message.timeout.ms"sv, "delivery.timeout.ms"sv, "partitioner"sv,
-    "transaction.timeout.ms"sv, "request.timeout.ms"sv, "message.send.max.retries"sv, "retries"sv,
-    "sticky.partitioning.linger.ms"sv, "msg_order_cmp"sv, "queuing.strategy"sv};
+constexpr std::array producer_only = {"acks"sv,
+                                      "request.required.acks"sv,
+                                      "enable.idempotence"sv,
+                                      "enable.gapless.guarantee"sv,
+                                      "linger.ms"sv,
+                                      "queue.buffering.max.ms"sv,
+                                      "batch.size"sv,
+                                      "batch.num.messages"sv,
+                                      "compression.type"sv,
+                                      "compression.codec"sv,
+                                      "compression.level"sv,
+                                      "queue.buffering.max.messages"sv,
+                                      "queue.buffering.max.kbytes"sv,
+                                      "queue.buffering.backpressure.threshold"sv,
+                                      "message.timeout.ms"sv,
+                                      "delivery.timeout.ms"sv,
+                                      "partitioner"sv,
+                                      "transaction.timeout.ms"sv,
+                                      "request.timeout.ms"sv,
+                                      "message.send.max.retries"sv,
+                                      "retries"sv,
+                                      "sticky.partitioning.linger.ms"sv,
+                                      "msg_order_cmp"sv,
+                                      "queuing.strategy"sv};
 
-constexpr std::array consumer_only = {
-    "group.instance.id"sv, "group.protocol"sv, "group.remote.assignor"sv, "group.protocol.type"sv,
-    "partition.assignment.strategy"sv, "session.timeout.ms"sv, "heartbeat.interval.ms"sv, "max.poll.interval.ms"sv,
-    "coordinator.query.interval.ms"sv, "auto.offset.reset"sv, "auto.commit.interval.ms"sv, "queued.min.messages"sv,
-    "queued.max.messages.kbytes"sv, "fetch.wait.max.ms"sv, "fetch.queue.backoff.ms"sv, "fetch.message.max.bytes"sv,
-    "max.partition.fetch.bytes"sv, "fetch.max.bytes"sv, "fetch.min.bytes"sv, "fetch.error.backoff.ms"sv,
-    "isolation.level"sv, "check.crcs"sv, "enable.partition.eof"sv, "consume.callback.max.messages"sv};
+constexpr std::array consumer_only = {"group.instance.id"sv,
+                                      "group.protocol"sv,
+                                      "group.remote.assignor"sv,
+                                      "group.protocol.type"sv,
+                                      "partition.assignment.strategy"sv,
+                                      "session.timeout.ms"sv,
+                                      "heartbeat.interval.ms"sv,
+                                      "max.poll.interval.ms"sv,
+                                      "coordinator.query.interval.ms"sv,
+                                      "auto.offset.reset"sv,
+                                      "auto.commit.interval.ms"sv,
+                                      "queued.min.messages"sv,
+                                      "queued.max.messages.kbytes"sv,
+                                      "fetch.wait.max.ms"sv,
+                                      "fetch.queue.backoff.ms"sv,
+                                      "fetch.message.max.bytes"sv,
+                                      "max.partition.fetch.bytes"sv,
+                                      "fetch.max.bytes"sv,
+                                      "fetch.min.bytes"sv,
+                                      "fetch.error.backoff.ms"sv,
+                                      "isolation.level"sv,
+                                      "check.crcs"sv,
+                                      "enable.partition.eof"sv,
+                                      "consume.callback.max.messages"sv};
 
 struct reserved {
   std::string_view name;
@@ -65,23 +99,31 @@ void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind ki
 
 std::string plain_reason(std::string_view complaint) {
   std::string_view text = complaint;
-  // The address: "sasl_ssl://host:port/id: ..." or "host:port/bootstrap: ..."; other names stay as they are.
+  for (const auto role : {"GroupCoordinator: "sv, "TxnCoordinator: "sv})
+    if (text.starts_with(role)) text.remove_prefix(role.size());
+  // The address: "sasl_ssl://host:port/id: ..." or "host:port: ..."; anything else before a colon is part of
+  // the text.
   std::string_view who;
-  if (const auto colon = text.find(": "); colon != std::string_view::npos) {
-    std::string_view address = text.substr(0, colon);
-    if (const auto scheme = address.find("://"); scheme != std::string_view::npos) address.remove_prefix(scheme + 3);
-    const auto slash = address.rfind('/');
-    if (slash != std::string_view::npos && address.find(' ') == std::string_view::npos) {
-      who = address.substr(0, slash);
-      text.remove_prefix(colon + 2);
+  if (const auto end = text.find(": "); end != std::string_view::npos) {
+    std::string_view address = text.substr(0, end);
+    if (const auto scheme = address.find("://"); scheme != std::string_view::npos)
+      address.remove_prefix(scheme + 3);
+    address = address.substr(0, address.rfind('/'));
+    const auto port = address.rfind(':');
+    if (port != std::string_view::npos && port + 1 < address.size() &&
+        address.find(' ') == std::string_view::npos &&
+        address.find_first_not_of("0123456789", port + 1) == std::string_view::npos) {
+      who = address;
+      text.remove_prefix(end + 2);
     }
   }
   if (text.starts_with("Connect to ")) {
     constexpr auto failed = " failed: "sv;
-    if (const auto at = text.find(failed); at != std::string_view::npos) text.remove_prefix(at + failed.size());
+    if (const auto at = text.find(failed); at != std::string_view::npos)
+      text.remove_prefix(at + failed.size());
   }
-  if (const auto after = text.rfind(" (after "); after != std::string_view::npos &&
-                                                 text.find("in state", after) != std::string_view::npos)
+  if (const auto after = text.rfind(" (after ");
+      after != std::string_view::npos && text.find("in state", after) != std::string_view::npos)
     text = text.substr(0, after);
   if (who.empty()) return std::string(text);
   std::string plain(who);

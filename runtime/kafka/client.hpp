@@ -1,5 +1,6 @@
 #pragma once
-// What source, sink and admin share: making a librdkafka configuration, and turning its complaints into a link_status.
+// What source, sink and admin share: making a librdkafka configuration, and turning its complaints into a
+// link_status.
 
 #include <atomic>
 #include <functional>
@@ -15,13 +16,14 @@ struct rd_kafka_conf_s;
 
 namespace troupe::kafka {
 
-/// A property that librdkafka does not know or refuses, or that Troupe keeps for itself: one line that names it.
+/// A property that librdkafka does not know or refuses, or that Troupe keeps for itself: one line that names
+/// it.
 struct property_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Level as in syslog (3 error, 4 warning, 6 info, 7 debug), librdkafka's facility, text. Called from any thread; lines
-/// repeat as long as their cause does, so the receiver bounds the rate.
+/// Level as in syslog (3 error, 4 warning, 6 info, 7 debug), librdkafka's facility, text. Called from any
+/// thread; lines repeat as long as their cause does, so the receiver bounds the rate.
 using log_function = std::function<void(int level, const std::string& facility, const std::string& text)>;
 using properties = std::map<std::string, std::string>;
 
@@ -30,13 +32,13 @@ enum class client_kind { consumer, producer };
 /// Throws property_error.
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value);
 
-/// The user's own properties, which win over ours; those of the other kind of client are skipped. Throws property_error,
-/// also for a property on which the delivery guarantee rests.
+/// The user's own properties, which win over ours; those of the other kind of client are skipped. Throws
+/// property_error, also for a property on which the delivery guarantee rests.
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
 
 /// A complaint without what only librdkafka's authors need:
-/// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
-/// reads "127.0.0.1:9092: Connection refused".
+/// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state
+/// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
 
 /// The link_status of one client, from what librdkafka reports. Thread safe.
@@ -53,7 +55,8 @@ class link_monitor {
   void statistics(std::string_view json);
   /// The cluster has just given an assignment or confirmed a delivery.
   void works();
-  /// Records of the topic came, maybe fetched a while ago: says nothing of the connection, but no refusal holds.
+  /// Records of the topic came, maybe fetched a while ago: says nothing of the connection, but no refusal
+  /// holds.
   void accepted();
   [[nodiscard]] link_status status() const;
 
@@ -66,9 +69,9 @@ class link_monitor {
   bool ever_connected_ = false;
   bool hopeless_ = false;  // credentials or certificates, and no broker has ever accepted them
   bool refusal_hopeless_ = false;
-  int missed_ = 0;         // statistics in a row without a connected broker
-  std::string why_;        // the last complaint about a connection
-  std::string refusal_;    // brokers answer, but refuse the topic or group
+  int missed_ = 0;       // statistics in a row without a connected broker
+  std::string why_;      // the last complaint about a connection
+  std::string refusal_;  // brokers answer, but refuse the topic or group
   std::string broken_;
 };
 

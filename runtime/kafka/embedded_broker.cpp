@@ -31,7 +31,8 @@ struct embedded_broker::impl {
 embedded_broker::embedded_broker(const std::map<std::string, int>& topics) : impl_(std::make_unique<impl>()) {
   char error[512];
   auto* conf = rd_kafka_conf_new();
-  rd_kafka_conf_set_log_cb(conf, no_log);  // the host complains that it has no broker, and of every client that leaves
+  rd_kafka_conf_set_log_cb(
+      conf, no_log);  // the host complains that it has no broker, and of every client that leaves
   impl_->host = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
   if (!impl_->host) {
     rd_kafka_conf_destroy(conf);
@@ -39,7 +40,8 @@ embedded_broker::embedded_broker(const std::map<std::string, int>& topics) : imp
   }
   impl_->cluster = rd_kafka_mock_cluster_new(impl_->host, only_broker);
   if (!impl_->cluster) throw std::runtime_error("embedded broker: no port is free on the loopback");
-  rd_kafka_mock_group_initial_rebalance_delay_ms(impl_->cluster, 0);  // a group of one need not wait for more members
+  rd_kafka_mock_group_initial_rebalance_delay_ms(impl_->cluster,
+                                                 0);  // a group of one need not wait for more members
   bool first = true;
   for (const auto& [topic, partitions] : topics) {
     // A request that comes while the mock's thread ends the one before is overlooked for a second.
@@ -53,7 +55,9 @@ embedded_broker::embedded_broker(const std::map<std::string, int>& topics) : imp
 
 embedded_broker::~embedded_broker() = default;
 
-const std::string& embedded_broker::bootstrap() const { return impl_->bootstrap; }
+const std::string& embedded_broker::bootstrap() const {
+  return impl_->bootstrap;
+}
 
 void embedded_broker::set_down(bool down) {
   if (down)

@@ -1,10 +1,11 @@
 #pragma once
-// A broker in the process: librdkafka's mock cluster, for `troupe demo`, laptops and tests. Other processes can connect.
+// A broker in the process: librdkafka's mock cluster, for `troupe demo`, laptops and tests. Other processes
+// can connect.
 //
-// It speaks the protocol but keeps everything in memory and forgets: about 5 MiB or 100,000 batches a partition, so a
-// reader that lags further behind loses records. It has no transactions, no deduplication and no timestamps. It is no
-// place for data that matters and no judge of guarantees. It sleeps out every fetch that finds nothing, so its
-// consumers should ask for a short one (source_options::fetch_wait_ms = 5).
+// It speaks the protocol but keeps everything in memory and forgets: about 5 MiB or 100,000 batches a
+// partition, so a reader that lags further behind loses records. It has no transactions, no deduplication and
+// no timestamps. It is no place for data that matters and no judge of guarantees. It sleeps out every fetch
+// that finds nothing, so its consumers should ask for a short one (source_options::fetch_wait_ms = 5).
 
 #include <map>
 #include <memory>

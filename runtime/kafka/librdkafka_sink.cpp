@@ -13,7 +13,8 @@ namespace troupe::kafka {
 namespace {
 
 constexpr int close_ms = 2'000;
-constexpr std::uint32_t ask_again = 1U << 16;  // keyless records after which a partition that was not there is tried
+constexpr std::uint32_t ask_again =
+    1U << 16;  // keyless records after which a partition that was not there is tried
 
 struct event_deleter {
   void operator()(rd_kafka_event_t* event) const { rd_kafka_event_destroy(event); }
@@ -122,7 +123,9 @@ class librdkafka_sink final : public record_sink {
 
   std::size_t in_flight() const override { return in_flight_.load(std::memory_order_relaxed); }
   link_status status() const override { return link_.status(); }
-  std::string error_text(int code) const override { return rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code)); }
+  std::string error_text(int code) const override {
+    return rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
+  }
 
   void close() override {
     if (!producer_) return;
@@ -167,10 +170,12 @@ class librdkafka_sink final : public record_sink {
     set_properties(conf, o.own, client_kind::producer);
   }
 
-  [[nodiscard]] rd_kafka_topic_t* topic_of(const outgoing& r) const { return topics_[static_cast<std::size_t>(r.to)]; }
+  [[nodiscard]] rd_kafka_topic_t* topic_of(const outgoing& r) const {
+    return topics_[static_cast<std::size_t>(r.to)];
+  }
 
-  /// The partition a keyless result asks for: the one its request came from. Whether the topic has it is only known
-  /// once it was tried (and the topic may grow), so it is asked for until it was refused.
+  /// The partition a keyless result asks for: the one its request came from. Whether the topic has it is only
+  /// known once it was tried (and the topic may grow), so it is asked for until it was refused.
   [[nodiscard]] std::int32_t partition_of(const outgoing& r) {
     if (r.key.data() || r.to != destination::results || r.source_partition < 0) return RD_KAFKA_PARTITION_UA;
     if (r.source_partition < absent_from_) return r.source_partition;
@@ -192,7 +197,8 @@ class librdkafka_sink final : public record_sink {
   }
 
   /// How many records from the first one on are of one topic and partition, without headers and time: what
-  /// rd_kafka_produce_batch can take. (Not with a partition a record: it loses memory for one that is not there.)
+  /// rd_kafka_produce_batch can take. (Not with a partition a record: it loses memory for one that is not
+  /// there.)
   [[nodiscard]] static std::size_t alike(std::span<const outgoing> records, std::int32_t partition) {
     const outgoing& first = records.front();
     std::size_t n = 0;
@@ -216,16 +222,20 @@ class librdkafka_sink final : public record_sink {
     }
     auto* topic = topic_of(records.front());
     in_flight_.fetch_add(records.size(), std::memory_order_relaxed);
-    const int good = rd_kafka_produce_batch(topic, partition, 0, many_.data(), static_cast<int>(many_.size()));
+    const int good =
+        rd_kafka_produce_batch(topic, partition, 0, many_.data(), static_cast<int>(many_.size()));
     if (static_cast<std::size_t>(good) == records.size()) return records.size();
     in_flight_.fetch_sub(records.size() - static_cast<std::size_t>(good), std::memory_order_relaxed);
     std::size_t first = 0;
     while (many_[first].err == RD_KAFKA_RESP_ERR_NO_ERROR) ++first;
-    if (static_cast<std::size_t>(good) == first) {  // all behind it were refused as well: as with a full queue
-      if (many_[first].err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) stopped = refused(many_[first].err, topic);
+    if (static_cast<std::size_t>(good) ==
+        first) {  // all behind it were refused as well: as with a full queue
+      if (many_[first].err != RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION)
+        stopped = refused(many_[first].err, topic);
       return first;
     }
-    // Some behind it were taken, so this one can't be handed back: its end is a report, as if the broker had said it.
+    // Some behind it were taken, so this one can't be handed back: its end is a report, as if the broker had
+    // said it.
     {
       const std::lock_guard lock(reports_mutex_);
       for (std::size_t i = first; i < records.size(); ++i) {
@@ -245,7 +255,8 @@ class librdkafka_sink final : public record_sink {
   rd_kafka_resp_err_t send(rd_kafka_topic_t* topic, std::int32_t partition, const outgoing& r) const {
     auto* value = const_cast<char*>(r.value.data());
     if (plain(r)) {
-      const int failed = rd_kafka_produce(topic, partition, 0, value, r.value.size(), r.key.data(), r.key.size(), r.opaque);
+      const int failed =
+          rd_kafka_produce(topic, partition, 0, value, r.value.size(), r.key.data(), r.key.size(), r.opaque);
       return failed == 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_last_error();
     }
     rd_kafka_headers_t* headers = nullptr;
@@ -260,8 +271,9 @@ class librdkafka_sink final : public record_sink {
   }
 
   /// Takes over the headers, if any.
-  rd_kafka_resp_err_t send(rd_kafka_topic_t* topic, std::int32_t partition, std::span<char> value, std::string_view key,
-                           void* opaque, std::int64_t timestamp_ms, rd_kafka_headers_t* headers) const {
+  rd_kafka_resp_err_t send(rd_kafka_topic_t* topic, std::int32_t partition, std::span<char> value,
+                           std::string_view key, void* opaque, std::int64_t timestamp_ms,
+                           rd_kafka_headers_t* headers) const {
     std::array<rd_kafka_vu_t, 7> vus;
     std::size_t n = 0;
     vus[n].vtype = RD_KAFKA_VTYPE_RKT, vus[n++].u.rkt = topic;
@@ -305,7 +317,8 @@ class librdkafka_sink final : public record_sink {
         delivered = true;
         continue;
       }
-      r.too_large = m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || m->err == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
+      r.too_large =
+          m->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || m->err == RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE;
       r.bad_timestamp = m->err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
       if (!r.too_large && !r.bad_timestamp) complain(m->err, m->rkt);
     }
@@ -318,12 +331,13 @@ class librdkafka_sink final : public record_sink {
     if (closing_ || m.key || m.partition < 0) return false;
     absent_from_ = std::min(absent_from_, m.partition);
     rd_kafka_headers_t* headers = nullptr;
-    if (rd_kafka_message_detach_headers(const_cast<rd_kafka_message_t*>(&m), &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_message_detach_headers(const_cast<rd_kafka_message_t*>(&m), &headers) !=
+        RD_KAFKA_RESP_ERR_NO_ERROR)
       headers = nullptr;
     rd_kafka_timestamp_type_t kind{};
     const auto timestamp = std::max<std::int64_t>(0, rd_kafka_message_timestamp(&m, &kind));
-    return send(m.rkt, RD_KAFKA_PARTITION_UA, {static_cast<char*>(m.payload), m.len}, {}, m._private, timestamp,
-                headers) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    return send(m.rkt, RD_KAFKA_PARTITION_UA, {static_cast<char*>(m.payload), m.len}, {}, m._private,
+                timestamp, headers) == RD_KAFKA_RESP_ERR_NO_ERROR;
   }
 
   void complain(rd_kafka_resp_err_t code, rd_kafka_topic_t* topic) {
@@ -372,7 +386,7 @@ class librdkafka_sink final : public record_sink {
   rd_kafka_queue_t* queue_ = nullptr;
   std::array<rd_kafka_topic_t*, 2> topics_{};
   std::mutex reports_mutex_;
-  event_ptr event_;  // partly read
+  event_ptr event_;                            // partly read
   std::vector<delivery_report> last_reports_;  // made here; taken from the back
   bool closing_ = false;
   std::mutex wake_mutex_;

@@ -1,11 +1,12 @@
 #pragma once
-// The sink over librdkafka: an idempotent producer that never gives a record up by itself. Payloads are not copied;
-// delivery reports are events on the main queue, taken by reports() without waiting.
+// The sink over librdkafka: an idempotent producer that never gives a record up by itself. Payloads are not
+// copied; delivery reports are events on the main queue, taken by reports() without waiting.
 //
-// A keyed record goes where Java's clients would send it (murmur2 of the key); one without key to the partition number
-// it came from, when the results topic has it, and anywhere else otherwise.
+// A keyed record goes where Java's clients would send it (murmur2 of the key); one without key to the
+// partition number it came from, when the results topic has it, and anywhere else otherwise.
 //
-// produce() and reports() are for one caller at a time; on_reports(), in_flight() and status() are thread safe.
+// produce() and reports() are for one caller at a time; on_reports(), in_flight() and status() are thread
+// safe.
 
 #include <cstddef>
 #include <memory>
@@ -20,8 +21,10 @@ struct sink_options {
   std::string brokers;
   std::string results_topic;
   std::string dead_letter_topic;
-  double linger_ms = 0.5;  ///< long enough that one tight loop of produce() is one request; gathering is the caller's
-  std::size_t queue_bytes = std::size_t{32} << 20;        ///< of values; at least one record of the largest size fits
+  double linger_ms =
+      0.5;  ///< long enough that one tight loop of produce() is one request; gathering is the caller's
+  std::size_t queue_bytes = std::size_t{32}
+                            << 20;  ///< of values; at least one record of the largest size fits
   std::size_t max_message_bytes = std::size_t{10} << 20;  ///< the broker has the last word
   properties own;
   log_function log;

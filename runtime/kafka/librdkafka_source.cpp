@@ -20,7 +20,8 @@ constexpr int seek_ms = 5'000;
 constexpr std::size_t chunk = 256;
 
 [[nodiscard]] nanos steady_now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -30,7 +31,9 @@ constexpr std::size_t chunk = 256;
 }
 
 struct list_deleter {
-  void operator()(rd_kafka_topic_partition_list_t* list) const { rd_kafka_topic_partition_list_destroy(list); }
+  void operator()(rd_kafka_topic_partition_list_t* list) const {
+    rd_kafka_topic_partition_list_destroy(list);
+  }
 };
 using partition_list = std::unique_ptr<rd_kafka_topic_partition_list_t, list_deleter>;
 
@@ -42,8 +45,8 @@ using partition_list = std::unique_ptr<rd_kafka_topic_partition_list_t, list_del
 
 class librdkafka_source;
 
-/// The consumer and what its callbacks need. Shared by the source, its queues and every polled batch: a message must
-/// be destroyed before its consumer.
+/// The consumer and what its callbacks need. Shared by the source, its queues and every polled batch: a
+/// message must be destroyed before its consumer.
 struct client {
   rd_kafka_t* handle = nullptr;
   log_function log;
@@ -70,8 +73,8 @@ struct client {
       return;
     }
     link.error(code, reason);
-    say(code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? 3 : 4, rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)),
-        reason);
+    say(code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? 3 : 4,
+        rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)), reason);
   }
 
   void committed(rd_kafka_resp_err_t error) const {
@@ -89,7 +92,9 @@ struct client {
   }
 };
 
-[[nodiscard]] client& client_of(void* opaque) { return *static_cast<client*>(opaque); }
+[[nodiscard]] client& client_of(void* opaque) {
+  return *static_cast<client*>(opaque);
+}
 
 /// Owns what was polled into one batch: keys, values and headers are views into these messages.
 struct polled_messages {
@@ -104,7 +109,8 @@ struct polled_messages {
 
 class librdkafka_queue final : public partition_queue {
  public:
-  librdkafka_queue(std::shared_ptr<client> owner, std::string topic, std::int32_t partition, std::uint32_t generation)
+  librdkafka_queue(std::shared_ptr<client> owner, std::string topic, std::int32_t partition,
+                   std::uint32_t generation)
       : client_(std::move(owner)),
         topic_(std::make_shared<const std::string>(std::move(topic))),
         partition_(partition),
@@ -176,8 +182,8 @@ class librdkafka_queue final : public partition_queue {
   void rewind() override {
     const std::lock_guard lock(mutex_);
     if (fenced_) return;
-    // Without a stored offset this assignment began at its first record, whether that was the committed offset or
-    // where auto.offset.reset pointed.
+    // Without a stored offset this assignment began at its first record, whether that was the committed
+    // offset or where auto.offset.reset pointed.
     const std::int64_t to = stored_ >= 0 ? stored_ : first_;
     if (to < 0) return;
     const auto list = list_of(*topic_, partition_, to);
@@ -186,8 +192,8 @@ class librdkafka_queue final : public partition_queue {
     const bool failed = error || list->elems[0].err != RD_KAFKA_RESP_ERR_NO_ERROR;
     if (error) rd_kafka_error_destroy(error);
     if (failed)
-      throw std::runtime_error("Kafka: can't read " + *topic_ + "/" + std::to_string(partition_) + " again from offset " +
-                               std::to_string(to) + ": " + why);
+      throw std::runtime_error("Kafka: can't read " + *topic_ + "/" + std::to_string(partition_) +
+                               " again from offset " + std::to_string(to) + ": " + why);
     drop_waiting();
     position_.store(to, std::memory_order_relaxed);
   }
@@ -270,7 +276,8 @@ class librdkafka_queue final : public partition_queue {
     const char* name = nullptr;
     const void* value = nullptr;
     std::size_t size = 0;
-    for (std::size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) {
+    for (std::size_t i = 0;
+         rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) {
       header& h = batch.headers.emplace_back();
       h.name = name;
       if (value) h.value = {static_cast<const char*>(value), size};
@@ -293,7 +300,8 @@ class librdkafka_queue final : public partition_queue {
   bool fenced_ = false;
   std::int64_t first_ = -1;
   std::int64_t stored_ = -1;
-  std::array<rd_kafka_message_t*, chunk> waiting_{};  // taken from librdkafka, but beyond the last poll's byte limit
+  std::array<rd_kafka_message_t*, chunk>
+      waiting_{};  // taken from librdkafka, but beyond the last poll's byte limit
   std::size_t next_ = 0;
   std::size_t end_ = 0;
   std::atomic<std::int64_t> position_{-1};
@@ -314,14 +322,13 @@ class librdkafka_source final : public record_source {
     }
     client_->source = this;
     rd_kafka_conf_set_opaque(conf, client_.get());
-    rd_kafka_conf_set_rebalance_cb(conf, [](rd_kafka_t*, rd_kafka_resp_err_t error,
-                                            rd_kafka_topic_partition_list_t* list, void* opaque) {
-      client_of(opaque).source->rebalance(error, list);
-    });
-    rd_kafka_conf_set_offset_commit_cb(conf, [](rd_kafka_t*, rd_kafka_resp_err_t error,
-                                                rd_kafka_topic_partition_list_t*, void* opaque) {
-      client_of(opaque).committed(error);
-    });
+    rd_kafka_conf_set_rebalance_cb(
+        conf, [](rd_kafka_t*, rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t* list,
+                 void* opaque) { client_of(opaque).source->rebalance(error, list); });
+    rd_kafka_conf_set_offset_commit_cb(
+        conf, [](rd_kafka_t*, rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t*, void* opaque) {
+          client_of(opaque).committed(error);
+        });
     rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* reason, void* opaque) {
       client_of(opaque).failed(code, reason);
     });
@@ -329,9 +336,10 @@ class librdkafka_source final : public record_source {
       client_of(opaque).link.statistics({json, size});
       return 0;
     });
-    rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
-      client_of(rd_kafka_opaque(handle)).say(level, facility, text);
-    });
+    rd_kafka_conf_set_log_cb(conf,
+                             [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
+                               client_of(rd_kafka_opaque(handle)).say(level, facility, text);
+                             });
     char error[512];
     client_->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
     if (!client_->handle) {
@@ -349,8 +357,10 @@ class librdkafka_source final : public record_source {
   void start(assignment_listener& listener) override {
     listener_ = &listener;
     const auto topics = list_of(options_.topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
-    if (const auto error = rd_kafka_subscribe(client_->handle, topics.get()); error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      throw std::runtime_error("Kafka: can't subscribe to " + options_.topic + ": " + rd_kafka_err2str(error));
+    if (const auto error = rd_kafka_subscribe(client_->handle, topics.get());
+        error != RD_KAFKA_RESP_ERR_NO_ERROR)
+      throw std::runtime_error("Kafka: can't subscribe to " + options_.topic + ": " +
+                               rd_kafka_err2str(error));
     thread_started_ = true;
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "kafka-source");
@@ -378,7 +388,9 @@ class librdkafka_source final : public record_source {
  private:
   void configure(rd_kafka_conf_t* conf) const {
     auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
-    const auto kib = [](std::size_t bytes) { return std::to_string(std::max<std::size_t>(64, bytes / 1024)); };
+    const auto kib = [](std::size_t bytes) {
+      return std::to_string(std::max<std::size_t>(64, bytes / 1024));
+    };
     set("bootstrap.servers", options_.brokers);
     set("client.id", "troupe");
     set("group.id", options_.group);
@@ -433,7 +445,8 @@ class librdkafka_source final : public record_source {
     {
       const std::lock_guard lock(mutex_);
       list.reset(rd_kafka_topic_partition_list_new(static_cast<int>(queues_.size())));
-      for (const auto& [p, q] : queues_) rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), p);
+      for (const auto& [p, q] : queues_)
+        rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), p);
     }
     rd_kafka_pause_partitions(client_->handle, list.get());
   }
@@ -453,7 +466,8 @@ class librdkafka_source final : public record_source {
     {
       const std::lock_guard lock(mutex_);
       for (int i = 0; i < list->cnt; ++i) {
-        auto q = std::make_shared<librdkafka_queue>(client_, list->elems[i].topic, list->elems[i].partition, generation);
+        auto q = std::make_shared<librdkafka_queue>(client_, list->elems[i].topic, list->elems[i].partition,
+                                                    generation);
         queues_[list->elems[i].partition] = q;
         fresh.push_back(std::move(q));
       }
@@ -490,7 +504,8 @@ class librdkafka_source final : public record_source {
       listener_->revoked(gone, lost, lost ? now : closing_ ? deadline_.load() : now + options_.drain_timeout);
       for (auto& q : ours) q->fence();
       // Without a broker this would wait for the whole session time-out, for nothing.
-      if (!lost && client_->link.status().up) client_->committed(rd_kafka_commit(client_->handle, nullptr, 0));
+      if (!lost && client_->link.status().up)
+        client_->committed(rd_kafka_commit(client_->handle, nullptr, 0));
     }
     if (cooperative)
       client_->check("unassign", rd_kafka_incremental_unassign(client_->handle, list));

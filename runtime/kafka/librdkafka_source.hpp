@@ -1,13 +1,13 @@
 #pragma once
-// The source over librdkafka: a consumer group, one detached queue a partition, offsets stored by hand and committed
-// every second.
+// The source over librdkafka: a consumer group, one detached queue a partition, offsets stored by hand and
+// committed every second.
 //
-// One thread ("kafka-source") serves the group: it is the only caller of the listener, and the only one that assigns
-// and revokes. Queues and polled batches keep the client alive, so they may outlive the source; librdkafka is shut
-// down when the last of them goes.
+// One thread ("kafka-source") serves the group: it is the only caller of the listener, and the only one that
+// assigns and revokes. Queues and polled batches keep the client alive, so they may outlive the source;
+// librdkafka is shut down when the last of them goes.
 //
-// Backpressure is not polling: librdkafka fetches until `prefetch_bytes` of a partition wait, then stops by itself.
-// Pausing would throw away what was fetched, so it is only done by stop_intake().
+// Backpressure is not polling: librdkafka fetches until `prefetch_bytes` of a partition wait, then stops by
+// itself. Pausing would throw away what was fetched, so it is only done by stop_intake().
 
 #include <cstddef>
 #include <memory>
@@ -24,11 +24,11 @@ struct source_options {
   std::string topic;
   std::size_t prefetch_bytes = std::size_t{4} << 20;  ///< librdkafka's queue, a partition
   std::size_t prefetch_records = 10'000;              ///< fetches again as soon as fewer wait, a partition
-  /// How long the broker may hold a fetch that finds nothing. A real broker answers when a record comes; the embedded
-  /// one sleeps it out, so this is the latency there: 5.
+  /// How long the broker may hold a fetch that finds nothing. A real broker answers when a record comes; the
+  /// embedded one sleeps it out, so this is the latency there: 5.
   int fetch_wait_ms = 100;
-  /// A member that died is noticed after this long: how long its partitions stand still. Brokers allow no less than
-  /// 6000 unless told so (group.min.session.timeout.ms).
+  /// A member that died is noticed after this long: how long its partitions stand still. Brokers allow no
+  /// less than 6000 unless told so (group.min.session.timeout.ms).
   int session_timeout_ms = 6'000;
   nanos drain_timeout = 30'000'000'000;  ///< what a revoked partition gets to come to rest, at most
   properties own;

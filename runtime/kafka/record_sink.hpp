@@ -1,6 +1,6 @@
 #pragma once
-// The port through which results and dead letters go out: an idempotent producer whose delivery reports are what
-// makes a record's offset committable.
+// The port through which results and dead letters go out: an idempotent producer whose delivery reports are
+// what makes a record's offset committable.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,15 +17,16 @@ namespace troupe::kafka {
 
 enum class destination : std::uint8_t { results, dead_letters };
 
-/// One record to send. All views must stay valid until its delivery report: nothing is copied but key and headers.
+/// One record to send. All views must stay valid until its delivery report: nothing is copied but key and
+/// headers.
 struct outgoing {
   destination to = destination::results;
   std::string_view key;    ///< data() == nullptr: none
   std::string_view value;  ///< data() == nullptr: null
   std::span<const header> headers;
-  std::span<const header> more_headers;   ///< sent after `headers`
-  std::int64_t timestamp_ms = 0;          ///< 0: when it is produced
-  std::int32_t source_partition = -1;     ///< a record without key goes to this partition number, if it exists
+  std::span<const header> more_headers;  ///< sent after `headers`
+  std::int64_t timestamp_ms = 0;         ///< 0: when it is produced
+  std::int32_t source_partition = -1;    ///< a record without key goes to this partition number, if it exists
   void* opaque = nullptr;
 };
 
@@ -36,9 +37,9 @@ struct delivery_report {
   void* opaque = nullptr;
   destination to = destination::results;
   bool ok = false;
-  bool too_large = false;   ///< the broker refused its size
+  bool too_large = false;      ///< the broker refused its size
   bool bad_timestamp = false;  ///< the broker refused its timestamp: send it again without
-  int code = 0;             ///< librdkafka's error code
+  int code = 0;                ///< librdkafka's error code
 };
 
 class record_sink {
@@ -46,8 +47,8 @@ class record_sink {
   virtual ~record_sink() = default;
   /// Queues one record. queue_full: nothing was taken, try again after reports.
   virtual produced produce(const outgoing& record) = 0;
-  /// Queues records in order, as many as fit at once; `stopped` says why the first one not taken was not. Cheaper than
-  /// one by one for neighbours that go to the same partition.
+  /// Queues records in order, as many as fit at once; `stopped` says why the first one not taken was not.
+  /// Cheaper than one by one for neighbours that go to the same partition.
   virtual std::size_t produce_many(std::span<const outgoing> records, produced& stopped) {
     for (std::size_t i = 0; i < records.size(); ++i)
       if ((stopped = produce(records[i])) != produced::ok) return i;
@@ -55,9 +56,9 @@ class record_sink {
   }
   /// Appends the delivery reports that are there now, at most `max`; no wait. Returns how many.
   virtual std::size_t reports(std::vector<delivery_report>& out, std::size_t max) = 0;
-  /// `wake` is called (from a thread of the sink; it must not block) when reports arrive in an empty queue. Only that edge
-  /// is told: take reports once after setting it, and after each wake until fewer than `max` come. Replaces an earlier
-  /// one; an empty function ends it, and no call is running once this returns.
+  /// `wake` is called (from a thread of the sink; it must not block) when reports arrive in an empty queue.
+  /// Only that edge is told: take reports once after setting it, and after each wake until fewer than `max`
+  /// come. Replaces an earlier one; an empty function ends it, and no call is running once this returns.
   virtual void on_reports(std::function<void()> wake) = 0;
   /// Sends without waiting for more (a lingering producer is told to hurry).
   virtual void hurry() = 0;

@@ -22,21 +22,22 @@ class partition_queue {
   /// Grows with every assignment of the process: tells a completion of an earlier one apart.
   [[nodiscard]] virtual std::uint32_t generation() const = 0;
 
-  /// Appends what is there now, without waiting: at most `max_records`, and no further record once `max_bytes` are
-  /// reached (so at least one, however large). Fills offset, timestamp, key, value and headers of each record, `bytes`
-  /// and `storage` of the batch. Returns how many.
+  /// Appends what is there now, without waiting: at most `max_records`, and no further record once
+  /// `max_bytes` are reached (so at least one, however large). Fills offset, timestamp, key, value and
+  /// headers of each record, `bytes` and `storage` of the batch. Returns how many.
   virtual std::size_t poll(record_batch& batch, std::size_t max_records, std::size_t max_bytes) = 0;
 
-  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue. Only that
-  /// edge is told: poll once after setting it, and after each wake until poll() returns 0.
-  /// Replaces an earlier one; an empty function ends it, and no call is running once this returns.
+  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue.
+  /// Only that edge is told: poll once after setting it, and after each wake until poll() returns 0. Replaces
+  /// an earlier one; an empty function ends it, and no call is running once this returns.
   virtual void on_records(std::function<void()> wake) = 0;
 
   /// Remembers `next_offset` (the first offset not yet answered) for the next commit. False once fenced.
   virtual bool store(std::int64_t next_offset) = 0;
 
-  /// Reads again from the offset that was stored last, else from where this assignment began: what a restarted owner of
-  /// this partition does. Throws std::runtime_error when the client does not manage in a few seconds.
+  /// Reads again from the offset that was stored last, else from where this assignment began: what a
+  /// restarted owner of this partition does. Throws std::runtime_error when the client does not manage in a
+  /// few seconds.
   virtual void rewind() = 0;
 
   /// Records between what was polled and the partition's end, as last known; -1 unknown.
@@ -48,10 +49,11 @@ class assignment_listener {
  public:
   virtual ~assignment_listener() = default;
   virtual void assigned(std::vector<std::shared_ptr<partition_queue>> queues) = 0;
-  /// Must bring these partitions to rest: stop polling, let what is in flight be delivered and store() its offsets,
-  /// all before `deadline` (or at once when `lost`: another member has them already). Blocks. The source then
-  /// commits, fences the queues and gives the partitions back.
-  virtual void revoked(const std::vector<std::shared_ptr<partition_queue>>& queues, bool lost, nanos deadline) = 0;
+  /// Must bring these partitions to rest: stop polling, let what is in flight be delivered and store() its
+  /// offsets, all before `deadline` (or at once when `lost`: another member has them already). Blocks. The
+  /// source then commits, fences the queues and gives the partitions back.
+  virtual void revoked(const std::vector<std::shared_ptr<partition_queue>>& queues, bool lost,
+                       nanos deadline) = 0;
 };
 
 /// Why the source or sink can't work at the moment. `fatal`: it will not heal by waiting (wrong credentials,

@@ -21,7 +21,8 @@ namespace troupe::store {
 namespace {
 
 [[nodiscard]] nanos steady_now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -109,7 +110,8 @@ class redis_cache final : public level2_cache {
     [[maybe_unused]] const auto n = ::write(wake_, &one, sizeof one);
   }
 
-  // --- the store's thread ---------------------------------------------------------------------------------------------
+  // --- the store's thread
+  // ---------------------------------------------------------------------------------------------
 
   void run() {
     while (true) {
@@ -149,7 +151,8 @@ class redis_cache final : public level2_cache {
     }
     if (context_ && (fds[1].revents & (POLLIN | POLLHUP | POLLERR))) redisAsyncHandleRead(context_);
     if (context_ && (fds[1].revents & POLLOUT)) redisAsyncHandleWrite(context_);
-    if (context_ && !usable_ && steady_now() >= connect_deadline_) drop("no connection within redis.connect_timeout");
+    if (context_ && !usable_ && steady_now() >= connect_deadline_)
+      drop("no connection within redis.connect_timeout");
   }
 
   void connect(nanos now) {
@@ -191,10 +194,11 @@ class redis_cache final : public level2_cache {
     });
     if (!options_.password.empty()) {
       if (options_.user.empty())
-        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b", options_.password.data(), options_.password.size());
+        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b", options_.password.data(),
+                          options_.password.size());
       else
-        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b %b", options_.user.data(), options_.user.size(),
-                          options_.password.data(), options_.password.size());
+        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b %b", options_.user.data(),
+                          options_.user.size(), options_.password.data(), options_.password.size());
     }
     if (options_.db != 0) redisAsyncCommand(c, &redis_cache::greeted, this, "SELECT %d", options_.db);
     redisAsyncCommand(c, &redis_cache::ready, this, "PING");
@@ -203,7 +207,8 @@ class redis_cache final : public level2_cache {
   /// An answer to AUTH or SELECT: only a refusal matters.
   static void greeted(redisAsyncContext*, void* reply, void* self) {
     const auto* r = static_cast<redisReply*>(reply);
-    if (r && r->type == REDIS_REPLY_ERROR) static_cast<redis_cache*>(self)->refused_ = std::string(r->str, r->len);
+    if (r && r->type == REDIS_REPLY_ERROR)
+      static_cast<redis_cache*>(self)->refused_ = std::string(r->str, r->len);
   }
 
   static void ready(redisAsyncContext*, void* reply, void* opaque) {
@@ -211,7 +216,8 @@ class redis_cache final : public level2_cache {
     const auto* r = static_cast<redisReply*>(reply);
     if (!r) return;  // disconnected: gone() says why
     if (r->type == REDIS_REPLY_ERROR || !self->refused_.empty()) {
-      self->drop_later_ = self->refused_.empty() ? std::string(r->str, r->len) : std::exchange(self->refused_, {});
+      self->drop_later_ =
+          self->refused_.empty() ? std::string(r->str, r->len) : std::exchange(self->refused_, {});
       return;
     }
     self->usable_ = true;
@@ -222,8 +228,8 @@ class redis_cache final : public level2_cache {
   void take_work(nanos now) {
     if (!drop_later_.empty()) {
       const std::string why = std::exchange(drop_later_, {});
-      const bool credentials = why.rfind("WRONGPASS", 0) == 0 || why.rfind("NOAUTH", 0) == 0 || why.rfind("NOPERM", 0) == 0 ||
-                               why.find("password") != std::string::npos;
+      const bool credentials = why.rfind("WRONGPASS", 0) == 0 || why.rfind("NOAUTH", 0) == 0 ||
+                               why.rfind("NOPERM", 0) == 0 || why.find("password") != std::string::npos;
       auto* c = std::exchange(context_, nullptr);
       closing_context_ = true;
       redisAsyncFree(c);
@@ -246,8 +252,8 @@ class redis_cache final : public level2_cache {
       std::vector<std::size_t> sizes = {4};
       for (const auto& k : l->keys) words.push_back(k.data()), sizes.push_back(k.size());
       in_flight_.push_back(l);
-      redisAsyncCommandArgv(context_, &redis_cache::answered, new lookup_ptr(l), static_cast<int>(words.size()),
-                            words.data(), sizes.data());
+      redisAsyncCommandArgv(context_, &redis_cache::answered, new lookup_ptr(l),
+                            static_cast<int>(words.size()), words.data(), sizes.data());
     }
     const std::string ttl = std::to_string(std::max<nanos>(1, options_.ttl / 1'000'000'000));
     for (const auto& items : sets) {
@@ -289,7 +295,8 @@ class redis_cache final : public level2_cache {
       out.ok = true;
       out.values.resize(r->elements);
       for (std::size_t i = 0; i < r->elements; ++i)
-        if (r->element[i]->type == REDIS_REPLY_STRING) out.values[i].emplace(r->element[i]->str, r->element[i]->len);
+        if (r->element[i]->type == REDIS_REPLY_STRING)
+          out.values[i].emplace(r->element[i]->str, r->element[i]->len);
     }
     l.answered = true;
     l.done(std::move(out));
@@ -308,7 +315,9 @@ class redis_cache final : public level2_cache {
       const lookup_ptr l = in_flight_.front();
       in_flight_.pop_front();
       ++late_;
-      if (!silent_) tell({false, false, options_.host + ":" + std::to_string(options_.port) + ": no answer within redis.timeout"});
+      if (!silent_)
+        tell({false, false,
+              options_.host + ":" + std::to_string(options_.port) + ": no answer within redis.timeout"});
       silent_ = true;
       fail(*l, "no answer within redis.timeout", true);
     }
@@ -347,7 +356,9 @@ class redis_cache final : public level2_cache {
     late_ = 0;
     refused_.clear();
     std::uniform_real_distribution<double> jitter(0.8, 1.2);
-    reconnect_at_ = steady_now() + static_cast<nanos>(static_cast<double>(fatal ? options_.reconnect_max : backoff_) * jitter(random_));
+    reconnect_at_ =
+        steady_now() +
+        static_cast<nanos>(static_cast<double>(fatal ? options_.reconnect_max : backoff_) * jitter(random_));
     backoff_ = std::min(options_.reconnect_max, backoff_ * 2);
     tell({false, fatal, options_.host + ":" + std::to_string(options_.port) + ": " + why});
   }
@@ -360,7 +371,10 @@ class redis_cache final : public level2_cache {
       status_ = s;
     }
     if (changed && options_.log)
-      options_.log(s.connected ? 6 : s.fatal ? 3 : 4, s.connected ? "Redis is connected" : "Redis is not available: " + s.reason);
+      options_.log(s.connected ? 6
+                   : s.fatal   ? 3
+                               : 4,
+                   s.connected ? "Redis is connected" : "Redis is not available: " + s.reason);
   }
 
   redis_options options_;
@@ -394,6 +408,8 @@ class redis_cache final : public level2_cache {
 
 }  // namespace
 
-std::unique_ptr<level2_cache> make_redis(redis_options options) { return std::make_unique<redis_cache>(std::move(options)); }
+std::unique_ptr<level2_cache> make_redis(redis_options options) {
+  return std::make_unique<redis_cache>(std::move(options));
+}
 
 }  // namespace troupe::store

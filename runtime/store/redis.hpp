@@ -31,7 +31,8 @@ struct store_status {
 class level2_cache {
  public:
   virtual ~level2_cache() = default;
-  /// Exactly one call of `done`, from the store's thread, within the budget; it must not block. None after close().
+  /// Exactly one call of `done`, from the store's thread, within the budget; it must not block. None after
+  /// close().
   virtual void get(std::vector<std::string> keys, std::function<void(get_result)> done) = 0;
   /// Fire and forget; dropped while not connected or when too much waits.
   virtual void set(std::vector<std::pair<std::string, std::string>> items) = 0;
@@ -57,7 +58,8 @@ struct redis_options {
   std::function<void(int level, const std::string& text)> log;
 };
 
-/// One connection, one thread: an MGET a get(), a pipeline of SETEX a set(). Reconnects by itself, with backoff.
+/// One connection, one thread: an MGET a get(), a pipeline of SETEX a set(). Reconnects by itself, with
+/// backoff.
 [[nodiscard]] std::unique_ptr<level2_cache> make_redis(redis_options options);
 
 }  // namespace troupe::store

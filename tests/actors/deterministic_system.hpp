@@ -1,5 +1,6 @@
 #pragma once
-// An actor system on one thread with a virtual clock: run() handles every message that is due, advance() moves time.
+// An actor system on one thread with a virtual clock: run() handles every message that is due, advance()
+// moves time.
 
 #include <caf/scheduler/test_coordinator.hpp>
 
@@ -34,9 +35,7 @@ class deterministic_system {
     return h;
   }
 
-  void run() {
-    scheduler().run(1'000'000);
-  }
+  void run() { scheduler().run(1'000'000); }
 
   /// Moves the clock in steps, handling what falls due in each.
   void advance(nanos by, nanos step = 10'000'000) {

@@ -11,7 +11,9 @@ using test::simulated_queue;
 using test::stage;
 using test::stage_options;
 
-std::int64_t end_of(int records) { return (records - 1) * simulated_queue::stride + 1; }
+std::int64_t end_of(int records) {
+  return (records - 1) * simulated_queue::stride + 1;
+}
 
 void expect_one_answer_each(const stage& s, int records) {
   for (int i = 0; i < records; ++i) {
@@ -92,8 +94,8 @@ TEST_P(crash_of, an_actor_loses_nothing_and_doubles_nothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(road, crash_of,
-                         testing::Combine(testing::Values("partition_consumer", "scheduler", "model_shard", "producer",
-                                                          "breaker"),
+                         testing::Combine(testing::Values("partition_consumer", "scheduler", "model_shard",
+                                                          "producer", "breaker"),
                                           testing::Bool()));
 INSTANTIATE_TEST_SUITE_P(road_with_cache, crash_of, testing::Values(std::tuple("cache_client", true)));
 
@@ -155,7 +157,8 @@ TEST(road, equal_rows_in_flight_are_scored_once) {
   std::size_t scored = 0;
   *s.before_scoring = [&](std::span<const double* const> rows) { scored += rows.size(); };
   for (int i = 0; i < 60; ++i)
-    s.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[" + std::to_string(i % 3) + ",0.5]}");
+    s.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[" + std::to_string(i % 3) +
+                 ",0.5]}");
   s.settle();
   EXPECT_EQ(s.sink->delivered.size(), 60U);
   EXPECT_EQ(scored, 3U);
@@ -220,7 +223,8 @@ TEST(road, a_retired_partition_waits_for_what_is_in_flight_and_stores_its_offset
   auto done = how->done->get_future();
   caf_line::post(s.supervisor, dismiss{"partition_consumer", how});
   s.system.advance(1'000'000'000);
-  EXPECT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::timeout) << "ten records are in flight";
+  EXPECT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
+      << "ten records are in flight";
   for (int i = 10; i < 20; ++i) s.request(i);
   s.settle();
   ASSERT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::ready);

@@ -1,6 +1,6 @@
 #pragma once
-// The road of a request under the deterministic scheduler: real actors and policies, simulated partition and sink, and
-// engines that do what the test says.
+// The road of a request under the deterministic scheduler: real actors and policies, simulated partition and
+// sink, and engines that do what the test says.
 
 #include <functional>
 #include <memory>
@@ -67,7 +67,8 @@ class stage {
     sup.restarts.period = 60'000'000'000;
     sup.metrics = metrics;
     sup.escalate = [this](const std::string& why) { escalated = why; };
-    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) -> std::optional<wiring> {
+    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h,
+                         bool) -> std::optional<wiring> {
       if (spec.kind == "producer") who.producer = caf::actor_cast<producer_actor>(h);
       if (spec.kind == "scheduler") who.scheduler = caf::actor_cast<scheduler_actor>(h);
       if (spec.kind == "cache_client") who.cache = caf::actor_cast<cache_client_actor>(h);
@@ -89,7 +90,8 @@ class stage {
     });
     child("scheduler", [this](bool) {
       scheduler_args a;
-      a.classes = {{"interactive", 100'000'000, options.class_limit}, {"bulk", 60'000'000'000, options.class_limit}};
+      a.classes = {{"interactive", 100'000'000, options.class_limit},
+                   {"bulk", 60'000'000'000, options.class_limit}};
       a.slots = 1;
       a.max_batch = 16;
       a.metrics = metrics;
@@ -136,7 +138,8 @@ class stage {
   ~stage() { *before_scoring = {}; }
 
   void request(int n, const std::string& more = {}) {
-    queue->add("{\"request_id\":\"r-" + std::to_string(n) + "\",\"features\":[" + std::to_string(n) + ",0.5]" + more + "}");
+    queue->add("{\"request_id\":\"r-" + std::to_string(n) + "\",\"features\":[" + std::to_string(n) +
+               ",0.5]" + more + "}");
   }
 
   /// Runs until nothing moves, delivering whatever was sent, for `by` of virtual time.

@@ -37,12 +37,16 @@ for command in COMMANDS:
     done = t.run(command, "--help")
     assert done.returncode == 0 and "xample" in done.stdout and f"troupe {command}" in done.stdout, done.stdout
     assert command == "serve" or "--json" in done.stdout, f"{command} has no --json"
-expect(2)
-expect(2, "sevre", contains=["serve"])
+expect(2, contains=["which command", "troupe --help"])
+expect(2, "sevre", contains=["unknown command sevre", "serve"])
 expect(2, "confg", contains=["config"])
-expect(2, "load", "--recods", "5", contains=["--records"])
-expect(2, "load", "--records", "many", contains=["--records"])
+expect(2, "--hlp", contains=["unknown option --hlp"])
+expect(2, "load", "--recods", "5", contains=["unknown option --recods", "--records"])
+expect(2, "load", "--recods=5", contains=["unknown option --recods", "--records"])
+expect(2, "load", "twice", contains=["unexpected argument twice"])
+expect(2, "load", "--records", "many", contains=["--records", "many"])
 expect(2, "load", "--records", "0", contains=["--records"])
+expect(2, "load", "--wait-for", "soon", contains=["--wait-for"])
 expect(2, "results", "--jsn", contains=["--json"])
 
 # --- version
@@ -152,9 +156,13 @@ with t.Stage() as stage:
 
     node = stage.troupe({"kafka": {"brokers": "embedded"}})
     node.wait_ready()
-    started = next(line for line in map(json.loads, node.stdout().splitlines()) if line["event"] == "started")
-    broker = ("--brokers", started["brokers"])
-    done = t.run("check", "--set", f"kafka.brokers={started['brokers']}", *ELSEWHERE, "--json")
+    def address():
+        lines = map(json.loads, node.stdout().splitlines())
+        return next((line["brokers"] for line in lines if line["event"] == "started"), None)
+
+    brokers = t.wait_until(address, "the log says where the broker is")
+    broker = ("--brokers", brokers)
+    done = t.run("check", "--set", f"kafka.brokers={brokers}", *ELSEWHERE, "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["ok"] is True, found
     assert any("diabetes-rf-model/3" in one["detail"] for one in found["checks"]), found
@@ -225,7 +233,7 @@ with t.Stage() as stage:
     report = json.loads(load.stdout())
     assert report["interrupted"] and 0 < report["predicted"] == report["sent"] < 1_000_000, report
 
-    load = pending("--results-topic", "inference-requests-dlq")  # where no answer will come
+    load = pending("--results-topic", "elsewhere")  # where no answer will come
     load.signal(signal.SIGINT)
     time.sleep(0.5)  # it waits for answers now; at any earlier moment the outcome is the same
     assert load.running
@@ -233,7 +241,7 @@ with t.Stage() as stage:
     assert load.wait(5) == 130, load.stderr()
 
     # Answers that never come are losses, and the exit status says so.
-    done = t.run("load", *broker, "--records", "5", "--results-topic", "inference-requests-dlq", "--wait-for", "500ms", "--json")
+    done = t.run("load", *broker, "--records", "5", "--results-topic", "elsewhere", "--wait-for", "500ms", "--json")
     assert done.returncode == 1 and json.loads(done.stdout)["lost"] == 5, (done.returncode, done.stdout)
 
     assert node.stop(20) == 0, node.stderr()

@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import tempfile
@@ -47,7 +48,9 @@ with t.Stage() as stage:
     # Ctrl-C: stops sending, waits for what is out, reports.
     long = stage.start([t.TROUPE.resolve(), "demo", "--records", "50000000", "--json"], "demo", cwd=pathlib.Path(stage.folder))
     t.wait_until(lambda: "ready" in long.stderr(), "the demo runs")
-    time.sleep(0.5)  # amid the sending; any moment will do
+    port = int(re.search(r"http://127.0.0.1:(\d+)/metrics", long.stderr())[1])
+    t.wait_until(lambda: t.Metrics.parse(t.http("GET", f"http://127.0.0.1:{port}/metrics")[1].decode()).total(
+        "inference_requests_total") > 1000, "requests go through")
     long.signal(signal.SIGINT)
     status = long.wait(60)
     report = json.loads(long.stdout())

@@ -12,18 +12,28 @@ namespace {
 
 TEST(PlainReason, KeepsWhoAndWhy) {
   const std::pair<const char*, const char*> table[] = {
-      {"127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)",
+      {"127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in "
+       "state CONNECT)",
        "127.0.0.1:9092: Connection refused"},
-      {"sasl_ssl://localhost:9093/bootstrap: SASL authentication error: Authentication failed (after 5ms in state "
+      {"sasl_ssl://localhost:9093/bootstrap: SASL authentication error: Authentication failed (after 5ms in "
+       "state "
        "AUTH_REQ)",
        "localhost:9093: SASL authentication error: Authentication failed"},
-      {"ssl://broker-1.example:9093/1: SSL handshake failed: certificate verify failed (after 3ms in state SSL_HANDSHAKE)",
+      {"ssl://broker-1.example:9093/1: SSL handshake failed: certificate verify failed (after 3ms in state "
+       "SSL_HANDSHAKE)",
        "broker-1.example:9093: SSL handshake failed: certificate verify failed"},
-      {"nowhere.invalid:9092/bootstrap: Failed to resolve 'nowhere.invalid:9092': Name or service not known (after 9ms in "
+      {"nowhere.invalid:9092/bootstrap: Failed to resolve 'nowhere.invalid:9092': Name or service not known "
+       "(after 9ms in "
        "state CONNECT)",
        "nowhere.invalid:9092: Failed to resolve 'nowhere.invalid:9092': Name or service not known"},
       {"[::1]:9092/3: Disconnected (after 1234ms in state UP)", "[::1]:9092: Disconnected"},
+      {"GroupCoordinator: 127.0.0.1:9092: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after "
+       "0ms in state "
+       "CONNECT, 3 identical error(s) suppressed)",
+       "127.0.0.1:9092: Connection refused"},
       {"2/2 brokers are down", "2/2 brokers are down"},
+      {"t: unknown", "t: unknown"},
+      {"a:b: c", "a:b: c"},
       {"Subscribed topic not available: a/b: Broker: Unknown topic or partition",
        "Subscribed topic not available: a/b: Broker: Unknown topic or partition"},
       {"", ""},
@@ -66,8 +76,9 @@ TEST(LinkMonitor, SaysWhyBrokersAreGoneAndWhenTheyAreBack) {
 }
 
 TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
-  for (const int code : {RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
-                         RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED}) {
+  for (const int code :
+       {RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
+        RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED}) {
     link_monitor m;
     m.error(code, "h:1/bootstrap: no");
     m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
@@ -135,14 +146,16 @@ TEST(Properties, WrongOnesAreNamed) {
 }
 
 TEST(Properties, EachClientTakesItsOwnAndNoneWarns) {
-  const properties own = {{"linger.ms", "3"},          {"compression.type", "lz4"}, {"fetch.min.bytes", "10"},
-                          {"session.timeout.ms", "9000"}, {"client.id", "mine"},    {"acks", "all"}};
+  const properties own = {{"linger.ms", "3"},        {"compression.type", "lz4"},
+                          {"fetch.min.bytes", "10"}, {"session.timeout.ms", "9000"},
+                          {"client.id", "mine"},     {"acks", "all"}};
   std::vector<std::string> lines;
   auto log = [&](int, const std::string&, const std::string& line) { lines.push_back(line); };
   source_options in;
   in.brokers = "127.0.0.1:1", in.group = "g", in.topic = "t", in.own = own, in.log = log;
   sink_options out;
-  out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d", out.own = own, out.log = log;
+  out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d", out.own = own,
+  out.log = log;
   {
     const auto source = make_librdkafka_source(in);
     const auto sink = make_librdkafka_sink(out);

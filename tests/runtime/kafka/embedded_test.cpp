@@ -132,7 +132,8 @@ TEST_F(Embedded, KeysAreKeptAndSpreadAsJavasClientsDo) {
     where[*s.key] = s.partition;
   }
   EXPECT_EQ(where.count(""), 1U);
-  for (const auto& [key, hash] : table) EXPECT_EQ(where.at(key), static_cast<std::int32_t>((hash & 0x7fffffff) % 4)) << key;
+  for (const auto& [key, hash] : table)
+    EXPECT_EQ(where.at(key), static_cast<std::int32_t>((hash & 0x7fffffff) % 4)) << key;
 }
 
 TEST_F(Embedded, PollKeepsItsLimits) {
@@ -184,7 +185,8 @@ TEST_F(Embedded, ABatchOutlivesEverything) {
   }
   EXPECT_EQ(poll(*q)->records.size(), 0U);
   q.reset();
-  for (std::size_t i = 0; i < batch->records.size(); ++i) EXPECT_EQ(batch->records[i].value, std::to_string(i));
+  for (std::size_t i = 0; i < batch->records.size(); ++i)
+    EXPECT_EQ(batch->records[i].value, std::to_string(i));
 }
 
 TEST_F(Embedded, WakesWhenRecordsReachAnEmptyQueue) {
@@ -317,6 +319,39 @@ TEST_F(Embedded, GenerationsGrow) {
   EXPECT_GT(m.queue(0)->generation(), first);
 }
 
+TEST_F(Embedded, AnOldGenerationStaysFencedWhenItsPartitionComesBack) {
+  requests.write_numbers(0, 5);
+  requests.write_numbers(1, 5);
+  requests.write_numbers(2, 5);
+  requests.write_numbers(3, 5);
+  member m(source());
+  m.start();
+  ASSERT_TRUE(m.has(4));
+  const auto old = m.queues();
+  for (const auto& q : old) EXPECT_EQ(read(*q, 5).size(), 5U);
+  {
+    member other(source());
+    other.start();
+    ASSERT_TRUE(m.has(2));
+    ASSERT_TRUE(other.has(2));
+  }
+  ASSERT_TRUE(m.has(4));
+  int came_back = 0;
+  for (const auto& q : old) {
+    const auto current = m.current(q->partition());
+    if (current == q) continue;  // never left
+    ++came_back;
+    EXPECT_GT(current->generation(), q->generation());
+    EXPECT_EQ(offsets(read(*current, 5)), range(0, 5));  // nothing was stored
+    EXPECT_FALSE(q->store(5));
+    EXPECT_EQ(poll(*q)->records.size(), 0U);
+    q->rewind();
+    EXPECT_EQ(q->lag(), -1);
+    EXPECT_TRUE(current->store(5));
+  }
+  EXPECT_EQ(came_back, 2);
+}
+
 TEST_F(Embedded, RewindsToTheStoredOffset) {
   requests.write_numbers(0, 500);
   member m(source());
@@ -331,7 +366,8 @@ TEST_F(Embedded, RewindsToTheStoredOffset) {
   q->rewind();
   EXPECT_EQ(offsets(read(*q, 497)), range(3, 500));
   q->rewind();
-  ASSERT_TRUE(eventually([&] { return poll(*q, 1'000, 1)->records.size() == 1; }));  // more are held back by the limit
+  ASSERT_TRUE(eventually(
+      [&] { return poll(*q, 1'000, 1)->records.size() == 1; }));  // more are held back by the limit
   q->rewind();
   EXPECT_EQ(offsets(read(*q, 497)), range(3, 500));
   requests.write_numbers(0, 2);
@@ -667,8 +703,9 @@ TEST(NoBroker, TheReasonIsTheConnections) {
   out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d";
   const auto s = make_librdkafka_sink(out);
   std::vector<delivery_report> none;
-  EXPECT_TRUE(eventually([&] { return s->reports(none, 1), s->status().reason == "127.0.0.1:1: Connection refused"; }))
-      << s->status().reason;
+  EXPECT_TRUE(eventually([&] {
+    return s->reports(none, 1), s->status().reason == "127.0.0.1:1: Connection refused";
+  })) << s->status().reason;
   const nanos begin = now();
   m.close(second);
   s->close();

@@ -1,5 +1,6 @@
 #pragma once
-// What these tests share: a member of a consumer group that keeps its queues, and a writer that waits for reports.
+// What these tests share: a member of a consumer group that keeps its queues, and a writer that waits for
+// reports.
 
 #include <gtest/gtest.h>
 
@@ -21,7 +22,8 @@
 namespace troupe::kafka::test {
 
 [[nodiscard]] inline nanos now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 constexpr nanos second = 1'000'000'000;
@@ -74,7 +76,8 @@ struct seen {
 }
 
 /// Polls until there are at least `count` records.
-[[nodiscard]] inline std::vector<seen> read(partition_queue& queue, std::size_t count, nanos limit = 30 * second) {
+[[nodiscard]] inline std::vector<seen> read(partition_queue& queue, std::size_t count,
+                                            nanos limit = 30 * second) {
   std::vector<seen> all;
   static_cast<void>(eventually(
       [&] {
@@ -101,7 +104,8 @@ class member final : public assignment_listener {
   /// Waits for partition `p`.
   [[nodiscard]] queue_ptr queue(std::int32_t p) {
     queue_ptr found;
-    EXPECT_TRUE(eventually([&] { return (found = current(p)) != nullptr; })) << "partition " << p << " was not assigned";
+    EXPECT_TRUE(eventually([&] { return (found = current(p)) != nullptr; }))
+        << "partition " << p << " was not assigned";
     return found;
   }
   [[nodiscard]] queue_ptr current(std::int32_t p) {

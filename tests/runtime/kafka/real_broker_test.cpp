@@ -1,10 +1,11 @@
-// What only a real broker can judge: rebalances with work in flight, deliveries across its death, refused sizes and
-// credentials. tests/e2e/kafka_ports.py starts one and sets
+// What only a real broker can judge: rebalances with work in flight, deliveries across its death, refused
+// sizes and credentials. tests/e2e/kafka_ports.py starts one and sets
 //   TROUPE_TEST_KAFKA           host:port, plain
 //   TROUPE_TEST_KAFKA_TLS       host:port, SASL_SSL with PLAIN, of the same cluster
 //   TROUPE_TEST_KAFKA_CA        its certificate authority, PEM
 //   TROUPE_TEST_KAFKA_PASSWORD  of user $ConnectionString
-//   TROUPE_TEST_KAFKA_ORDERS    a folder: the file `kill` there asks for a kill -9 of the broker, `start` for its return;
+//   TROUPE_TEST_KAFKA_ORDERS    a folder: the file `kill` there asks for a kill -9 of the broker, `start` for
+//   its return;
 //                               the answer is a file of that name with `.done` behind it
 
 #include <gtest/gtest.h>
@@ -33,7 +34,8 @@ std::string environment(const char* name) {
 class RealBroker : public testing::Test {
  protected:
   void SetUp() override {
-    if (brokers.empty()) GTEST_SKIP() << "TROUPE_TEST_KAFKA is not set: tests/e2e/kafka_ports.py runs these on a real broker";
+    if (brokers.empty())
+      GTEST_SKIP() << "TROUPE_TEST_KAFKA is not set: tests/e2e/kafka_ports.py runs these on a real broker";
     admin(brokers, {}).create_topic(topic, 4, 1, 30 * second);
     admin(brokers, {}).create_topic(out_topic, 4, 1, 30 * second);
   }
@@ -70,16 +72,18 @@ class RealBroker : public testing::Test {
   }
 
   std::string brokers = environment("TROUPE_TEST_KAFKA");
-  std::string topic = std::string("t-") + testing::UnitTest::GetInstance()->current_test_info()->name() + "-" +
-                      std::to_string(::getpid());
+  std::string topic = std::string("t-") + testing::UnitTest::GetInstance()->current_test_info()->name() +
+                      "-" + std::to_string(::getpid());
   std::string out_topic = topic + "-out";
 };
 
-/// A pipeline behind a member: polls all its partitions, finishes every record on another thread, some time later and
-/// out of order, and stores what is finished without gaps. `drain`: a revoke waits for what is in flight.
+/// A pipeline behind a member: polls all its partitions, finishes every record on another thread, some time
+/// later and out of order, and stores what is finished without gaps. `drain`: a revoke waits for what is in
+/// flight.
 class pipeline {
  public:
-  pipeline(const source_options& options, bool drain, std::uint32_t seed) : member_(options), drain_(drain), random_(seed) {
+  pipeline(const source_options& options, bool drain, std::uint32_t seed)
+      : member_(options), drain_(drain), random_(seed) {
     member_.on_assigned = [this](const std::vector<member::queue_ptr>& queues) {
       const std::lock_guard lock(mutex_);
       for (const auto& q : queues) {
@@ -108,7 +112,7 @@ class pipeline {
     const std::lock_guard lock(mutex_);
     return finished_;
   }
-  std::atomic<int> stale{0};       ///< finished after their partition was taken away
+  std::atomic<int> stale{0};  ///< finished after their partition was taken away
   std::atomic<int> in_flight_at_revoke{0};
   std::atomic<int> work_us{3'000};  ///< slow enough that the load outlasts a rebalance
 
@@ -223,8 +227,10 @@ outcome judge(const std::vector<std::vector<std::string>>& finished, int expecte
   outcome o;
   for (int i = 0; i < expected; ++i) {
     const auto it = count.find(std::to_string(i));
-    if (it == count.end()) ++o.missing;
-    else if (it->second > 1) ++o.twice;
+    if (it == count.end())
+      ++o.missing;
+    else if (it->second > 1)
+      ++o.twice;
   }
   return o;
 }
@@ -246,7 +252,11 @@ TEST_F(RealBroker, ADrainedRebalanceLosesAndRepeatsNothing) {
   for (auto* m : {&first, &second_one})
     for (const auto& q : m->group().queues()) owned.insert(q->partition());
   EXPECT_EQ(owned.size(), 4U);
-  ASSERT_TRUE(eventually([&] { return judge({first.finished(), second_one.finished()}, load).missing == 0; }, 60 * second));
+  ASSERT_TRUE(eventually(
+      [&] {
+        return judge({first.finished(), second_one.finished()}, load).missing == 0;
+      },
+      60 * second));
   EXPECT_EQ(judge({first.finished(), second_one.finished()}, load).twice, 0U);
   EXPECT_EQ(first.stale, 0);
   EXPECT_TRUE(eventually([&] { return committed() == std::vector<std::int64_t>(4, load / 4); }));
@@ -263,7 +273,11 @@ TEST_F(RealBroker, WhatIsLateForARebalanceIsRepeatedAndNeverStored) {
     ASSERT_TRUE(second_one.group().has(2));
     first.work_us = second_one.work_us = 100;
     ASSERT_TRUE(eventually([&] { return first.stale > 0; }));
-    ASSERT_TRUE(eventually([&] { return judge({first.finished(), second_one.finished()}, load).missing == 0; }, 60 * second));
+    ASSERT_TRUE(eventually(
+        [&] {
+          return judge({first.finished(), second_one.finished()}, load).missing == 0;
+        },
+        60 * second));
     const auto o = judge({first.finished(), second_one.finished()}, load);
     EXPECT_GT(o.twice, 0U);
     EXPECT_LE(o.twice, static_cast<std::size_t>(first.in_flight_at_revoke));
@@ -283,7 +297,11 @@ TEST_F(RealBroker, AnEagerAssignorWorksAsWell) {
   ASSERT_TRUE(first.group().has(2));
   ASSERT_TRUE(second_one.group().has(2));
   first.work_us = second_one.work_us = 100;
-  ASSERT_TRUE(eventually([&] { return judge({first.finished(), second_one.finished()}, load).missing == 0; }, 60 * second));
+  ASSERT_TRUE(eventually(
+      [&] {
+        return judge({first.finished(), second_one.finished()}, load).missing == 0;
+      },
+      60 * second));
   EXPECT_EQ(judge({first.finished(), second_one.finished()}, load).twice, 0U);
 }
 
@@ -333,13 +351,15 @@ TEST_F(RealBroker, TimestampsAndSizesAreTheBrokersToJudge) {
     return stamps.size() == 2;
   }));
   const auto clock = std::chrono::duration_cast<std::chrono::milliseconds>(
-                         std::chrono::system_clock::now().time_since_epoch()).count();
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
   EXPECT_EQ(stamps["old"], stamp);
   EXPECT_NEAR(static_cast<double>(stamps["now"]), static_cast<double>(clock), 60'000);
 }
 
 TEST_F(RealBroker, RewindAndRestartWithTransactionMarkersAndGaps) {
-  // A transaction's marker takes an offset that no record has: "the next offset" and "one behind the last record" differ.
+  // A transaction's marker takes an offset that no record has: "the next offset" and "one behind the last
+  // record" differ.
   char error[256];
   auto* conf = rd_kafka_conf_new();
   rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), error, sizeof error);
@@ -348,10 +368,11 @@ TEST_F(RealBroker, RewindAndRestartWithTransactionMarkersAndGaps) {
   ASSERT_EQ(rd_kafka_init_transactions(producer, 30'000), nullptr);
   for (int i = 0; i < 5; ++i) {
     ASSERT_EQ(rd_kafka_begin_transaction(producer), nullptr);
-    rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_VALUE(&i, sizeof i),
-                      RD_KAFKA_V_END);
-    ASSERT_EQ(i == 3 ? rd_kafka_abort_transaction(producer, 30'000) : rd_kafka_commit_transaction(producer, 30'000),
-              nullptr);
+    rd_kafka_producev(producer, RD_KAFKA_V_TOPIC(topic.c_str()), RD_KAFKA_V_PARTITION(0),
+                      RD_KAFKA_V_VALUE(&i, sizeof i), RD_KAFKA_V_END);
+    ASSERT_EQ(
+        i == 3 ? rd_kafka_abort_transaction(producer, 30'000) : rd_kafka_commit_transaction(producer, 30'000),
+        nullptr);
   }
   rd_kafka_destroy(producer);
   const auto offsets = [](const std::vector<seen>& all) {
@@ -443,7 +464,8 @@ TEST_F(RealBroker, CredentialsAndCertificates) {
       const auto a = m.source().status();
       const auto b = s->status();
       return good ? a.up && b.up : a.fatal && b.fatal;
-    })) << why << " | " << m.source().status().reason << " | " << s->status().reason;
+    })) << why
+        << " | " << m.source().status().reason << " | " << s->status().reason;
     const auto found = admin(tls, own).reach((good ? 30 : 10) * second);
     EXPECT_EQ(found.reason.empty(), good) << found.reason;
     EXPECT_EQ(found.fatal, !good);
@@ -490,7 +512,8 @@ TEST_F(RealBroker, NothingIsLostWhenTheBrokerDiesAndComesBack) {
   EXPECT_EQ(s->reports(none, 10), 0U);
 
   ASSERT_TRUE(order("start"));
-  EXPECT_TRUE(eventually([&] { return s->reports(none, 0), m.source().status().up; }, 60 * second)) << m.source().status().reason;
+  EXPECT_TRUE(eventually([&] { return s->reports(none, 0), m.source().status().up; }, 60 * second))
+      << m.source().status().reason;
   const auto reports = wait_for_reports(*s, 500, 60 * second);
   ASSERT_EQ(reports.size(), 500U);
   for (const auto& r : reports) EXPECT_TRUE(r.ok) << s->error_text(r.code);
@@ -506,10 +529,12 @@ TEST_F(RealBroker, NothingIsLostWhenTheBrokerDiesAndComesBack) {
   // And the consumer reads on.
   w.write_numbers(0, 5, 100);
   const auto again = m.queue(0);
-  EXPECT_TRUE(eventually([&] {
-    const auto current = m.current(0);
-    return current && !poll(*current)->records.empty();
-  }, 60 * second));
+  EXPECT_TRUE(eventually(
+      [&] {
+        const auto current = m.current(0);
+        return current && !poll(*current)->records.empty();
+      },
+      60 * second));
 }
 
 }  // namespace
