@@ -55,6 +55,15 @@ TEST(latency_histogram, is_exact_where_it_is_small) {
   EXPECT_DOUBLE_EQ(h.quantile_ms(0), 0.001);
 }
 
+TEST(latency_histogram, rounds_a_rank_between_two_values_up) {
+  latency_histogram h;
+  for (const int us : {30, 10, 20}) h.add(us);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.33), 0.010);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.34), 0.020);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.50), 0.020);
+  EXPECT_DOUBLE_EQ(h.quantile_ms(0.67), 0.030);
+}
+
 TEST(latency_histogram, one_value_is_every_quantile) {
   for (const std::int64_t us : {0LL, 255LL, 256LL, 257LL, 1'234'567LL, 3'600'000'000LL, (1LL << 62)}) {
     latency_histogram h;
