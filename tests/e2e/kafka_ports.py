@@ -1,4 +1,4 @@
-"""Source, sink and admin on a real broker: runs the tests that need one, and kills and restarts it when they ask."""
+"""Source, sink and admin on a real broker. Runs the tests that need one, and kills and restarts it when they ask."""
 
 import os
 import pathlib

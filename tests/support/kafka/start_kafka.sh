@@ -153,8 +153,8 @@ for i in $(seq "$nodes"); do
     sed -e "s|@NODE@|$i|;s|@VOTERS@|$voters|;s|@PORT@|$plain|g;s|@CONTROLLER_PORT@|${ports[3 * i - 2]}|;s|@DATA@|$folder/data|" \
       -e "s|@TLS_LISTENER@|$listener|;s|@TLS_ADVERTISED@|$advertised|;s|@REPLICAS@|$replicas|;s|@IN_SYNC@|$in_sync|" \
       -e "s|@CERTIFICATES@|$data/certificates|;s|@SECRET@|${secret//|/\\|}|" >"$folder/server.properties"
-  # Alone there is nobody to fail over to: a broker whose disk stalls for seconds must not fence itself.
-  [ "$nodes" -gt 1 ] || echo 'broker.session.timeout.ms=60000' >>"$folder/server.properties"
+  # Alone there is nobody to fail over to: a broker whose disk stalls for seconds must not fence itself soon (a restart waits as long).
+  [ "$nodes" -gt 1 ] || echo 'broker.session.timeout.ms=12000' >>"$folder/server.properties"
   java "${jvm[@]}" -XX:TieredStopAtLevel=1 -Xmx128m kafka.tools.StorageTool format -t "$cluster" -c "$folder/server.properties" \
     >"$folder/format.log" 2>&1 || { cat "$folder/format.log" >&2; die "formatting node $i failed"; }
 done
