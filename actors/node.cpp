@@ -192,7 +192,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       in.drain_timeout = settings.drain.deadline;
       in.own = settings.kafka.properties;
       // The embedded broker answers an empty fetch only when its whole wait is over.
-      if (broker) in.own.emplace("fetch.wait.max.ms", "2");
+      if (broker) in.fetch_wait_ms = 5;
       in.log = log;
       source = kafka::make_librdkafka_source(in);
     } catch (const std::exception& e) {

@@ -21,15 +21,19 @@ struct finding {
   std::string detail;
 };
 
-std::string count(int n, const std::string& of) { return std::to_string(n) + " " + of + (n == 1 ? "" : "s"); }
+std::string count(int n, const std::string& of) {
+  return std::to_string(n) + " " + of + (n == 1 ? "" : "s");
+}
 
 finding check_models(const config::settings& s) {
   const std::string what = "models " + s.models.directory;
   try {
-    const auto table = model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
+    const auto table =
+        model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
     std::string list;
     for (const auto& m : table->all())
-      list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" + std::string(m->engine().kind()) + ")";
+      list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" +
+              std::string(m->engine().kind()) + ")";
     return {what, true, list};
   } catch (const model::load_error& e) {
     return {what, false, e.what()};
@@ -43,7 +47,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
   try {
     meta = kafka_client(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, {}).metadata();
     // What only the consumer takes is looked at too.
-    (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties, {{"group.id", s.kafka.group}});
+    (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
+                       {{"group.id", s.kafka.group}});
   } catch (const std::exception& e) {
     return {{what, false, e.what()}};
   }
@@ -53,8 +58,9 @@ std::vector<finding> check_kafka(const config::settings& s) {
     for (int i = 0; i < meta->topic_cnt; ++i)
       if (topic == meta->topics[i].topic) partitions = meta->topics[i].partition_cnt;
     out.push_back({"topic " + topic, partitions > 0,
-                   partitions > 0 ? count(partitions, "partition")
-                                  : "does not exist (create it, unless the cluster creates topics by itself)"});
+                   partitions > 0
+                       ? count(partitions, "partition")
+                       : "does not exist (create it, unless the cluster creates topics by itself)"});
   }
   return out;
 }
@@ -73,7 +79,8 @@ finding check_redis(const config::settings& s) {
   try {
     const auto redis = store::make_redis(o);
     store::store_status status;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(s.redis.connect_timeout) + std::chrono::seconds(1);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(s.redis.connect_timeout) +
+                       std::chrono::seconds(1);
     while (std::chrono::steady_clock::now() < until) {
       status = redis->status();
       if (status.connected || status.fatal) break;
@@ -104,7 +111,8 @@ finding check_port(const config::settings& s) {
 int check(const check_options& o) {
   const auto loaded = settings_of(o.common, true);
   const auto& s = loaded.values;
-  std::vector<finding> all{{"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
+  std::vector<finding> all{
+      {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
   all.push_back(check_models(s));
   for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));
@@ -114,9 +122,11 @@ int check(const check_options& o) {
   for (const auto& f : all) {
     good &= f.ok;
     list.push_back({{"what", f.what}, {"ok", f.ok}, {"detail", f.detail}});
-    if (!o.common.json) std::printf("%-6s  %s: %s\n", f.ok ? "ok" : "FAILED", f.what.c_str(), f.detail.c_str());
+    if (!o.common.json)
+      std::printf("%-6s  %s: %s\n", f.ok ? "ok" : "FAILED", f.what.c_str(), f.detail.c_str());
   }
-  if (o.common.json) std::printf("%s\n", nlohmann::ordered_json({{"ok", good}, {"checks", list}}).dump().c_str());
+  if (o.common.json)
+    std::printf("%s\n", nlohmann::ordered_json({{"ok", good}, {"checks", list}}).dump().c_str());
   return good ? ok : failed;
 }
 

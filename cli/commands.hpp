@@ -1,5 +1,6 @@
 #pragma once
-// What every command shares: its options as plain structs (main.cpp fills them), exit codes, progress and signals.
+// What every command shares: its options as plain structs (main.cpp fills them), exit codes, progress and
+// signals.
 
 #include <atomic>
 #include <cstdint>
@@ -21,11 +22,11 @@ struct usage_error : std::runtime_error {
 };
 
 struct common_options {
-  std::string config;             ///< --config
-  std::vector<std::string> set;   ///< --set section.option=value
+  std::string config;            ///< --config
+  std::vector<std::string> set;  ///< --set section.option=value
   bool json = false;
-  std::string brokers;            ///< --brokers: kafka.brokers
-  std::string models;             ///< --models: models.directory
+  std::string brokers;  ///< --brokers: kafka.brokers
+  std::string models;   ///< --models: models.directory
 };
 
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
@@ -109,6 +110,7 @@ int show_version(bool json);
 
 [[nodiscard]] std::string report_json(const load_report& report, std::optional<double> cache_hit_ratio);
 /// `followed`: whether answers were waited for.
-[[nodiscard]] std::string report_text(const load_report& report, bool followed, std::optional<double> cache_hit_ratio);
+[[nodiscard]] std::string report_text(const load_report& report, bool followed,
+                                      std::optional<double> cache_hit_ratio);
 
 }  // namespace troupe::cli

@@ -26,7 +26,9 @@ void on_signal(int) {
 }
 
 std::int64_t now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
@@ -102,10 +104,12 @@ std::string fetch(const std::string& url) {
     std::string all;
     const bool connected = ::connect(fd, to->ai_addr, to->ai_addrlen) == 0;
     if (connected) {
-      const std::string ask = "GET " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n\r\n";
+      const std::string ask =
+          "GET " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n\r\n";
       if (::send(fd, ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())) {
         char part[16384];
-        for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;) all.append(part, static_cast<std::size_t>(n));
+        for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;)
+          all.append(part, static_cast<std::size_t>(n));
       }
     } else {
       why = std::strerror(errno);

@@ -37,18 +37,20 @@ std::string metrics_port() {
 }
 
 void people(const load_report& r, double rate, std::optional<double> hit_ratio) {
-  std::printf("\nEvery record went this way:\n"
-              "  generator > Kafka > partition_consumer > cache_client > scheduler > model_shard > producer > Kafka > reader\n\n"
-              "  sent          %12lld\n"
-              "  predicted     %12lld\n"
-              "  errors        %12lld\n"
-              "  lost          %12lld\n"
-              "  duplicated    %12lld\n"
-              "  throughput    %12.0f records/s, as fast as it goes\n"
-              "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms at %.0f records/s\n",
-              static_cast<long long>(r.sent), static_cast<long long>(r.predicted), static_cast<long long>(r.errors),
-              static_cast<long long>(r.lost), static_cast<long long>(r.duplicated), r.records_per_second, r.p50_ms, r.p95_ms,
-              r.p99_ms, rate);
+  std::printf(
+      "\nEvery record went this way:\n"
+      "  generator > Kafka > partition_consumer > cache_client > scheduler > model_shard > producer > Kafka "
+      "> reader\n\n"
+      "  sent          %12lld\n"
+      "  predicted     %12lld\n"
+      "  errors        %12lld\n"
+      "  lost          %12lld\n"
+      "  duplicated    %12lld\n"
+      "  throughput    %12.0f records/s, as fast as it goes\n"
+      "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms at %.0f records/s\n",
+      static_cast<long long>(r.sent), static_cast<long long>(r.predicted), static_cast<long long>(r.errors),
+      static_cast<long long>(r.lost), static_cast<long long>(r.duplicated), r.records_per_second, r.p50_ms,
+      r.p95_ms, r.p99_ms, rate);
   if (hit_ratio) std::printf("  cache hits    %12.1f %%\n", *hit_ratio * 100);
   std::printf("\n%s\n", r.lost == 0 ? "Every request has its answer." : "REQUESTS WERE LOST.");
 }
@@ -57,8 +59,9 @@ void people(const load_report& r, double rate, std::optional<double> hit_ratio) 
 
 int demo(const demo_options& o) {
   common_options common = o.common;
-  common.set.insert(common.set.begin(), {"kafka.brokers=embedded", "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
-                                         "models.directory=" + (common.models.empty() ? find_models() : common.models)});
+  common.set.insert(common.set.begin(),
+                    {"kafka.brokers=embedded", "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
+                     "models.directory=" + (common.models.empty() ? find_models() : common.models)});
   auto loaded = settings_of(common, true);
   const auto& stop = stop_requested();
   const std::string directory = loaded.values.models.directory;
@@ -66,8 +69,10 @@ int demo(const demo_options& o) {
   load.requests_topic = loaded.values.kafka.requests_topic;
   load.results_topic = loaded.values.kafka.results_topic;
   load.dead_letter_topic = loaded.values.kafka.dead_letter_topic;
-  std::fprintf(stderr, "troupe demo: a broker in this process, the models of %s, and requests through the whole road.\n",
-               directory.c_str());
+  std::fprintf(
+      stderr,
+      "troupe demo: a broker in this process, the models of %s, and requests through the whole road.\n",
+      directory.c_str());
   const auto begin = std::chrono::steady_clock::now();
   node n(std::move(loaded.values));
   while (!n.ready() && !stop && n.failure().empty()) {
@@ -77,9 +82,11 @@ int demo(const demo_options& o) {
       return failed;
     }
   }
-  const double ready_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  const double ready_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   const std::string metrics = "http://127.0.0.1:" + std::to_string(n.metrics_port()) + "/metrics";
-  std::fprintf(stderr, "ready after %.0f ms; %s shows it from inside while it runs\n", ready_ms, metrics.c_str());
+  std::fprintf(stderr, "ready after %.0f ms; %s shows it from inside while it runs\n", ready_ms,
+               metrics.c_str());
 
   load.brokers = n.brokers();
   load.model = "diabetes-rf-model";
@@ -98,7 +105,8 @@ int demo(const demo_options& o) {
   if (!stop) {
     load.rate = o.rate;
     load.records = std::max<std::int64_t>(1, static_cast<std::int64_t>(o.rate * o.seconds));
-    std::fprintf(stderr, "at %.0f records/s, for latency: %lld records\n", o.rate, static_cast<long long>(load.records));
+    std::fprintf(stderr, "at %.0f records/s, for latency: %lld records\n", o.rate,
+                 static_cast<long long>(load.records));
     const load_report steady = run_load(load, stop, progress);
     line.clear();
     both = steady;
@@ -122,8 +130,10 @@ int demo(const demo_options& o) {
   const std::string why = n.failure();
   const bool clean = n.drain();
 
-  if (o.common.json) std::printf("%s\n", report_json(both, hit_ratio).c_str());
-  else people(both, o.rate, hit_ratio);
+  if (o.common.json)
+    std::printf("%s\n", report_json(both, hit_ratio).c_str());
+  else
+    people(both, o.rate, hit_ratio);
   if (!why.empty()) std::fprintf(stderr, "troupe: %s\n", why.c_str());
   if (!clean) std::fprintf(stderr, "troupe: not everything came to rest within drain.deadline\n");
   return both.lost == 0 && clean && why.empty() ? ok : failed;

@@ -15,7 +15,9 @@ struct kafka_client::reports {
   std::int64_t refused = 0;
 };
 
-void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const { rd_kafka_metadata_destroy(m); }
+void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
+  rd_kafka_metadata_destroy(m);
+}
 
 kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own,
                            const settings& ours)
@@ -46,7 +48,8 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
       ++r.refused;
     });
   char error[512];
-  client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, error, sizeof error);
+  client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
+                         error, sizeof error);
   if (!client_) {
     rd_kafka_conf_destroy(conf);
     throw std::runtime_error(error);

@@ -1,5 +1,6 @@
 #pragma once
-// A librdkafka client for commands: made from the same properties as the node's, with reasons people can read.
+// A librdkafka client for commands: made from the same properties as the node's, with reasons people can
+// read.
 
 #include <cstdint>
 #include <memory>
@@ -24,7 +25,8 @@ class kafka_client {
   using settings = std::vector<std::pair<std::string, std::string>>;
 
   /// `ours` are set first, the user's `own` win. Throws kafka::property_error, std::runtime_error.
-  kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own, const settings& ours);
+  kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own,
+               const settings& ours);
   ~kafka_client();
   kafka_client(const kafka_client&) = delete;
   kafka_client& operator=(const kafka_client&) = delete;
@@ -35,11 +37,12 @@ class kafka_client {
   /// std::runtime_error:
   /// "127.0.0.1:9092: Connection refused".
   [[nodiscard]] metadata_ptr metadata() const;
-  /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also when the topic
-  /// does not exist.
+  /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also
+  /// when the topic does not exist.
   [[nodiscard]] int partitions(const std::string& topic) const;
 
-  /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve the client.
+  /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve
+  /// the client.
   [[nodiscard]] std::string complaint() const;
   /// Records that the broker did not take; complaint() has the reason.
   [[nodiscard]] std::int64_t refused() const;

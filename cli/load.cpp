@@ -23,7 +23,7 @@ std::vector<std::string> read_rows(const std::string& file) {
     if (!nlohmann::json::accept(json)) {
       if (number == 1) continue;  // a CSV's header
       throw usage_error("--features-file " + file + ":" + std::to_string(number) +
-                               ": neither JSON nor comma-separated numbers");
+                        ": neither JSON nor comma-separated numbers");
     }
     rows.push_back(json);
   }
@@ -44,12 +44,15 @@ int load(const load_command_options& o) {
   load.properties = kafka.properties;
   load.wait_for = o.wait_for_s;
   if (load.brokers == "embedded")
-    throw usage_error("kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
+    throw usage_error(
+        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
   const auto& stop = stop_requested();
   if (!o.raw_file.empty()) {
     const auto sent = send_raw(load, o.raw_file, stop);
-    if (o.common.json) std::printf("{\"sent\":%lld}\n", static_cast<long long>(sent));
-    else std::printf("sent %lld records to %s\n", static_cast<long long>(sent), load.requests_topic.c_str());
+    if (o.common.json)
+      std::printf("{\"sent\":%lld}\n", static_cast<long long>(sent));
+    else
+      std::printf("sent %lld records to %s\n", static_cast<long long>(sent), load.requests_topic.c_str());
     return ok;
   }
   if (!o.rows_file.empty()) load.rows = read_rows(o.rows_file);
@@ -57,8 +60,9 @@ int load(const load_command_options& o) {
   progress_line line;
   const load_report r = run_load(load, stop, [&](const load_progress& p) {
     char text[160];
-    std::snprintf(text, sizeof text, "%.0f s: sent %lld of %lld, answered %lld", p.seconds, static_cast<long long>(p.sent),
-                  static_cast<long long>(load.records), static_cast<long long>(p.answered));
+    std::snprintf(text, sizeof text, "%.0f s: sent %lld of %lld, answered %lld", p.seconds,
+                  static_cast<long long>(p.sent), static_cast<long long>(load.records),
+                  static_cast<long long>(p.answered));
     line.show(text);
   });
   line.clear();
@@ -69,9 +73,12 @@ int load(const load_command_options& o) {
     std::fprintf(stderr, "troupe: --metrics %s\n", e.what());
   }
   if (r.refused)
-    std::fprintf(stderr, "troupe: the broker refused %lld requests: %s\n", static_cast<long long>(r.refused), r.refusal.c_str());
-  if (o.common.json) std::printf("%s\n", report_json(r, hit_ratio).c_str());
-  else std::printf("%s", report_text(r, load.follow, hit_ratio).c_str());
+    std::fprintf(stderr, "troupe: the broker refused %lld requests: %s\n", static_cast<long long>(r.refused),
+                 r.refusal.c_str());
+  if (o.common.json)
+    std::printf("%s\n", report_json(r, hit_ratio).c_str());
+  else
+    std::printf("%s", report_text(r, load.follow, hit_ratio).c_str());
   return r.lost > 0 || r.refused > 0 ? failed : ok;
 }
 

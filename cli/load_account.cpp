@@ -9,7 +9,8 @@ namespace {
 
 /// Drops blanks and then `expected` from the front of `text`.
 bool skip(std::string_view& text, std::string_view expected) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\n' || text.front() == '\r'))
+  while (!text.empty() &&
+         (text.front() == ' ' || text.front() == '\t' || text.front() == '\n' || text.front() == '\r'))
     text.remove_prefix(1);
   if (!text.starts_with(expected)) return false;
   text.remove_prefix(expected.size());
@@ -27,7 +28,8 @@ void latency_histogram::add(std::int64_t us) {
 
 double latency_histogram::quantile_ms(double q) const {
   if (total_ == 0) return 0;
-  const auto rank = std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(total_))));
+  const auto rank =
+      std::max<std::uint64_t>(1, static_cast<std::uint64_t>(std::ceil(q * static_cast<double>(total_))));
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < counts_.size(); ++i)
     if ((sum += counts_[i]) >= rank) return static_cast<double>(std::min(upper(i), max_)) / 1000.0;
@@ -61,8 +63,8 @@ answer read_answer(std::string_view value, std::string_view run_id) {
   const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), found.number);
   if (error != std::errc() || end == rest.data() + rest.size() || *end != '"' || found.number < 0) return {};
   rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 1);
-  if (skip(rest, ",") && skip(rest, "\"error\"") && skip(rest, ":") && skip(rest, "{") && skip(rest, "\"code\"") &&
-      skip(rest, ":") && skip(rest, "\""))
+  if (skip(rest, ",") && skip(rest, "\"error\"") && skip(rest, ":") && skip(rest, "{") &&
+      skip(rest, "\"code\"") && skip(rest, ":") && skip(rest, "\""))
     found.error = rest.substr(0, rest.find('"'));
   return found;
 }

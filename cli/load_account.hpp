@@ -1,6 +1,6 @@
 #pragma once
-// The bookkeeping of a load run: when each request is due, which answer belongs to which request, how long it took.
-// No thread, no clock; times are microseconds.
+// The bookkeeping of a load run: when each request is due, which answer belongs to which request, how long it
+// took. No thread, no clock; times are microseconds.
 
 #include <algorithm>
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace troupe::cli {
 
-/// An open loop's plan: record n is due at n / rate, whatever happened to those before it. Latency counts from then, so
-/// that a system that stalls does not also stop the clock (no coordinated omission).
+/// An open loop's plan: record n is due at n / rate, whatever happened to those before it. Latency counts
+/// from then, so that a system that stalls does not also stop the clock (no coordinated omission).
 class schedule {
  public:
   explicit schedule(double records_per_second) : per_record_us_(1e6 / records_per_second) {}
@@ -20,7 +20,8 @@ class schedule {
   }
   /// How many records are due after so long; the first at 0.
   [[nodiscard]] std::int64_t due(std::int64_t elapsed_us) const {
-    return elapsed_us < 0 ? 0 : static_cast<std::int64_t>(static_cast<double>(elapsed_us) / per_record_us_) + 1;
+    return elapsed_us < 0 ? 0
+                          : static_cast<std::int64_t>(static_cast<double>(elapsed_us) / per_record_us_) + 1;
   }
 
  private:
@@ -51,7 +52,9 @@ class answer_ledger {
  public:
   explicit answer_ledger(std::int64_t requests) : seen_(static_cast<std::size_t>(requests)) {}
   /// False for a number that is no request's.
-  [[nodiscard]] bool knows(std::int64_t n) const { return n >= 0 && n < static_cast<std::int64_t>(seen_.size()); }
+  [[nodiscard]] bool knows(std::int64_t n) const {
+    return n >= 0 && n < static_cast<std::int64_t>(seen_.size());
+  }
   /// Whether this is the first answer to request n; another one is a duplicate.
   [[nodiscard]] bool first(std::int64_t n) {
     auto& seen = seen_[static_cast<std::size_t>(n)];

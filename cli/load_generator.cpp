@@ -24,7 +24,9 @@ std::int64_t now_us() {
   return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
 }
 
-void pause_us(std::int64_t us) { std::this_thread::sleep_for(std::chrono::microseconds(us)); }
+void pause_us(std::int64_t us) {
+  std::this_thread::sleep_for(std::chrono::microseconds(us));
+}
 
 std::string random_id() {
   std::random_device entropy;
@@ -36,9 +38,11 @@ std::string random_id() {
 std::vector<std::string> rows_of(const load_options& o) {
   if (!o.rows.empty()) return o.rows;
   std::mt19937_64 random(7);
-  std::normal_distribution<double> value(0, 0.048);  // how the shipped diabetes models' training rows are scaled
+  std::normal_distribution<double> value(0,
+                                         0.048);  // how the shipped diabetes models' training rows are scaled
   std::vector<std::string> rows;
-  for (std::int64_t i = 0; i < std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records)); ++i) {
+  for (std::int64_t i = 0; i < std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records));
+       ++i) {
     std::string row = "[";
     char number[32];
     for (std::size_t k = 0; k < o.features; ++k) {
@@ -54,8 +58,10 @@ std::vector<std::string> rows_of(const load_options& o) {
 class send_times {
  public:
   explicit send_times(const load_options& o) {
-    if (o.rate > 0) plan_.emplace(o.rate);
-    else sent_.resize(static_cast<std::size_t>(o.records));
+    if (o.rate > 0)
+      plan_.emplace(o.rate);
+    else
+      sent_.resize(static_cast<std::size_t>(o.records));
   }
   void begin(std::int64_t us) { begin_ = us; }
   [[nodiscard]] std::int64_t begin() const { return begin_; }
@@ -78,8 +84,8 @@ class send_times {
 class reader {
  public:
   /// Returns when every partition's end is known, so nothing that is sent later is missed.
-  reader(const load_options& o, const std::string& run_id, const kafka_client& producer, const send_times& times,
-         const std::atomic<std::int64_t>& sent)
+  reader(const load_options& o, const std::string& run_id, const kafka_client& producer,
+         const send_times& times, const std::atomic<std::int64_t>& sent)
       : options_(o),
         run_id_(run_id),
         times_(times),
@@ -94,8 +100,8 @@ class reader {
                  {"queued.min.messages", "100000"},
                  {"socket.nagle.disable", "true"}}) {
     rd_kafka_poll_set_consumer(client_.get());
-    const std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)> list(
-        rd_kafka_topic_partition_list_new(8), &rd_kafka_topic_partition_list_destroy);
+    const std::unique_ptr<rd_kafka_topic_partition_list_t, decltype(&rd_kafka_topic_partition_list_destroy)>
+        list(rd_kafka_topic_partition_list_new(8), &rd_kafka_topic_partition_list_destroy);
     for (const auto& topic : {o.results_topic, o.dead_letter_topic}) {
       if (topic.empty() || (list->cnt > 0 && topic == o.results_topic)) continue;
       const int count = producer.partitions(topic);
@@ -142,9 +148,11 @@ class reader {
   static std::int64_t end_of(const kafka_client& client, const std::string& topic, int partition) {
     std::int64_t low = 0;
     std::int64_t high = 0;
-    const auto error = rd_kafka_query_watermark_offsets(client.get(), topic.c_str(), partition, &low, &high, 15'000);
+    const auto error =
+        rd_kafka_query_watermark_offsets(client.get(), topic.c_str(), partition, &low, &high, 15'000);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
-      throw std::runtime_error("end of " + topic + "/" + std::to_string(partition) + ": " + rd_kafka_err2str(error));
+      throw std::runtime_error("end of " + topic + "/" + std::to_string(partition) + ": " +
+                               rd_kafka_err2str(error));
     return high;
   }
 
@@ -233,9 +241,10 @@ class sender {
     text_ += rows_[static_cast<std::size_t>(n) % rows_.size()];
     text_ += tail_;
     times_.sent(n, now_us());
-    const int result = rd_kafka_produce(
-        topic_, keyed_ ? RD_KAFKA_PARTITION_UA : static_cast<std::int32_t>(n % partitions_), RD_KAFKA_MSG_F_COPY,
-        text_.data(), text_.size(), keyed_ ? text_.data() + id_at_ : nullptr, keyed_ ? id_size : 0, nullptr);
+    const int result =
+        rd_kafka_produce(topic_, keyed_ ? RD_KAFKA_PARTITION_UA : static_cast<std::int32_t>(n % partitions_),
+                         RD_KAFKA_MSG_F_COPY, text_.data(), text_.size(),
+                         keyed_ ? text_.data() + id_at_ : nullptr, keyed_ ? id_size : 0, nullptr);
     if (result == 0) return true;
     if (const auto error = rd_kafka_last_error(); error != RD_KAFKA_RESP_ERR__QUEUE_FULL)
       throw std::runtime_error(std::string("sending: ") + rd_kafka_err2str(error));
@@ -301,8 +310,10 @@ load_report run_load(const load_options& o, const std::atomic<bool>& stop,
   std::int64_t n = 0;
   while (n < o.records && !stop) {
     std::int64_t until = std::min(o.records, n + 200);
-    if (times.plan()) until = std::min(until, times.plan()->due(now_us() - times.begin()));
-    else if (in) until = std::min(until, in->answered() + o.window);
+    if (times.plan())
+      until = std::min(until, times.plan()->due(now_us() - times.begin()));
+    else if (in)
+      until = std::min(until, in->answered() + o.window);
     const std::int64_t before = n;
     while (n < until && out.send(n)) ++n;
     sent.store(n, std::memory_order_relaxed);
@@ -329,7 +340,8 @@ load_report run_load(const load_options& o, const std::atomic<bool>& stop,
     const auto patience = static_cast<std::int64_t>(o.wait_for * 1e6);
     while (in->answered() < n && now_us() - std::max(done_sending, in->last_answer_us()) < patience) serve(5);
     // Duplicates come late: until it has been quiet for a moment.
-    for (const std::int64_t end = now_us(); now_us() - std::max(end, in->last_answer_us()) < 300'000 && now_us() - end < 5'000'000;)
+    for (const std::int64_t end = now_us();
+         now_us() - std::max(end, in->last_answer_us()) < 300'000 && now_us() - end < 5'000'000;)
       serve(5);
     in->end();
     in->report(report);

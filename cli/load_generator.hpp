@@ -1,6 +1,6 @@
 #pragma once
-// Sends requests to Kafka and accounts for every answer: what `troupe load` and `troupe demo` measure with, and the
-// judge of delivery tests. Survives brokers that go and come back, and restarts of whoever answers.
+// Sends requests to Kafka and accounts for every answer: what `troupe load` and `troupe demo` measure with,
+// and the judge of delivery tests. Survives brokers that go and come back, and restarts of whoever answers.
 
 #include <atomic>
 #include <cstdint>
@@ -26,12 +26,13 @@ struct load_options {
   std::int64_t timeout_ms = 0;    ///< 0: none
   std::int64_t distinct = 1'000;  ///< different rows of features
   std::size_t features = 10;      ///< numbers in a generated row
-  std::vector<std::string> rows;  ///< JSON texts for `features`; empty: generated, like the diabetes models' own
-  bool keyed = false;             ///< the request id is the record's key; else records take partitions by turns
-  double wait_for = 30;           ///< seconds without any answer until the rest counts as lost
-  bool follow = true;             ///< false: send only
-  int fetch_wait_ms = 100;        ///< of the reader; the embedded broker sleeps an empty fetch out
-  std::string run_id;             ///< prefix of the ids; empty: random
+  std::vector<std::string>
+      rows;                 ///< JSON texts for `features`; empty: generated, like the diabetes models' own
+  bool keyed = false;       ///< the request id is the record's key; else records take partitions by turns
+  double wait_for = 30;     ///< seconds without any answer until the rest counts as lost
+  bool follow = true;       ///< false: send only
+  int fetch_wait_ms = 100;  ///< of the reader; the embedded broker sleeps an empty fetch out
+  std::string run_id;       ///< prefix of the ids; empty: random
 };
 
 struct load_report {
@@ -45,7 +46,7 @@ struct load_report {
   std::map<std::string, std::int64_t> error_codes;
   std::int64_t refused = 0;  ///< requests that the broker did not take, within `lost`
   std::string refusal;       ///< the last reason
-  double duration_s = 0;     ///< from the first send to the last first answer; without answers to the last send
+  double duration_s = 0;  ///< from the first send to the last first answer; without answers to the last send
   double records_per_second = 0;
   /// From sending to reading the answer; open loop: from when it was due.
   double p50_ms = 0, p95_ms = 0, p99_ms = 0, max_ms = 0;
@@ -59,8 +60,8 @@ struct load_progress {
   double seconds = 0;
 };
 
-/// Throws std::runtime_error when the broker or a topic can't be used, kafka::property_error for a wrong property.
-/// `stop` ends sending; what is out is waited for. `progress` is called about five times a second.
+/// Throws std::runtime_error when the broker or a topic can't be used, kafka::property_error for a wrong
+/// property. `stop` ends sending; what is out is waited for. `progress` is called about five times a second.
 [[nodiscard]] load_report run_load(const load_options& options, const std::atomic<bool>& stop,
                                    const std::function<void(const load_progress&)>& progress);
 

@@ -16,9 +16,12 @@ namespace {
 
 using namespace troupe;
 
-void add_common(CLI::App* c, cli::common_options& o, const char* json = "One machine-readable document on stdout") {
-  c->add_option("--config", o.config, "Configuration file (default: config/troupe.yaml, else /etc/troupe/troupe.yaml)");
-  c->add_option("--set", o.set, "section.option=value; wins over file and environment; may be repeated")->allow_extra_args(false);
+void add_common(CLI::App* c, cli::common_options& o,
+                const char* json = "One machine-readable document on stdout") {
+  c->add_option("--config", o.config,
+                "Configuration file (default: config/troupe.yaml, else /etc/troupe/troupe.yaml)");
+  c->add_option("--set", o.set, "section.option=value; wins over file and environment; may be repeated")
+      ->allow_extra_args(false);
   c->add_flag("--json", o.json, json);
 }
 
@@ -58,8 +61,10 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Troupe: an actor runtime for model inference. Requests come in from Kafka, supervised actors score them\n"
-               "under deadlines, results go out; nothing is lost."};
+  CLI::App app{
+      "Troupe: an actor runtime for model inference. Requests come in from Kafka, supervised actors score "
+      "them\n"
+      "under deadlines, results go out; nothing is lost."};
   app.require_subcommand(1);
   app.footer("Begin with:  troupe demo\nEach command:  troupe COMMAND --help");
 
@@ -68,14 +73,18 @@ int main(int argc, char** argv) {
   add_common(c_serve, serve.common, "Log as JSON lines, also on a terminal");
   add_brokers(c_serve, serve.common);
   add_models(c_serve, serve.common);
-  c_serve->footer("Example:  troupe serve --brokers broker:9092 --models models\n"
-                  "SIGTERM or Ctrl-C drains; a second one stops at once.");
+  c_serve->footer(
+      "Example:  troupe serve --brokers broker:9092 --models models\n"
+      "SIGTERM or Ctrl-C drains; a second one stops at once.");
 
   cli::demo_options demo;
-  auto* c_demo = app.add_subcommand("demo", "The whole road on a broker inside the process; nothing else is needed");
+  auto* c_demo =
+      app.add_subcommand("demo", "The whole road on a broker inside the process; nothing else is needed");
   add_common(c_demo, demo.common);
-  c_demo->add_option("--records", demo.records, "Records of the first part, as fast as it goes")->check(CLI::Range(1, 100'000'000));
-  c_demo->add_option("--rate", demo.rate, "Records/s of the second part, which measures latency")->check(CLI::Range(1.0, 1e6));
+  c_demo->add_option("--records", demo.records, "Records of the first part, as fast as it goes")
+      ->check(CLI::Range(1, 100'000'000));
+  c_demo->add_option("--rate", demo.rate, "Records/s of the second part, which measures latency")
+      ->check(CLI::Range(1.0, 1e6));
   c_demo->add_option("--seconds", demo.seconds, "Length of the second part")->check(CLI::Range(0.1, 3600.0));
   add_models(c_demo, demo.common);
   c_demo->footer("Example:  troupe demo --json");
@@ -85,30 +94,49 @@ int main(int argc, char** argv) {
   add_common(c_load, load.common);
   bool no_wait = false;
   add_brokers(c_load, load.common);
-  c_load->add_option("--requests-topic", load.requests_topic, "Topic to send to (default: kafka.requests_topic)");
+  c_load->add_option("--requests-topic", load.requests_topic,
+                     "Topic to send to (default: kafka.requests_topic)");
   c_load->add_option("--results-topic", load.results_topic, "Topic to follow (default: kafka.results_topic)");
-  c_load->add_option("--dead-letter-topic", load.dead_letter_topic, "Topic to follow (default: kafka.dead_letter_topic)");
-  c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str()->check(CLI::Range(1LL, 1'000'000'000LL));
-  c_load->add_option("--rate", load.load.rate, "Records/s, open loop; without it a closed loop over --window")->check(CLI::Range(0.1, 1e7));
-  c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")->capture_default_str()->check(CLI::Range(1, 10'000'000));
+  c_load->add_option("--dead-letter-topic", load.dead_letter_topic,
+                     "Topic to follow (default: kafka.dead_letter_topic)");
+  c_load->add_option("--records,-n", load.load.records, "How many")
+      ->capture_default_str()
+      ->check(CLI::Range(1LL, 1'000'000'000LL));
+  c_load->add_option("--rate", load.load.rate, "Records/s, open loop; without it a closed loop over --window")
+      ->check(CLI::Range(0.1, 1e7));
+  c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10'000'000));
   c_load->add_option("--model", load.load.model, "Model to ask for");
   c_load->add_option("--model-version", load.load.model_version, "Version to ask for");
   c_load->add_option("--priority", load.load.priority, "1 is most urgent")->check(CLI::Range(0, 1000));
-  c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request")->check(CLI::Range(0LL, 1'000'000'000LL));
-  c_load->add_option("--distinct", load.load.distinct, "Different rows of features")->capture_default_str()->check(CLI::Range(1, 10'000'000));
-  c_load->add_option("--metrics", load.metrics, "The node's metrics address, http://host:8000, for the cache's hit ratio");
-  c_load->add_option("--features", load.load.features, "Numbers in a generated row")->capture_default_str()->check(CLI::Range(1, 100'000));
+  c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request")
+      ->check(CLI::Range(0LL, 1'000'000'000LL));
+  c_load->add_option("--distinct", load.load.distinct, "Different rows of features")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10'000'000));
+  c_load->add_option("--metrics", load.metrics,
+                     "The node's metrics address, http://host:8000, for the cache's hit ratio");
+  c_load->add_option("--features", load.load.features, "Numbers in a generated row")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100'000));
   c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers");
   c_load->add_flag("--keyed", load.load.keyed, "The request id is the record's key");
   c_load->add_option("--run-id", load.load.run_id, "Prefix of the request ids (default: random)");
-  c_load->add_option("--wait-for", load.wait_for_s, "Time without any answer until the rest counts as lost, e.g. 30s")
-      ->transform(CLI::AsNumberWithUnit(std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}},
-                                        CLI::AsNumberWithUnit::CASE_SENSITIVE));
+  c_load
+      ->add_option("--wait-for", load.wait_for_s,
+                   "Time without any answer until the rest counts as lost, e.g. 30s")
+      ->transform(CLI::AsNumberWithUnit(
+          std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}},
+          CLI::AsNumberWithUnit::CASE_SENSITIVE));
   c_load->add_flag("--no-wait", no_wait, "Send only");
-  c_load->add_option("--raw", load.raw_file, "Send the records of this file of JSON lines as they are ('-': standard input)");
-  c_load->footer("Examples:  troupe load --records 100000 --rate 5000\n"
-                 "           troupe load --records 1000000 --window 50000 --json\n"
-                 "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | troupe load --raw -");
+  c_load->add_option("--raw", load.raw_file,
+                     "Send the records of this file of JSON lines as they are ('-': standard input)");
+  c_load->footer(
+      "Examples:  troupe load --records 100000 --rate 5000\n"
+      "           troupe load --records 1000000 --window 50000 --json\n"
+      "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | "
+      "troupe load --raw -");
 
   cli::results_options results;
   auto* c_results = app.add_subcommand("results", "Print results");
@@ -116,7 +144,8 @@ int main(int argc, char** argv) {
   c_results->add_flag("--follow,-f", results.follow, "Go on with what comes");
   c_results->add_flag("--from-beginning", results.from_beginning, "With --follow: first what is there");
   c_results->add_flag("--dlq", results.dead_letters, "The dead-letter topic instead");
-  c_results->add_option("--max", results.most, "Stop after so many")->check(CLI::Range(1LL, 1'000'000'000'000LL));
+  c_results->add_option("--max", results.most, "Stop after so many")
+      ->check(CLI::Range(1LL, 1'000'000'000'000LL));
   add_brokers(c_results, results.common);
   c_results->add_option("--topic", results.topic, "Another topic");
   c_results->footer("Example:  troupe results --follow --json");
@@ -129,7 +158,8 @@ int main(int argc, char** argv) {
   c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
 
   cli::config_options config;
-  auto* c_config = app.add_subcommand("config", "Print the effective configuration with the origin of each value");
+  auto* c_config =
+      app.add_subcommand("config", "Print the effective configuration with the origin of each value");
   add_common(c_config, config.common);
   c_config->add_flag("--schema", config.schema, "The file's JSON Schema instead");
   c_config->add_flag("--markdown", config.markdown, "The reference of all options instead");
@@ -144,8 +174,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    const std::string command = app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " ";
-    std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(), command.c_str());
+    const std::string command =
+        app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " ";
+    std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(),
+                 command.c_str());
     return cli::bad_usage;
   }
   load.load.follow = !no_wait;

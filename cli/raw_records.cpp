@@ -75,22 +75,25 @@ std::int64_t send_raw(const load_options& o, const std::string& file, const std:
     } catch (const std::exception& e) {
       throw usage_error(where + e.what());
     }
-    if (j.contains("headers") && !j.at("headers").is_object()) throw usage_error(where + "headers is not an object");
+    if (j.contains("headers") && !j.at("headers").is_object())
+      throw usage_error(where + "headers is not an object");
     auto* headers = rd_kafka_headers_new(4);
     if (j.contains("headers"))
       for (const auto& [name, v] : j.at("headers").items()) {
         const std::string text = v.is_string() ? v.get<std::string>() : v.dump();
-        rd_kafka_header_add(headers, name.data(), static_cast<ssize_t>(name.size()), text.data(), static_cast<ssize_t>(text.size()));
+        rd_kafka_header_add(headers, name.data(), static_cast<ssize_t>(name.size()), text.data(),
+                            static_cast<ssize_t>(text.size()));
       }
     char* const value_at = value ? value->data() : nullptr;
     char* const key_at = key ? key->data() : nullptr;
     const std::size_t value_size = value ? value->size() : 0;
     const std::size_t key_size = key ? key->size() : 0;
     for (;;) {
-      const auto e = rd_kafka_producev(
-          client.get(), RD_KAFKA_V_TOPIC(o.requests_topic.c_str()), RD_KAFKA_V_PARTITION(partition),
-          RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_TIMESTAMP(timestamp),
-          RD_KAFKA_V_VALUE(value_at, value_size), RD_KAFKA_V_KEY(key_at, key_size), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
+      const auto e =
+          rd_kafka_producev(client.get(), RD_KAFKA_V_TOPIC(o.requests_topic.c_str()),
+                            RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                            RD_KAFKA_V_TIMESTAMP(timestamp), RD_KAFKA_V_VALUE(value_at, value_size),
+                            RD_KAFKA_V_KEY(key_at, key_size), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_END);
       if (e == RD_KAFKA_RESP_ERR_NO_ERROR) break;
       if (e != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
         rd_kafka_headers_destroy(headers);
@@ -103,8 +106,10 @@ std::int64_t send_raw(const load_options& o, const std::string& file, const std:
   }
   rd_kafka_flush(client.get(), 35'000);
   if (client.refused())
-    throw std::runtime_error(std::to_string(client.refused()) + " records were not delivered: " + client.complaint());
-  if (rd_kafka_outq_len(client.get()) > 0) throw std::runtime_error("not everything was delivered within 35 s");
+    throw std::runtime_error(std::to_string(client.refused()) +
+                             " records were not delivered: " + client.complaint());
+  if (rd_kafka_outq_len(client.get()) > 0)
+    throw std::runtime_error("not everything was delivered within 35 s");
   return sent;
 }
 

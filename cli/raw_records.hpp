@@ -1,7 +1,7 @@
 #pragma once
-// Records as they are, from JSON lines: {"value": "text", "key": "k", "headers": {"name": "value"}, "partition": 0,
-// "timestamp_ms": 1731650000123}. `value_base64` and `key_base64` carry bytes that are no text; a null value is a
-// tombstone.
+// Records as they are, from JSON lines: {"value": "text", "key": "k", "headers": {"name": "value"},
+// "partition": 0, "timestamp_ms": 1731650000123}. `value_base64` and `key_base64` carry bytes that are no
+// text; a null value is a tombstone.
 
 #include <atomic>
 #include <cstdint>
@@ -11,8 +11,9 @@
 
 namespace troupe::cli {
 
-/// Sends them in order and waits for their delivery; "-" reads standard input. Returns how many. Throws usage_error for
-/// a line that is no record (those before it are sent), std::runtime_error when not all were delivered.
+/// Sends them in order and waits for their delivery; "-" reads standard input. Returns how many. Throws
+/// usage_error for a line that is no record (those before it are sent), std::runtime_error when not all were
+/// delivered.
 std::int64_t send_raw(const load_options& options, const std::string& file, const std::atomic<bool>& stop);
 
 /// RFC 4648, with or without padding; throws std::runtime_error.

@@ -7,7 +7,9 @@
 namespace troupe::cli {
 namespace {
 
-double rounded(double v) { return std::round(v * 1000) / 1000; }
+double rounded(double v) {
+  return std::round(v * 1000) / 1000;
+}
 
 std::string line(const char* name, std::int64_t value) {
   char text[64];
@@ -34,7 +36,8 @@ std::string report_json(const load_report& r, std::optional<double> cache_hit_ra
   j["p99_ms"] = rounded(r.p99_ms);
   j["max_ms"] = rounded(r.max_ms);
   j["longest_gap_ms"] = rounded(r.longest_gap_ms);
-  j["cache_hit_ratio"] = cache_hit_ratio ? nlohmann::ordered_json(rounded(*cache_hit_ratio)) : nlohmann::ordered_json();
+  j["cache_hit_ratio"] =
+      cache_hit_ratio ? nlohmann::ordered_json(rounded(*cache_hit_ratio)) : nlohmann::ordered_json();
   j["error_codes"] = r.error_codes;
   j["interrupted"] = r.stopped;
   return j.dump();
@@ -51,11 +54,13 @@ std::string report_text(const load_report& r, bool followed, std::optional<doubl
     text += line("lost", r.lost);
     text += line("duplicated", r.duplicated);
   }
-  std::snprintf(more, sizeof more, "  rate          %12.0f records/s over %.1f s\n", r.records_per_second, r.duration_s);
+  std::snprintf(more, sizeof more, "  rate          %12.0f records/s over %.1f s\n", r.records_per_second,
+                r.duration_s);
   text += more;
   if (followed && r.max_ms > 0) {
     std::snprintf(more, sizeof more,
-                  "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms\n  longest gap   %12.0f ms without an answer\n",
+                  "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms\n  longest gap   "
+                  "%12.0f ms without an answer\n",
                   r.p50_ms, r.p95_ms, r.p99_ms, r.max_ms, r.longest_gap_ms);
     text += more;
   }

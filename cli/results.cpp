@@ -15,8 +15,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct shown_record {
-  json value;        // discarded when it is no JSON
-  std::string text;  // the value as it is
+  json value;          // discarded when it is no JSON
+  std::string text;    // the value as it is
   std::string reason;  // of a dead letter
   std::int64_t timestamp_ms = -1;
 };
@@ -31,7 +31,8 @@ shown_record read(const rd_kafka_message_t& m) {
   if (rd_kafka_message_headers(&m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
     const void* text = nullptr;
     std::size_t size = 0;
-    if (rd_kafka_header_get_last(headers, "__connect.errors.exception.message", &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_header_get_last(headers, "__connect.errors.exception.message", &text, &size) ==
+        RD_KAFKA_RESP_ERR_NO_ERROR)
       r.reason.assign(static_cast<const char*>(text), size);
   }
   return r;
@@ -46,9 +47,12 @@ std::string machine_line(const rd_kafka_message_t& m, const shown_record& r) {
   out["timestamp_ms"] = r.timestamp_ms;
   if (m.key) out["key"] = std::string(static_cast<const char*>(m.key), m.key_len);
   if (!r.reason.empty()) out["reason"] = r.reason;
-  if (!m.payload) out["value"] = nullptr;
-  else if (r.value.is_discarded()) out["text"] = r.text;
-  else out["value"] = r.value;
+  if (!m.payload)
+    out["value"] = nullptr;
+  else if (r.value.is_discarded())
+    out["text"] = r.text;
+  else
+    out["value"] = r.value;
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -60,12 +64,17 @@ std::string member(const json& value, const char* name) {
 
 std::string age(std::int64_t timestamp_ms) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const double s = static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - timestamp_ms) / 1000;
+  const double s =
+      static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - timestamp_ms) /
+      1000;
   if (timestamp_ms < 0) return "";
   char text[32];
-  if (s < 120) std::snprintf(text, sizeof text, "  %.1f s ago", s);
-  else if (s < 7200) std::snprintf(text, sizeof text, "  %.0f min ago", s / 60);
-  else std::snprintf(text, sizeof text, "  %.0f h ago", s / 3600);
+  if (s < 120)
+    std::snprintf(text, sizeof text, "  %.1f s ago", s);
+  else if (s < 7200)
+    std::snprintf(text, sizeof text, "  %.0f min ago", s / 60);
+  else
+    std::snprintf(text, sizeof text, "  %.0f h ago", s / 3600);
   return text;
 }
 
@@ -80,8 +89,8 @@ std::string people_line(const rd_kafka_message_t& m, const shown_record& r) {
   } else if (const auto error = r.value.find("error"); error != r.value.end() && error->is_object()) {
     line = member(r.value, "request_id") + "  " + member(*error, "code") + ": " + member(*error, "message");
   } else {
-    line = member(r.value, "request_id") + "  " + member(r.value, "prediction") + "  " + member(r.value, "model_name") + "/" +
-           member(r.value, "model_version");
+    line = member(r.value, "request_id") + "  " + member(r.value, "prediction") + "  " +
+           member(r.value, "model_name") + "/" + member(r.value, "model_version");
     if (r.value.contains("fallback_from")) line += " (asked for " + member(r.value, "fallback_from") + ")";
   }
   for (char& c : line)
@@ -95,8 +104,11 @@ int results(const results_options& o) {
   const auto loaded = settings_of(o.common, true);
   const auto& kafka = loaded.values.kafka;
   if (kafka.brokers == "embedded")
-    throw usage_error("kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
-  const std::string topic = !o.topic.empty() ? o.topic : o.dead_letters ? kafka.dead_letter_topic : kafka.results_topic;
+    throw usage_error(
+        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
+  const std::string topic = !o.topic.empty() ? o.topic
+                            : o.dead_letters ? kafka.dead_letter_topic
+                                             : kafka.results_topic;
   const auto& stop = stop_requested();
   const kafka_client client(kafka::client_kind::consumer, kafka.brokers, kafka.properties,
                             {{"group.id", "troupe-results"},
@@ -112,7 +124,8 @@ int results(const results_options& o) {
         o.follow && !o.from_beginning ? RD_KAFKA_OFFSET_END : RD_KAFKA_OFFSET_BEGINNING;
   const auto error = rd_kafka_assign(client.get(), list);
   rd_kafka_topic_partition_list_destroy(list);
-  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) throw std::runtime_error("topic " + topic + ": " + rd_kafka_err2str(error));
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+    throw std::runtime_error("topic " + topic + ": " + rd_kafka_err2str(error));
 
   int at_end = 0;
   std::int64_t shown = 0;

@@ -20,8 +20,10 @@ int serve(const serve_options& options) {
     const bool ready = n.ready();
     if (ready != was_ready) {
       was_ready = ready;
-      if (ready) observe::log(observe::level::info, "serve", "ready", "ready");
-      else observe::log(observe::level::warn, "serve", "not_ready", "not ready; /ready has the reason");
+      if (ready)
+        observe::log(observe::level::info, "serve", "ready", "ready");
+      else
+        observe::log(observe::level::warn, "serve", "not_ready", "not ready; /ready has the reason");
     }
   }
   if (const std::string why = n.failure(); !why.empty()) {

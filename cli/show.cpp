@@ -21,14 +21,16 @@ int show_config(const config_options& o) {
   const auto loaded = settings_of(o.common, true);
   if (o.common.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const auto& e : loaded.effective) list.push_back({{"key", e.key}, {"value", e.value}, {"origin", e.origin}});
+    for (const auto& e : loaded.effective)
+      list.push_back({{"key", e.key}, {"value", e.value}, {"origin", e.origin}});
     std::printf("%s\n", list.dump().c_str());
     return ok;
   }
   std::size_t wide = 0;
   for (const auto& e : loaded.effective) wide = std::max(wide, e.key.size());
   for (const auto& e : loaded.effective)
-    std::printf("%-*s  %s  # %s\n", static_cast<int>(wide), e.key.c_str(), e.value.empty() ? "\"\"" : e.value.c_str(), e.origin.c_str());
+    std::printf("%-*s  %s  # %s\n", static_cast<int>(wide), e.key.c_str(),
+                e.value.empty() ? "\"\"" : e.value.c_str(), e.origin.c_str());
   return ok;
 }
 
@@ -43,8 +45,8 @@ int show_version(bool json) {
                             .dump()
                             .c_str());
   else
-    std::printf("troupe %s (%s, %s, %s), CAF %s, librdkafka %s\n", TROUPE_VERSION, TROUPE_GIT_REVISION, TROUPE_COMPILER,
-                TROUPE_BUILD_TYPE, node::caf_version().c_str(), rd_kafka_version_str());
+    std::printf("troupe %s (%s, %s, %s), CAF %s, librdkafka %s\n", TROUPE_VERSION, TROUPE_GIT_REVISION,
+                TROUPE_COMPILER, TROUPE_BUILD_TYPE, node::caf_version().c_str(), rd_kafka_version_str());
   return ok;
 }
 

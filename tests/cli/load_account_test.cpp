@@ -68,7 +68,8 @@ TEST(latency_histogram, one_value_is_every_quantile) {
   for (const std::int64_t us : {0LL, 255LL, 256LL, 257LL, 1'234'567LL, 3'600'000'000LL, (1LL << 62)}) {
     latency_histogram h;
     h.add(us);
-    for (const double q : {0.0, 0.5, 0.99, 1.0}) EXPECT_DOUBLE_EQ(h.quantile_ms(q), static_cast<double>(us) / 1000.0);
+    for (const double q : {0.0, 0.5, 0.99, 1.0})
+      EXPECT_DOUBLE_EQ(h.quantile_ms(q), static_cast<double>(us) / 1000.0);
   }
 }
 
@@ -148,18 +149,21 @@ INSTANTIATE_TEST_SUITE_P(
         answer_case{R"({"request_id":"run-4000000000","prediction":1})", 4'000'000'000, ""},
         answer_case{R"({"request_id": "run-17", "prediction": 1})", 17, ""},
         answer_case{R"({"a":1,"request_id" : "run-17"})", 17, ""},
-        answer_case{R"({"request_id":"run-5","error":{"code":"invalid_features","message":"m"}})", 5, "invalid_features"},
+        answer_case{R"({"request_id":"run-5","error":{"code":"invalid_features","message":"m"}})", 5,
+                    "invalid_features"},
         answer_case{R"({"request_id": "run-5", "error": {"code": "unavailable"}})", 5, "unavailable"},
         answer_case{R"({"request_id":"run-5","features":[1,2]})", 5, ""},
         // another run's, or nobody's
         answer_case{R"({"request_id":"ru-5"})", -1, ""}, answer_case{R"({"request_id":"runs-5"})", -1, ""},
         answer_case{R"({"request_id":"run-"})", -1, ""}, answer_case{R"({"request_id":"run--5"})", -1, ""},
-        answer_case{R"({"request_id":"run-5x"})", -1, ""}, answer_case{R"({"request_id":"run-99999999999999999999"})", -1, ""},
+        answer_case{R"({"request_id":"run-5x"})", -1, ""},
+        answer_case{R"({"request_id":"run-99999999999999999999"})", -1, ""},
         answer_case{R"({"request_id":5})", -1, ""}, answer_case{R"({"id":"run-5"})", -1, ""},
         // cut short anywhere
-        answer_case{"", -1, ""}, answer_case{R"({"request_id")", -1, ""}, answer_case{R"({"request_id":)", -1, ""},
-        answer_case{R"({"request_id":"run)", -1, ""}, answer_case{R"({"request_id":"run-5)", -1, ""},
-        answer_case{R"({"request_id":"run-5")", 5, ""}, answer_case{R"({"request_id":"run-5","error":)", 5, ""},
+        answer_case{"", -1, ""}, answer_case{R"({"request_id")", -1, ""},
+        answer_case{R"({"request_id":)", -1, ""}, answer_case{R"({"request_id":"run)", -1, ""},
+        answer_case{R"({"request_id":"run-5)", -1, ""}, answer_case{R"({"request_id":"run-5")", 5, ""},
+        answer_case{R"({"request_id":"run-5","error":)", 5, ""},
         answer_case{R"({"request_id":"run-5","error":{"code":"inv)", 5, "inv"}));
 
 }  // namespace

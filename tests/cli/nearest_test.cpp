@@ -10,9 +10,11 @@ TEST(nearest, suggests_what_was_meant) {
   const struct {
     const char* word;
     const char* meant;
-  } table[] = {{"sevre", "serve"}, {"server", "serve"}, {"lod", "load"},     {"confg", "config"}, {"result", "results"},
-               {"chekc", "check"}, {"demo", "demo"},    {"banana", ""},      {"", ""},            {"x", ""},
-               {"versoin", "version"}, {"verify", ""},  {"sv", ""}};
+  } table[] = {{"sevre", "serve"},  {"server", "serve"},    {"lod", "load"},
+               {"confg", "config"}, {"result", "results"},  {"chekc", "check"},
+               {"demo", "demo"},    {"banana", ""},         {"", ""},
+               {"x", ""},           {"versoin", "version"}, {"verify", ""},
+               {"sv", ""}};
   for (const auto& [word, meant] : table) EXPECT_EQ(nearest(word, known), meant) << word;
 }
 
