@@ -1,24 +1,42 @@
 #include "runtime/store/redis.hpp"
 
+#include <fcntl.h>
 #include <hiredis/async.h>
 #include <hiredis/hiredis_ssl.h>
+#include <netdb.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
-#include <cstring>
+#include <csignal>
+#include <ctime>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <random>
 #include <stdexcept>
+#include <string_view>
+#include <system_error>
 #include <thread>
 
 namespace troupe::store {
 namespace {
+
+constexpr nanos millisecond = 1'000'000;
+constexpr nanos never = std::numeric_limits<nanos>::max();
+/// What a command costs in memory beside its bytes, about.
+constexpr std::size_t command_overhead = 128;
+/// SETEX without an answer yet; more wait here, where look-ups overtake them.
+constexpr std::size_t stores_in_flight = 128;
 
 [[nodiscard]] nanos steady_now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -26,67 +44,187 @@ namespace {
       .count();
 }
 
-class redis_cache;
+/// Ends the loop's wait from another thread.
+class wakeup {
+ public:
+  wakeup() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+    if (fd_ < 0) throw std::runtime_error("redis: no file descriptor for a wake-up");
+  }
+  ~wakeup() { ::close(fd_); }
+  wakeup(const wakeup&) = delete;
+  wakeup& operator=(const wakeup&) = delete;
+
+  void ring() const {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto n = ::write(fd_, &one, sizeof one);
+  }
+  void silence() const {
+    std::uint64_t n = 0;
+    [[maybe_unused]] const auto r = ::read(fd_, &n, sizeof n);
+  }
+  [[nodiscard]] int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// A name being resolved, shared with the thread that does it: getaddrinfo may block for many seconds.
+struct resolution {
+  std::shared_ptr<wakeup> wake;
+  std::vector<std::string> addresses;
+  std::string error;
+  std::atomic<bool> done = false;  // written last
+};
+
+void resolve(const std::string& host, int flags, resolution& out) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = flags;
+  addrinfo* found = nullptr;
+  if (const int e = ::getaddrinfo(host.c_str(), nullptr, &hints, &found); e != 0) {
+    out.error = ::gai_strerror(e);
+    return;
+  }
+  for (const addrinfo* a = found; a; a = a->ai_next) {
+    std::array<char, NI_MAXHOST> text{};
+    if (::getnameinfo(a->ai_addr, a->ai_addrlen, text.data(), static_cast<socklen_t>(text.size()), nullptr, 0,
+                      NI_NUMERICHOST) == 0)
+      out.addresses.emplace_back(text.data());
+  }
+  ::freeaddrinfo(found);
+  if (out.addresses.empty()) out.error = "no address";
+}
+
+[[nodiscard]] std::string tls_problem() {
+  const unsigned long e = ERR_peek_error();
+  const char* text = e ? ERR_reason_error_string(e) : nullptr;
+  ERR_clear_error();
+  return text ? text : "unusable";
+}
+
+using tls_context = std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)>;
+
+[[nodiscard]] tls_context make_tls(const redis_options& o) {
+  tls_context out(o.tls ? SSL_CTX_new(TLS_client_method()) : nullptr, &SSL_CTX_free);
+  if (!o.tls) return out;
+  ERR_clear_error();
+  const auto fail = [](const std::string& what) { throw std::runtime_error(what + ": " + tls_problem()); };
+  if (!out) fail("redis.tls");
+  SSL_CTX_set_min_proto_version(out.get(), TLS1_2_VERSION);
+  if (o.tls_ca.empty()) {
+    if (SSL_CTX_set_default_verify_paths(out.get()) != 1) fail("the system's certificate authorities");
+  } else if (SSL_CTX_load_verify_locations(out.get(), o.tls_ca.c_str(), nullptr) != 1) {
+    fail("redis.tls_ca " + o.tls_ca);
+  }
+  if (!o.tls_cert.empty()) {
+    if (SSL_CTX_use_certificate_chain_file(out.get(), o.tls_cert.c_str()) != 1)
+      fail("redis.tls_cert " + o.tls_cert);
+    if (SSL_CTX_use_PrivateKey_file(out.get(), o.tls_key.c_str(), SSL_FILETYPE_PEM) != 1)
+      fail("redis.tls_key " + o.tls_key);
+  }
+  return out;
+}
+
+/// TLS alerts (RFC 8446, 6.2) that will come again until someone changes a certificate or a setting.
+[[nodiscard]] bool lasting_alert(int reason) {
+  const int alert = reason - SSL_AD_REASON_OFFSET;
+  return alert == 40 || (alert >= 42 && alert <= 48) || alert == 70 || alert == 116;
+}
 
 /// One look-up on its way: answered by Redis or by the clock, whichever is first.
 struct lookup {
-  redis_cache* owner = nullptr;  // none once the connection is gone
   std::vector<std::string> keys;
   std::function<void(get_result)> done;
   nanos since = 0;
   nanos deadline = 0;
-  bool answered = false;
+  std::size_t bytes = 0;
+  std::string refusal;  // set: not to be sent at all
+  bool ended = false;
 };
 using lookup_ptr = std::shared_ptr<lookup>;
+using item = std::pair<std::string, std::string>;
+
+/// A command without an answer yet. Redis answers in order, so a queue of these is all there is to know.
+struct command {
+  enum class kind : std::uint8_t { auth, select, ping, store, look_up };
+  kind what = kind::ping;
+  nanos sent = 0;
+  std::size_t bytes = 0;
+  std::size_t keys = 0;
+  lookup_ptr look;
+};
+
+/// hiredis keeps it in two places.
+[[nodiscard]] std::string problem(const redisAsyncContext* c) {
+  if (c->errstr && *c->errstr) return c->errstr;
+  return *c->c.errstr ? c->c.errstr : "the connection failed";
+}
+
+[[nodiscard]] std::size_t cost(const item& i) {
+  return i.first.size() + i.second.size() + command_overhead;
+}
 
 class redis_cache final : public level2_cache {
  public:
-  explicit redis_cache(redis_options o) : options_(std::move(o)), backoff_(options_.reconnect_min) {
-    if (options_.tls) {
-      redisInitOpenSSL();
-      redisSSLContextError error = REDIS_SSL_CTX_NONE;
-      tls_ = redisCreateSSLContext(options_.tls_ca.empty() ? nullptr : options_.tls_ca.c_str(),
-                                   options_.tls_ca.empty() ? "/etc/ssl/certs" : nullptr, nullptr, nullptr,
-                                   options_.host.c_str(), &error);
-      if (!tls_)
-        throw std::runtime_error("redis.tls_ca " + options_.tls_ca + ": " + redisSSLContextGetError(error));
-    }
-    wake_ = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (wake_ < 0) throw std::runtime_error("redis: no file descriptor for a wake-up");
-    thread_ = std::thread([this] {
-      pthread_setname_np(pthread_self(), "redis");
-      run();
-    });
+  explicit redis_cache(redis_options o)
+      : options_(std::move(o)),
+        address_(options_.host + ":" + std::to_string(options_.port)),
+        ttl_(std::to_string(std::max<nanos>(1, options_.ttl / 1'000'000'000))),
+        tls_(make_tls(options_)),
+        silent_after_(std::max(100 * millisecond, 4 * options_.budget)),
+        hung_after_(std::max(options_.connect_timeout, 2 * silent_after_)),
+        backoff_(options_.reconnect_min),
+        random_(options_.seed ? options_.seed : std::random_device{}()) {
+    thread_ = std::thread([this] { run(); });
   }
 
-  ~redis_cache() override {
-    close();
-    if (tls_) redisFreeSSLContext(tls_);
-    ::close(wake_);
-  }
+  ~redis_cache() override { close(); }
 
   void get(std::vector<std::string> keys, std::function<void(get_result)> done) override {
     auto l = std::make_shared<lookup>();
-    l->owner = this;
+    l->bytes = command_overhead;
+    for (const auto& k : keys) l->bytes += k.size();
     l->keys = std::move(keys);
     l->done = std::move(done);
     l->since = steady_now();
     l->deadline = l->since + options_.budget;
+    bool ring = false;
     {
       const std::lock_guard lock(mutex_);
       if (closing_) return;
+      if (waiting_ >= options_.max_waiting || bytes_ + l->bytes > options_.max_waiting_bytes) {
+        // Only the callback waits, for one turn of the loop.
+        l->refusal = "too many look-ups wait for Redis";
+        l->keys = {};
+        l->bytes = 0;
+      }
+      ++waiting_;
+      bytes_ += l->bytes;
       gets_.push_back(std::move(l));
+      ring = !std::exchange(rung_, true);
     }
-    wake();
+    if (ring) wake_->ring();
   }
 
-  void set(std::vector<std::pair<std::string, std::string>> items) override {
+  void set(std::vector<item> items) override {
+    std::size_t bytes = 0;
+    for (const auto& i : items) bytes += cost(i);
+    bool ring = false;
     {
       const std::lock_guard lock(mutex_);
-      if (closing_ || sets_.size() >= options_.max_waiting) return;
-      sets_.push_back(std::move(items));
+      if (closing_ || !usable_ || bytes_ + bytes > options_.max_waiting_bytes) {
+        counts_.dropped += items.size();
+        return;
+      }
+      bytes_ += bytes;
+      if (sets_.empty()) {
+        sets_ = std::move(items);
+      } else {
+        sets_.insert(sets_.end(), std::move_iterator(items.begin()), std::move_iterator(items.end()));
+      }
+      ring = !std::exchange(rung_, true);
     }
-    wake();
+    if (ring) wake_->ring();
   }
 
   store_status status() const override {
@@ -94,88 +232,131 @@ class redis_cache final : public level2_cache {
     return status_;
   }
 
+  store_counters counters() const override {
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
   void close() override {
     {
       const std::lock_guard lock(mutex_);
-      if (closing_) return;
       closing_ = true;
     }
-    wake();
-    thread_.join();
+    wake_->ring();
+    const std::lock_guard lock(join_);  // a second caller returns no earlier than the first
+    if (thread_.joinable()) thread_.join();
   }
 
  private:
-  void wake() const {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto n = ::write(wake_, &one, sizeof one);
-  }
+  enum class phase : std::uint8_t { idle, resolving, connecting, ready };
+  struct failure {
+    std::string why;
+    bool fatal = false;
+  };
 
-  // --- the store's thread
-  // ---------------------------------------------------------------------------------------------
+  // --- the store's thread ---
 
   void run() {
-    while (true) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (closing_) break;
-      }
+    // A write to a connection that Redis closed is an error here, not a SIGPIPE; other signals are for other
+    // threads.
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    ::pthread_setname_np(::pthread_self(), "redis");
+    while (take_inbox()) {
+      advance(steady_now());
+      send_work();
+      wait();
+      settle();
       const nanos now = steady_now();
-      if (!context_ && now >= reconnect_at_) connect(now);
-      take_work(now);
       expire(now);
-      wait(now);
+      watch(now);
+      settle();
     }
-    if (context_) {
-      auto* c = std::exchange(context_, nullptr);
-      redisAsyncFree(c);
-    }
-    in_flight_.clear();
+    failure_ = failure{"the cache was closed", false};
+    if (context_) redisAsyncFree(context_);
+    for (const auto& l : new_gets_) end_with(*l, failure_->why, &store_counters::refused);
+    count(&store_counters::dropped, new_sets_.size() + queued_sets_.size());
+    const std::lock_guard lock(mutex_);
+    usable_ = false;
+    status_ = {false, false, failure_->why};
   }
 
-  void wait(nanos now) {
-    nanos until = now + 100'000'000;
-    if (!context_) until = std::min(until, reconnect_at_);
-    if (!in_flight_.empty()) until = std::min(until, in_flight_.front()->deadline);
-    if (context_ && !usable_) until = std::min(until, connect_deadline_);
-    pollfd fds[2] = {{wake_, POLLIN, 0}, {-1, 0, 0}};
-    if (context_) {
-      fds[1].fd = context_->c.fd;
-      fds[1].events = static_cast<short>((want_read_ ? POLLIN : 0) | (want_write_ ? POLLOUT : 0));
-    }
-    const nanos left = std::max<nanos>(0, until - steady_now());
-    timespec timeout{left / 1'000'000'000, left % 1'000'000'000};
-    ::ppoll(fds, 2, &timeout, nullptr);
-    if (fds[0].revents & POLLIN) {
-      std::uint64_t n = 0;
-      [[maybe_unused]] const auto r = ::read(wake_, &n, sizeof n);
-    }
-    if (context_ && (fds[1].revents & (POLLIN | POLLHUP | POLLERR))) redisAsyncHandleRead(context_);
-    if (context_ && (fds[1].revents & POLLOUT)) redisAsyncHandleWrite(context_);
-    if (context_ && !usable_ && steady_now() >= connect_deadline_)
-      drop("no connection within redis.connect_timeout");
+  /// False once closed.
+  bool take_inbox() {
+    const std::lock_guard lock(mutex_);
+    rung_ = false;
+    new_gets_.swap(gets_);
+    new_sets_.swap(sets_);
+    return !closing_;
   }
 
-  void connect(nanos now) {
-    redisOptions o{};
-    REDIS_OPTIONS_SET_TCP(&o, options_.host.c_str(), options_.port);
-    auto* c = redisAsyncConnectWithOptions(&o);
-    if (!c || c->err) {
-      const std::string why = c ? c->errstr : "out of memory";
-      if (c) redisAsyncFree(c);
-      lost(why, false);
+  /// Brings the connection a step further.
+  void advance(nanos now) {
+    if (phase_ == phase::idle && now >= reconnect_at_) {
+      phase_ = phase::resolving;
+      connect_deadline_ = now + options_.connect_timeout;
+      if (!resolution_) start_resolving();
+    }
+    if (phase_ == phase::resolving && resolution_ && resolution_->done.load(std::memory_order_acquire)) {
+      const auto found = std::exchange(resolution_, nullptr);
+      if (found->addresses.empty())
+        fail("cannot resolve the name: " + found->error);
+      else
+        connect_to(std::move(found->addresses));
+    }
+    settle();
+  }
+
+  /// One after the other until the deadline; which is the first differs from attempt to attempt.
+  void connect_to(std::vector<std::string> addresses) {
+    std::rotate(addresses.begin(),
+                addresses.begin() + static_cast<std::ptrdiff_t>(attempts_++ % addresses.size()),
+                addresses.end());
+    candidates_.assign(addresses.begin() + 1, addresses.end());
+    connect(addresses.front());
+  }
+
+  void start_resolving() {
+    auto r = std::make_shared<resolution>();
+    r->wake = wake_;
+    resolve(options_.host, AI_NUMERICHOST, *r);
+    if (!r->addresses.empty()) {
+      r->done = true;
+      resolution_ = std::move(r);
       return;
     }
-    if (tls_ && redisInitiateSSLWithContext(&c->c, tls_) != REDIS_OK) {
-      const std::string why = c->c.errstr;
-      redisAsyncFree(c);
-      lost("TLS: " + why, true);
+    r->error.clear();
+    try {
+      std::thread([r, host = options_.host] {
+        resolve(host, AI_ADDRCONFIG, *r);
+        r->done.store(true, std::memory_order_release);
+        r->wake->ring();
+      }).detach();
+      resolution_ = std::move(r);
+    } catch (const std::system_error& e) {
+      fail(std::string("cannot resolve the name: ") + e.what());
+    }
+  }
+
+  void connect(const std::string& address) {
+    phase_ = phase::connecting;
+    tcp_up_ = false;
+    tls_error_.clear();
+    ERR_clear_error();
+    redisOptions o{};
+    REDIS_OPTIONS_SET_TCP(&o, address.c_str(), options_.port);
+    auto* c = redisAsyncConnectWithOptions(&o);
+    if (!c || c->err) {
+      fail(c ? problem(c) : "out of memory");
+      if (c) redisAsyncFree(c);
       return;
     }
     context_ = c;
-    usable_ = false;
-    connect_deadline_ = now + options_.connect_timeout;
+    ::fcntl(c->c.fd, F_SETFD, FD_CLOEXEC);
     want_read_ = want_write_ = false;
     c->data = this;
+    c->dataCleanup = [](void* s) { static_cast<redis_cache*>(s)->context_ = nullptr; };
     c->ev.data = this;
     c->ev.addRead = [](void* s) { static_cast<redis_cache*>(s)->want_read_ = true; };
     c->ev.delRead = [](void* s) { static_cast<redis_cache*>(s)->want_read_ = false; };
@@ -185,182 +366,404 @@ class redis_cache final : public level2_cache {
       auto* self = static_cast<redis_cache*>(s);
       self->want_read_ = self->want_write_ = false;
     };
+    guard_reader(c->c.reader);
     redisAsyncSetConnectCallback(c, [](const redisAsyncContext* a, int status) {
       auto* self = static_cast<redis_cache*>(a->data);
-      if (status != REDIS_OK) self->gone(a->errstr);
+      if (status == REDIS_OK)
+        self->tcp_up_ = true;
+      else
+        self->gone(problem(a));
     });
     redisAsyncSetDisconnectCallback(c, [](const redisAsyncContext* a, int status) {
-      static_cast<redis_cache*>(a->data)->gone(status == REDIS_OK ? "disconnected" : a->errstr);
+      static_cast<redis_cache*>(a->data)->gone(status == REDIS_OK ? "disconnected" : problem(a));
     });
-    if (!options_.password.empty()) {
-      if (options_.user.empty())
-        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b", options_.password.data(),
-                          options_.password.size());
-      else
-        redisAsyncCommand(c, &redis_cache::greeted, this, "AUTH %b %b", options_.user.data(),
-                          options_.user.size(), options_.password.data(), options_.password.size());
+    if (tls_ && !start_tls(c)) return;
+    greet();
+  }
+
+  bool start_tls(redisAsyncContext* c) {
+    std::unique_ptr<SSL, decltype(&SSL_free)> ssl(SSL_new(tls_.get()), &SSL_free);
+    const std::string& name = options_.tls_server_name.empty() ? options_.host : options_.tls_server_name;
+    bool ok = ssl != nullptr;
+    if (ok) {
+      SSL_set_app_data(ssl.get(), this);
+      SSL_set_verify(ssl.get(), SSL_VERIFY_PEER, &redis_cache::verified);
+      // hiredis checks the chain only: the name is for us to ask for.
+      if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl.get()), name.c_str()) != 1)
+        ok = SSL_set1_host(ssl.get(), name.c_str()) == 1 &&
+             SSL_set_tlsext_host_name(ssl.get(), name.c_str()) == 1;
+      ERR_clear_error();
     }
-    if (options_.db != 0) redisAsyncCommand(c, &redis_cache::greeted, this, "SELECT %d", options_.db);
-    redisAsyncCommand(c, &redis_cache::ready, this, "PING");
+    if (!ok || redisInitiateSSL(&c->c, ssl.get()) != REDIS_OK) {
+      fail(std::string("TLS: ") + (c->c.err ? c->c.errstr : "cannot start"));
+      return false;
+    }
+    ssl.release();  // the context's now
+    return true;
   }
 
-  /// An answer to AUTH or SELECT: only a refusal matters.
-  static void greeted(redisAsyncContext*, void* reply, void* self) {
-    const auto* r = static_cast<redisReply*>(reply);
-    if (r && r->type == REDIS_REPLY_ERROR)
-      static_cast<redis_cache*>(self)->refused_ = std::string(r->str, r->len);
+  static int verified(int ok, X509_STORE_CTX* store) {
+    if (!ok) {
+      const auto* ssl =
+          static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+      static_cast<redis_cache*>(SSL_get_app_data(ssl))->tls_error_ =
+          X509_verify_cert_error_string(X509_STORE_CTX_get_error(store));
+    }
+    return ok;
   }
 
-  static void ready(redisAsyncContext*, void* reply, void* opaque) {
+  /// hiredis aborts or goes on in confusion at an answer nobody asked for, and takes an array of any length:
+  /// both are refused where its reader makes the answer (null reads as "out of memory", which ends the
+  /// connection).
+  void guard_reader(redisReader* reader) {
+    base_ = reader->fn;
+    guarded_ = *base_;
+    guarded_.createArray = [](const redisReadTask* t, std::size_t n) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return self->expected(t) && self->expected_array(t, n) ? self->base_->createArray(t, n) : nullptr;
+    };
+    guarded_.createString = [](const redisReadTask* t, char* text, std::size_t n) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return t->type == REDIS_REPLY_ERROR || self->expected(t) ? self->base_->createString(t, text, n)
+                                                               : nullptr;
+    };
+    guarded_.createInteger = [](const redisReadTask* t, long long n) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return self->expected(t) ? self->base_->createInteger(t, n) : nullptr;
+    };
+    guarded_.createDouble = [](const redisReadTask* t, double v, char* text, std::size_t n) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return self->expected(t) ? self->base_->createDouble(t, v, text, n) : nullptr;
+    };
+    guarded_.createNil = [](const redisReadTask* t) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return self->expected(t) ? self->base_->createNil(t) : nullptr;
+    };
+    guarded_.createBool = [](const redisReadTask* t, int v) -> void* {
+      auto* self = static_cast<redis_cache*>(t->privdata);
+      return self->expected(t) ? self->base_->createBool(t, v) : nullptr;
+    };
+    reader->fn = &guarded_;
+    reader->privdata = this;
+  }
+
+  bool expected(const redisReadTask* task) {
+    if (task->parent || !commands_.empty()) return true;
+    fail("protocol error: an answer nobody asked for");
+    return false;
+  }
+
+  bool expected_array(const redisReadTask* task, std::size_t size) {
+    if (!task->parent && size <= commands_.front().keys) return true;
+    fail("protocol error: an array of " + std::to_string(size) + " where none of that size belongs");
+    return false;
+  }
+
+  /// AUTH and SELECT as configured, and a PING whose answer says that Redis serves us.
+  void greet() {
+    if (!options_.password.empty()) {
+      words_ = {"AUTH"};
+      if (!options_.user.empty()) words_.emplace_back(options_.user);
+      words_.emplace_back(options_.password);
+      if (!send(command::kind::auth)) return;
+    }
+    const std::string db = std::to_string(options_.db);
+    if (options_.db != 0) {
+      words_ = {"SELECT", db};
+      if (!send(command::kind::select)) return;
+    }
+    words_ = {"PING"};
+    send(command::kind::ping);
+  }
+
+  /// The command whose words are in words_.
+  bool send(command::kind what, std::size_t bytes = 0, const lookup_ptr& look = nullptr) {
+    pointers_.clear();
+    sizes_.clear();
+    for (const auto w : words_) {
+      pointers_.push_back(w.data());
+      sizes_.push_back(w.size());
+    }
+    if (redisAsyncCommandArgv(context_, &redis_cache::answered, this, static_cast<int>(words_.size()),
+                              pointers_.data(), sizes_.data()) != REDIS_OK) {
+      fail(problem(context_));
+      return false;
+    }
+    commands_.push_back({what, steady_now(), bytes, look ? look->keys.size() : 0, look});
+    return true;
+  }
+
+  void send_work() {
+    for (auto& l : new_gets_) {
+      const bool open = phase_ == phase::ready && !failure_ && !silent_;
+      if (!l->refusal.empty()) {
+        end_with(*l, l->refusal, &store_counters::refused);
+      } else if (l->keys.empty()) {
+        free_bytes(l->bytes);
+        get_result none;
+        none.ok = true;
+        end(*l, std::move(none), &store_counters::answered);
+      } else if (!open) {
+        free_bytes(l->bytes);
+        end_with(*l, status().reason, &store_counters::refused);
+      } else {
+        words_ = {"MGET"};
+        words_.insert(words_.end(), l->keys.begin(), l->keys.end());
+        if (send(command::kind::look_up, l->bytes, l)) {
+          deadlines_.push_back(l);
+        } else {
+          free_bytes(l->bytes);
+          end_with(*l, failure_->why, &store_counters::failed);
+        }
+      }
+    }
+    new_gets_.clear();
+    for (auto& i : new_sets_) queued_sets_.push_back(std::move(i));
+    new_sets_.clear();
+    if (phase_ != phase::ready) drop_sets();
+    while (phase_ == phase::ready && !failure_ && !queued_sets_.empty() &&
+           stores_unanswered_ < stores_in_flight) {
+      const item& i = queued_sets_.front();
+      words_ = {"SETEX", i.first, ttl_, i.second};
+      if (!send(command::kind::store, cost(i))) break;
+      ++stores_unanswered_;
+      queued_sets_.pop_front();
+    }
+    // Most often the socket takes it all: one system call less than asking first.
+    if (phase_ == phase::ready && want_write_ && !failure_) redisAsyncHandleWrite(context_);
+  }
+
+  void drop_sets() {
+    if (queued_sets_.empty()) return;
+    for (const auto& i : queued_sets_) free_bytes(cost(i));
+    count(&store_counters::dropped, queued_sets_.size());
+    queued_sets_.clear();
+  }
+
+  static void answered(redisAsyncContext* c, void* reply, void* opaque) {
     auto* self = static_cast<redis_cache*>(opaque);
-    const auto* r = static_cast<redisReply*>(reply);
-    if (!r) return;  // disconnected: gone() says why
-    if (r->type == REDIS_REPLY_ERROR || !self->refused_.empty()) {
-      self->drop_later_ =
-          self->refused_.empty() ? std::string(r->str, r->len) : std::exchange(self->refused_, {});
+    if (!reply && !self->failure_) self->gone(problem(c));  // hiredis says why only after all callbacks
+    self->answer(static_cast<const redisReply*>(reply));
+  }
+
+  /// Null: the connection is lost.
+  void answer(const redisReply* r) {
+    const command c = std::move(commands_.front());
+    commands_.pop_front();
+    free_bytes(c.bytes);
+    if (failure_) r = nullptr;  // what else came with the cause is of no use
+    if (r) heard();
+    const bool error = r && r->type == REDIS_REPLY_ERROR;
+    switch (c.what) {
+      case command::kind::auth:
+      case command::kind::select:
+      case command::kind::ping:
+        if (error)
+          refused(c.what, std::string(r->str, r->len));
+        else if (r && r->type != REDIS_REPLY_STATUS)
+          fail("protocol error: this is not how Redis greets");
+        else if (r && c.what == command::kind::ping)
+          become_ready();
+        break;
+      case command::kind::store:
+        --stores_unanswered_;
+        count(error ? &store_counters::rejected : r ? &store_counters::stored : &store_counters::dropped);
+        if (error) complain(std::string(r->str, r->len));
+        break;
+      case command::kind::look_up:
+        if (!c.look->ended) land(*c.look, c.keys, r);
+        break;
+    }
+  }
+
+  void land(lookup& l, std::size_t keys, const redisReply* r) {
+    if (!r) {
+      end_with(l, "the connection to Redis was lost" + (failure_ ? ": " + failure_->why : std::string()),
+               &store_counters::failed);
       return;
     }
-    self->usable_ = true;
-    self->backoff_ = self->options_.reconnect_min;
-    self->tell({true, false, {}});
-  }
-
-  void take_work(nanos now) {
-    if (!drop_later_.empty()) {
-      const std::string why = std::exchange(drop_later_, {});
-      const bool credentials = why.rfind("WRONGPASS", 0) == 0 || why.rfind("NOAUTH", 0) == 0 ||
-                               why.rfind("NOPERM", 0) == 0 || why.find("password") != std::string::npos;
-      auto* c = std::exchange(context_, nullptr);
-      closing_context_ = true;
-      redisAsyncFree(c);
-      closing_context_ = false;
-      lost(why, credentials);
+    if (r->type == REDIS_REPLY_ERROR) {
+      end_with(l, std::string(r->str, r->len), &store_counters::failed);
+      return;
     }
-    std::deque<lookup_ptr> gets;
-    std::deque<std::vector<std::pair<std::string, std::string>>> sets;
-    {
-      const std::lock_guard lock(mutex_);
-      gets.swap(gets_);
-      sets.swap(sets_);
-    }
-    for (auto& l : gets) {
-      if (!usable_ || in_flight_.size() >= options_.max_waiting) {
-        fail(*l, usable_ ? "too many look-ups wait" : status().reason, false);
-        continue;
-      }
-      std::vector<const char*> words = {"MGET"};
-      std::vector<std::size_t> sizes = {4};
-      for (const auto& k : l->keys) words.push_back(k.data()), sizes.push_back(k.size());
-      in_flight_.push_back(l);
-      redisAsyncCommandArgv(context_, &redis_cache::answered, new lookup_ptr(l),
-                            static_cast<int>(words.size()), words.data(), sizes.data());
-    }
-    const std::string ttl = std::to_string(std::max<nanos>(1, options_.ttl / 1'000'000'000));
-    for (const auto& items : sets) {
-      if (!usable_ || hung(now)) break;  // nothing is written to one who does not read
-      for (const auto& [key, value] : items) {
-        const char* words[] = {"SETEX", key.data(), ttl.data(), value.data()};
-        const std::size_t sizes[] = {5, key.size(), ttl.size(), value.size()};
-        redisAsyncCommandArgv(context_, nullptr, nullptr, 4, words, sizes);
-      }
-    }
-  }
-
-  /// Look-ups time out and nothing comes back: what was written waits in buffers.
-  [[nodiscard]] bool hung(nanos now) const { return late_ > 0 && now - last_answer_ > 4 * options_.budget; }
-
-  static void answered(redisAsyncContext*, void* reply, void* opaque) {
-    const std::unique_ptr<lookup_ptr> held(static_cast<lookup_ptr*>(opaque));
-    auto& l = **held;
-    const auto* r = static_cast<redisReply*>(reply);
-    if (l.owner) {
-      auto* self = l.owner;
-      if (r) self->heard();
-      if (l.answered) {
-        if (self->late_ > 0) --self->late_;
-        return;
-      }
-      self->forget(*held);
-    }
-    if (l.answered) return;
     get_result out;
-    out.took = steady_now() - l.since;
-    if (!r) {
-      out.error = "the connection to Redis was lost";
-    } else if (r->type == REDIS_REPLY_ERROR) {
-      out.error = std::string(r->str, r->len);
-    } else if (r->type != REDIS_REPLY_ARRAY || r->elements != l.keys.size()) {
-      out.error = "Redis answered MGET with something else";
-    } else {
-      out.ok = true;
-      out.values.resize(r->elements);
-      for (std::size_t i = 0; i < r->elements; ++i)
-        if (r->element[i]->type == REDIS_REPLY_STRING)
-          out.values[i].emplace(r->element[i]->str, r->element[i]->len);
+    out.ok = r->type == REDIS_REPLY_ARRAY && r->elements == keys;
+    if (out.ok) out.values.resize(keys);
+    for (std::size_t i = 0; out.ok && i < keys; ++i) {
+      const auto& e = *r->element[i];
+      if (e.type == REDIS_REPLY_STRING)
+        out.values[i].emplace(e.str, e.len);
+      else
+        out.ok = e.type == REDIS_REPLY_NIL;
     }
-    l.answered = true;
-    l.done(std::move(out));
+    if (out.ok) {
+      end(l, std::move(out), &store_counters::answered);
+      return;
+    }
+    // Whatever this answers, it was not our question: nothing after it can be trusted.
+    fail("protocol error: the answer to MGET is not a value a key");
+    end_with(l, failure_->why, &store_counters::failed);
+  }
+
+  void refused(command::kind what, const std::string& text) {
+    const auto begins = [&](std::string_view word) { return text.rfind(word, 0) == 0; };
+    if (begins("LOADING") || begins("MASTERDOWN") || begins("BUSY") || begins("ERR max number of clients"))
+      fail(text);
+    else if (what == command::kind::auth)
+      fail("redis.user and redis.password are refused: " + text, true);
+    else if (begins("NOAUTH"))
+      fail("a password is needed (redis.password): " + text, true);
+    else if (what == command::kind::select)
+      fail("redis.db " + std::to_string(options_.db) + ": " + text, true);
+    else
+      fail(text, begins("NOPERM"));
+  }
+
+  void become_ready() {
+    phase_ = phase::ready;
+    backoff_ = options_.reconnect_min;
+    complained_.clear();
+    count(&store_counters::connects);
+    tell({true, false, {}});
+  }
+
+  /// An item was not stored: said once a connection and text.
+  void complain(const std::string& text) {
+    if (std::exchange(complained_, text) == text) return;
+    if (options_.log) options_.log(4, "Redis does not store: " + text);
   }
 
   void heard() {
-    last_answer_ = steady_now();
-    if (silent_) tell({true, false, {}});
-    silent_ = false;
+    last_heard_ = steady_now();
+    if (late_) tell({true, false, {}});
+    late_ = silent_ = false;
   }
 
-  void forget(const lookup_ptr& l) { std::erase(in_flight_, l); }
-
-  void expire(nanos now) {
-    while (!in_flight_.empty() && in_flight_.front()->deadline <= now) {
-      const lookup_ptr l = in_flight_.front();
-      in_flight_.pop_front();
-      ++late_;
-      if (!silent_)
-        tell({false, false,
-              options_.host + ":" + std::to_string(options_.port) + ": no answer within redis.timeout"});
-      silent_ = true;
-      fail(*l, "no answer within redis.timeout", true);
+  void wait() {
+    nanos until = never;
+    if (phase_ == phase::idle) until = reconnect_at_;
+    if (phase_ == phase::resolving || phase_ == phase::connecting) until = connect_deadline_;
+    if (phase_ == phase::ready && !commands_.empty())
+      until = silent_since() + (silent_ ? hung_after_ : silent_after_);
+    if (!deadlines_.empty()) until = std::min(until, deadlines_.front()->deadline);
+    std::array<pollfd, 2> fds{{{wake_->fd(), POLLIN, 0}, {-1, 0, 0}}};
+    if (failure_) until = 0;
+    if (context_) {
+      fds[1].fd = context_->c.fd;
+      fds[1].events = static_cast<short>((want_read_ ? POLLIN : 0) | (want_write_ ? POLLOUT : 0));
     }
-    // One that owes many answers is cut off rather than waited for: its buffers would grow.
-    if (context_ && late_ > options_.max_waiting) drop("Redis does not answer");
+    const nanos left = until == never ? 0 : std::max<nanos>(0, until - steady_now());
+    const timespec timeout{static_cast<std::time_t>(left / 1'000'000'000),
+                           static_cast<long>(left % 1'000'000'000)};
+    ::ppoll(fds.data(), fds.size(), until == never ? nullptr : &timeout, nullptr);
+    if (fds[0].revents & POLLIN) wake_->silence();
+    if (context_ && (fds[1].revents & (POLLIN | POLLHUP | POLLERR))) {
+      redisAsyncHandleRead(context_);
+      if (context_ && context_->c.reader->len - context_->c.reader->pos > options_.max_reply_bytes)
+        fail("an answer of more than " + std::to_string(options_.max_reply_bytes) + " bytes");
+    }
+    if (context_ && !failure_ && (fds[1].revents & POLLOUT)) redisAsyncHandleWrite(context_);
   }
 
-  void fail(lookup& l, const std::string& why, bool timed_out) {
-    if (l.answered) return;
-    l.answered = true;
+  /// Look-ups whose budget is spent.
+  void expire(nanos now) {
+    while (!deadlines_.empty() && (deadlines_.front()->ended || deadlines_.front()->deadline <= now)) {
+      const lookup_ptr l = std::move(deadlines_.front());
+      deadlines_.pop_front();
+      if (l->ended) continue;
+      if (!std::exchange(late_, true)) tell({false, false, address_ + ": no answer within redis.timeout"});
+      get_result out;
+      out.timed_out = true;
+      out.error = "no answer within redis.timeout";
+      end(*l, std::move(out), &store_counters::timed_out);
+    }
+  }
+
+  [[nodiscard]] nanos silent_since() const { return std::max(commands_.front().sent, last_heard_); }
+
+  /// A connection that takes too long to come up, or to answer.
+  void watch(nanos now) {
+    if (phase_ == phase::ready && context_ && !commands_.empty()) {
+      const nanos silent_for = now - silent_since();
+      if (silent_for >= hung_after_) {
+        fail("no answer for " + std::to_string(hung_after_ / millisecond) + " ms, connecting anew");
+      } else if (silent_for >= silent_after_ && !silent_) {
+        late_ = silent_ = true;
+        tell({false, false,
+              address_ + ": no answer for " + std::to_string(silent_after_ / millisecond) + " ms"});
+      }
+    }
+    if ((phase_ != phase::resolving && phase_ != phase::connecting) || now < connect_deadline_) return;
+    fail(phase_ == phase::resolving ? "the name is not resolved within redis.connect_timeout"
+         : tcp_up_                  ? "connected, but no answer within redis.connect_timeout"
+                                    : "no connection within redis.connect_timeout");
+  }
+
+  void end_with(lookup& l, const std::string& why, std::uint64_t store_counters::*what) {
     get_result out;
     out.error = why.empty() ? "not connected to Redis" : why;
-    out.timed_out = timed_out;
+    end(l, std::move(out), what);
+  }
+
+  void end(lookup& l, get_result out, std::uint64_t store_counters::*what) {
+    l.ended = true;
+    l.keys = {};
     out.took = steady_now() - l.since;
-    l.done(std::move(out));
+    {
+      const std::lock_guard lock(mutex_);
+      --waiting_;
+      ++(counts_.*what);
+    }
+    const auto done = std::exchange(l.done, nullptr);
+    done(std::move(out));
   }
 
-  /// hiredis freed the context.
+  /// hiredis is about to free the context.
   void gone(const std::string& why) {
-    if (closing_context_) return;
-    context_ = nullptr;
-    lost(why, why.find("certificate") != std::string::npos);
+    const unsigned long e = tls_ ? ERR_peek_last_error() : 0;
+    const int reason = ERR_GET_REASON(e);
+    if (!tls_error_.empty())
+      fail("the certificate of Redis is not trusted (redis.tls_ca): " + tls_error_, true);
+    else if (e && ERR_reason_error_string(e))
+      fail(std::string("TLS: ") + ERR_reason_error_string(e),
+           phase_ != phase::ready && lasting_alert(reason));
+    else if (tls_ && phase_ == phase::connecting && options_.tls_cert.empty() &&
+             (tcp_up_ || why.find("reset") != std::string::npos))
+      // TLS 1.3: the alert that says so is easily lost to the reset that follows it.
+      fail(why + " (it may ask for a client certificate)");
+    else
+      fail(why);
+    ERR_clear_error();
   }
 
-  void drop(const std::string& why) {
-    auto* c = std::exchange(context_, nullptr);
-    closing_context_ = true;
-    redisAsyncFree(c);  // pending look-ups are answered with the loss
-    closing_context_ = false;
-    lost(why, false);
+  /// The connection is to end; the first cause counts. Safe within hiredis' callbacks: settle() does the
+  /// work.
+  void fail(const std::string& why, bool fatal = false) {
+    if (!failure_) failure_ = failure{why, fatal};
   }
 
-  void lost(const std::string& why, bool fatal) {
-    usable_ = false;
-    silent_ = false;
-    late_ = 0;
-    refused_.clear();
-    std::uniform_real_distribution<double> jitter(0.8, 1.2);
-    reconnect_at_ =
-        steady_now() +
-        static_cast<nanos>(static_cast<double>(fatal ? options_.reconnect_max : backoff_) * jitter(random_));
-    backoff_ = std::min(options_.reconnect_max, backoff_ * 2);
-    tell({false, fatal, options_.host + ":" + std::to_string(options_.port) + ": " + why});
+  void settle() {
+    while (failure_) {
+      if (context_) redisAsyncFree(context_);  // look-ups under way end here
+      const failure f = std::move(*failure_);
+      failure_.reset();
+      if (phase_ == phase::connecting && !tcp_up_ && !candidates_.empty() &&
+          steady_now() < connect_deadline_) {
+        const std::string next = std::move(candidates_.front());
+        candidates_.pop_front();
+        connect(next);
+        continue;
+      }
+      if (phase_ == phase::ready) count(&store_counters::disconnects);
+      phase_ = phase::idle;
+      late_ = silent_ = false;
+      drop_sets();
+      std::uniform_real_distribution<double> jitter(0.8, 1.2);
+      const nanos pause = f.fatal ? options_.reconnect_fatal : backoff_;
+      reconnect_at_ = steady_now() + static_cast<nanos>(static_cast<double>(pause) * jitter(random_));
+      backoff_ = std::min(options_.reconnect_max, backoff_ * 2);
+      tell({false, f.fatal, address_ + ": " + f.why});
+    }
   }
 
   void tell(const store_status& s) {
@@ -369,6 +772,7 @@ class redis_cache final : public level2_cache {
       const std::lock_guard lock(mutex_);
       changed = s.connected != status_.connected || s.reason != status_.reason;
       status_ = s;
+      usable_ = phase_ == phase::ready;
     }
     if (changed && options_.log)
       options_.log(s.connected ? 6
@@ -377,33 +781,69 @@ class redis_cache final : public level2_cache {
                    s.connected ? "Redis is connected" : "Redis is not available: " + s.reason);
   }
 
-  redis_options options_;
-  redisSSLContext* tls_ = nullptr;
-  int wake_ = -1;
+  void count(std::uint64_t store_counters::*what, std::size_t n = 1) {
+    const std::lock_guard lock(mutex_);
+    counts_.*what += n;
+  }
+
+  void free_bytes(std::size_t n) {
+    if (n == 0) return;
+    const std::lock_guard lock(mutex_);
+    bytes_ -= n;
+  }
+
+  const redis_options options_;
+  const std::string address_;
+  const std::string ttl_;
+  const tls_context tls_;
+  const nanos silent_after_;
+  const nanos hung_after_;  // given up
+  const std::shared_ptr<wakeup> wake_ = std::make_shared<wakeup>();
+
+  mutable std::mutex mutex_;  // down to counts_
+  bool closing_ = false;
+  bool rung_ = false;
+  bool usable_ = false;
+  std::size_t waiting_ = 0;  // look-ups whose callback has not run
+  std::size_t bytes_ = 0;    // of what is queued or not yet answered
+  std::vector<lookup_ptr> gets_;
+  std::vector<item> sets_;
+  store_status status_{false, false, "connecting"};
+  store_counters counts_;
+
+  std::mutex join_;
   std::thread thread_;
 
-  mutable std::mutex mutex_;  // the next four
-  bool closing_ = false;
-  std::deque<lookup_ptr> gets_;
-  std::deque<std::vector<std::pair<std::string, std::string>>> sets_;
-  store_status status_{false, false, "connecting"};
-
   // The thread's own.
-  redisAsyncContext* context_ = nullptr;
-  bool usable_ = false;
-  bool closing_context_ = false;
+  phase phase_ = phase::idle;
+  redisAsyncContext* context_ = nullptr;  // null once hiredis has freed it
+  std::optional<failure> failure_;
+  redisReplyObjectFunctions* base_ = nullptr;
+  redisReplyObjectFunctions guarded_{};
+  std::shared_ptr<resolution> resolution_;
   bool want_read_ = false;
   bool want_write_ = false;
+  bool tcp_up_ = false;
+  bool late_ = false;  // a look-up timed out, or silent: not connected, as far as anyone outside is concerned
+  bool silent_ = false;  // so long that look-ups are not even sent
+  std::string tls_error_;
+  std::string complained_;
+  std::deque<std::string> candidates_;  // addresses of the host not tried in this attempt
+  std::size_t attempts_ = 0;
   nanos reconnect_at_ = 0;
   nanos connect_deadline_ = 0;
+  nanos last_heard_ = 0;
   nanos backoff_;
-  nanos last_answer_ = 0;
-  bool silent_ = false;   // connected, but the last look-up got no answer in time
-  std::size_t late_ = 0;  // look-ups that timed out and whose answers are still owed
-  std::string refused_;
-  std::string drop_later_;
-  std::deque<lookup_ptr> in_flight_;  // by deadline
-  std::mt19937_64 random_{std::random_device{}()};
+  std::mt19937_64 random_;
+  std::vector<lookup_ptr> new_gets_;
+  std::vector<item> new_sets_;
+  std::deque<item> queued_sets_;
+  std::deque<command> commands_;      // in the order sent
+  std::deque<lookup_ptr> deadlines_;  // in the order of their deadlines
+  std::size_t stores_unanswered_ = 0;
+  std::vector<std::string_view> words_;
+  std::vector<const char*> pointers_;
+  std::vector<std::size_t> sizes_;
 };
 
 }  // namespace
