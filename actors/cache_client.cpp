@@ -357,6 +357,7 @@ inner_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<cache_c
       },
       [self](tick) {
         free_stale(self);
+        self->state.args.metrics->mailbox("cache_client", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [self](const wiring& w) { self->state.to = w; },

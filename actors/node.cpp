@@ -202,17 +202,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void open_redis() {
     if (settings.redis.host.empty() || settings.cache.mode == config::cache_mode::off) return;
-    store::redis_options o;
-    o.host = settings.redis.host;
-    o.port = settings.redis.port;
-    o.user = settings.redis.user;
-    o.password = settings.redis.password;
-    o.db = settings.redis.db;
-    o.tls = settings.redis.tls;
-    o.tls_ca = settings.redis.tls_ca;
-    o.budget = settings.redis.budget;
-    o.connect_timeout = settings.redis.connect_timeout;
-    o.ttl = settings.cache.ttl;
+    auto o = redis_options_of(settings);
     o.log = [](int level, const std::string& text) {
       observe::log_every(log_level(level), "redis", "redis", 30, text, {});
     };
@@ -299,6 +289,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.slots = slots;
       a.max_batch = settings.scheduler.max_batch;
       a.max_batch_time = settings.scheduler.max_batch_time;
+      a.late_floor = settings.scheduler.late_floor;
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(*actors, std::move(a), neighbours()));
     });
@@ -501,6 +492,25 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (sink) sink->close();
   }
 };
+
+store::redis_options redis_options_of(const config::settings& settings) {
+  const auto& r = settings.redis;
+  store::redis_options o;
+  o.host = r.host;
+  o.port = r.port;
+  o.user = r.user;
+  o.password = r.password;
+  o.db = r.db;
+  o.tls = r.tls;
+  o.tls_ca = r.tls_ca;
+  o.tls_cert = r.tls_cert;
+  o.tls_key = r.tls_key;
+  o.tls_server_name = r.tls_server_name;
+  o.budget = r.budget;
+  o.connect_timeout = r.connect_timeout;
+  o.ttl = settings.cache.ttl;
+  return o;
+}
 
 node::node(config::settings settings) : impl_(std::make_unique<impl>(std::move(settings))) {
   try {

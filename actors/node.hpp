@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/config/settings.hpp"
+#include "runtime/store/redis.hpp"
 
 namespace troupe {
 
@@ -17,6 +18,9 @@ namespace troupe {
 struct startup_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// How the configured Redis is reached; without a log.
+[[nodiscard]] store::redis_options redis_options_of(const config::settings& settings);
 
 class node {
  public:

@@ -186,6 +186,8 @@ void publish(self_ptr self) {
   if (!s.batches.empty()) oldest = caf_line::now(self) - s.batches.front()->arrived;
   s.args.metrics->partition(s.args.queue->partition(), s.in_flight, s.in_flight_bytes, s.args.queue->lag(),
                             static_cast<double>(oldest) * 1e-9);
+  s.args.metrics->mailbox("partition_consumer " + std::to_string(s.args.queue->partition()),
+                          caf_line::mailbox_depth(self));
 }
 
 partition_consumer_actor::behavior_type behavior(self_ptr self,

@@ -263,6 +263,7 @@ producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<prod
         st.retry(now);
         st.drain_reports(now);
         st.flush(now);
+        st.args.metrics->mailbox("producer", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [](const wiring&) {},

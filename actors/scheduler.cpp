@@ -243,7 +243,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
   auto& st = self->state;
   st.args = *args;
   st.to = neighbours;
-  st.queue.emplace(args->classes);
+  st.queue.emplace(args->classes, args->late_floor);
   caf_line::on_down(self, [self](const caf_line::address& who, bool, const std::string& why) {
     shard_died(self, who, why);
   });
@@ -285,6 +285,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         s.admit_waiting();
         dispatch(self);
         publish(self);
+        s.args.metrics->mailbox("scheduler", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [self](const wiring& w) { self->state.to = w; },

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
 #include "runtime/http/server.hpp"
@@ -67,15 +68,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
 
 finding check_redis(const config::settings& s) {
   const std::string what = "redis " + s.redis.host + ":" + std::to_string(s.redis.port);
-  store::redis_options o;
-  o.host = s.redis.host;
-  o.port = s.redis.port;
-  o.user = s.redis.user;
-  o.password = s.redis.password;
-  o.db = s.redis.db;
-  o.tls = s.redis.tls;
-  o.tls_ca = s.redis.tls_ca;
-  o.connect_timeout = s.redis.connect_timeout;
+  auto o = redis_options_of(s);
+  o.reconnect_min = s.redis.connect_timeout * 2;  // one attempt is the answer
   try {
     const auto redis = store::make_redis(o);
     store::store_status status;

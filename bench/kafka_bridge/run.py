@@ -75,8 +75,10 @@ class Bench:
         tool("watch", brokers=self.brokers, topic=result, skip=1, count=n, pid=p.pid)
         p.stop(60)
         if "latency" in self.options.what:  # many small requests are code of their own to a JVM
-            for rate in (min(5000, max(self.options.rates)),) * 3:
-                self.load("bridge", "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192, linger=0)
+            rate = min(5000, max(self.options.rates))
+            for _ in range(1 if self.options.smoke else 3):
+                self.load("bridge", "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
+                          linger=0)
 
     def drain(self, who, source):
         _, result = self.topics()
@@ -95,7 +97,8 @@ class Bench:
         try:
             if hasattr(p, "wait_ready"):
                 p.wait_ready()
-            time.sleep(2.5)  # the bridge says nothing; its group is joined by then. Both get the time, so that neither's start is measured.
+            # The bridge says nothing; its group is joined by then. Both get the time: no start is measured.
+            time.sleep(1 if self.options.smoke else 2.5)
             ticks = os.sysconf("SC_CLK_TCK")
 
             def cpu():

@@ -496,7 +496,11 @@ class loader {
     if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
       refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
-    if (values_.redis.tls_ca.size() && !values_.redis.tls) refuse("redis.tls_ca", "needs redis.tls: true");
+    const auto& r = values_.redis;
+    if (!r.tls && !r.tls_ca.empty()) refuse("redis.tls_ca", "needs redis.tls: true");
+    if (!r.tls && !r.tls_cert.empty()) refuse("redis.tls_cert", "needs redis.tls: true");
+    if (!r.tls_cert.empty() && r.tls_key.empty()) refuse("redis.tls_cert", "needs redis.tls_key beside it");
+    if (!r.tls_key.empty() && r.tls_cert.empty()) refuse("redis.tls_key", "needs redis.tls_cert beside it");
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");

@@ -248,6 +248,10 @@ std::vector<binding> bind(settings& s) {
   b.boolean("redis.tls", s.redis.tls, "Whether to speak TLS.");
   b.text("redis.tls_ca", s.redis.tls_ca,
          "File of the certificate authorities to trust; empty: the system's.");
+  b.text("redis.tls_cert", s.redis.tls_cert, "File of a client certificate (chain); empty: none.");
+  b.text("redis.tls_key", s.redis.tls_key, "File of its key.");
+  b.text("redis.tls_server_name", s.redis.tls_server_name,
+         "The name that the server's certificate must have; empty: redis.host.");
   b.duration("redis.timeout", s.redis.budget, 100 * microsecond, 10 * second,
              "Time budget of a look-up; scoring goes on without an answer after it.");
   b.duration("redis.connect_timeout", s.redis.connect_timeout, millisecond, 60 * second,
@@ -262,6 +266,9 @@ std::vector<binding> bind(settings& s) {
           "Most rows of a batch.");
   b.duration("scheduler.max_batch_time", s.scheduler.max_batch_time, 100 * microsecond, 60 * second,
              "Longest estimated time of a batch.");
+  b.number("scheduler.late_floor", s.scheduler.late_floor, 0, 1,
+           "Share of the rows that go to overdue requests while there are others that can still make their "
+           "targets.");
 
   b.add("classes", value_type::classes,
         "Classes of service, most urgent first: name, target, limit, on_late, floor. A list in the file "

@@ -39,7 +39,7 @@ struct kafka_settings {
   std::size_t poll_records = 1024;
   nanos gather_min = 0;
   nanos gather_max = 5 * policy::millisecond;
-  config::result_timestamp result_timestamp = result_timestamp::produced;
+  config::result_timestamp result_timestamp = result_timestamp::request;
   int embedded_partitions = 4;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
 };
@@ -65,6 +65,9 @@ struct redis_settings {
   int db = 0;
   bool tls = false;
   std::string tls_ca;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_server_name;
   nanos budget = 2 * policy::millisecond;
   nanos connect_timeout = policy::second;
   std::uint32_t breaker_threshold = 5;
@@ -75,6 +78,7 @@ struct scheduler_settings {
   std::size_t slots = 0;  ///< 0: as many as cores
   std::size_t max_batch = 1024;
   nanos max_batch_time = 5 * policy::millisecond;
+  double late_floor = 0.002;
 };
 
 /// A class of service; its place in the list is its priority.

@@ -258,6 +258,9 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "requests"},
       {"kafka: {gather_min: 6ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
       {"redis: {tls_ca: ca.pem}\n", "x.yaml:1: redis.tls_ca: needs redis.tls: true"},
+      {"redis: {tls_cert: c.pem, tls_key: k.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls: true"},
+      {"redis: {tls: true, tls_cert: c.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls_key beside it"},
+      {"redis: {tls: true, tls_key: k.pem}\n", "x.yaml:1: redis.tls_key: needs redis.tls_cert beside it"},
       {"classes: []\n",
        "x.yaml:1: classes: expected a list, most urgent first, of entries such as {name: interactive, "
        "target: 100ms}"},
