@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """troupe serve beside a bare librdkafka bridge on one warm, real broker; README.md says what each figure means.
 
-    bench/kafka_bridge/run.py [--pairs 7] [--records 2000000] [--what drain,closed,latency] [--json FILE] [--smoke]
+    bench/kafka_bridge/run.py [--pairs 7] [--records 2000000] [--what drain,closed,latency] [--peer PYTHON] [--json FILE] [--smoke]
 """
 
 import argparse
@@ -58,6 +58,9 @@ class Bench:
         if who == "bridge":
             return self.stage.start([BENCH, "bridge", "--brokers", self.brokers, "--in", source, "--out", result,
                                      "--group", f"g{self.serial}", "--linger", linger if linger is not None else 5], "bridge")
+        if who == "python":
+            return self.stage.start([self.options.peer, ROOT / "bench/kafka_bridge/python_peer.py", self.brokers, source, result,
+                                     f"g{self.serial}", ROOT / "models" / FOREST / "3/model.onnx"], "python")
         model = {"linear": LINEAR, "forest": FOREST}[who]
         return self.stage.troupe({
             "kafka": {"brokers": self.brokers, "requests_topic": source, "results_topic": result,
@@ -83,7 +86,7 @@ class Bench:
     def drain(self, who, source):
         _, result = self.topics()
         p = self.subject(who, source, result)
-        n = self.options.records
+        n = self.options.records if who != "python" else self.options.records // 4
         try:
             w = tool("watch", brokers=self.brokers, topic=result, skip=n // 10, count=n, pid=p.pid)
         finally:
@@ -121,14 +124,24 @@ class Bench:
         for who, model in (("linear", LINEAR), ("forest", FOREST)):
             source, _ = self.topics()
             tool("fill", brokers=self.brokers, topic=source, records=self.options.records, model=model)
-            ours, theirs = [], []
+            ours, theirs, python = [], [], []
             for pair in range(self.options.pairs):
                 order = ("bridge", who) if pair % 2 == 0 else (who, "bridge")
                 for one in order:
                     (theirs if one == "bridge" else ours).append(self.drain(one, source))
+                if who == "forest" and self.options.peer:
+                    python.append(self.drain("python", source))
                 print(f"drain {who} pair {pair + 1}: {ours[-1]['rate']:,.0f}/s {ours[-1]['cpu_s_per_million']:.2f} CPU s/M"
-                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}", file=sys.stderr)
+                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}" +
+                      "".join(f" | python {p['rate']:,.0f}/s {p['cpu_s_per_million']:.2f}" for p in python[-1:]),
+                      file=sys.stderr)
             out[who] = self.summary(ours, theirs)
+            if python:
+                out[who]["python_rate"] = interval([p["rate"] for p in python])
+                out[who]["python_cpu_s_per_million"] = interval([p["cpu_s_per_million"] for p in python])
+                out[who]["rate_over_python"] = interval([a["rate"] / p["rate"] for a, p in zip(ours, python)])
+                out[who]["python_cpu_over_ours"] = interval(
+                    [p["cpu_s_per_million"] / a["cpu_s_per_million"] for a, p in zip(ours, python)])
         return out
 
     @staticmethod
@@ -182,6 +195,8 @@ def main():
     parser.add_argument("--seconds", type=int, default=8, help="length of a latency run")
     parser.add_argument("--repeats", type=int, default=3, help="latency runs of each")
     parser.add_argument("--what", default="drain,closed,latency")
+    parser.add_argument("--peer", metavar="PYTHON", help="also drain with python_peer.py, run by this interpreter (a "
+                        "virtual environment with confluent-kafka, onnxruntime, orjson and numpy)")
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all")
     o = parser.parse_args()
