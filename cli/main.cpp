@@ -9,7 +9,7 @@
 
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
-#include "cli/nearest.hpp"
+#include "runtime/config/nearest.hpp"
 #include "runtime/kafka/client.hpp"
 
 namespace {
@@ -54,7 +54,9 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
     if (word.empty() && !extras.empty()) word = extras.back();
     what = word.starts_with("-") ? "unknown option " : "unexpected argument ";
   }
-  const std::string near = cli::nearest(word, known);
+  // At least one letter of it is right.
+  const std::string near =
+      word.empty() ? std::string() : config::nearest(word, known, std::min<std::size_t>(2, word.size() - 1));
   return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 

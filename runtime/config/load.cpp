@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/config/nearest.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 
@@ -53,33 +54,11 @@ std::string in_quotes(std::string_view text) {
   return "'" + std::string(text) + "'";
 }
 
-/// Optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
-  for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (std::size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i)
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-    }
-  return d[a.size()][b.size()];
-}
-
 /// "; did you mean 'x'?", or where to look.
 std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
-  std::string nearest;
-  std::size_t best = std::max<std::size_t>(2, unknown.size() / 3) + 1;
-  for (const auto& k : known) {
-    const std::size_t d = distance(unknown, k);
-    if (d < best) {
-      best = d;
-      nearest = k;
-    }
-  }
-  if (nearest.empty()) return "; `troupe config --markdown` lists all options";
-  return "; did you mean " + in_quotes(nearest) + "?";
+  const std::string meant = nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  if (meant.empty()) return "; `troupe config --markdown` lists all options";
+  return "; did you mean " + in_quotes(meant) + "?";
 }
 
 /// What Kubernetes sets in every pod for a service called troupe or troupe-<section>.

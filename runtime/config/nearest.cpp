@@ -1,11 +1,10 @@
-#include "cli/nearest.hpp"
+#include "runtime/config/nearest.hpp"
 
 #include <algorithm>
 
-namespace troupe::cli {
+namespace troupe::config {
 namespace {
 
-/// Damerau and Levenshtein's, restricted to swaps of neighbours that are not edited again.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
   for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
@@ -22,9 +21,9 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
+std::string nearest(std::string_view word, const std::vector<std::string>& candidates, std::size_t most) {
   std::string best;
-  std::size_t bound = std::min<std::size_t>(3, word.size());
+  std::size_t bound = most + 1;
   for (const auto& candidate : candidates) {
     const std::size_t far = distance(word, candidate);
     if (far < bound) bound = far, best = candidate;
@@ -32,4 +31,4 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   return best;
 }
 
-}  // namespace troupe::cli
+}  // namespace troupe::config
