@@ -1,6 +1,7 @@
 // troupe: the program. Options become plain structs here; each command has a file of its own.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <map>
