@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "messages/rollout_arm.hpp"
 #include "runtime/policy/drift.hpp"
 #include "runtime/policy/time.hpp"
 
@@ -105,7 +106,7 @@ struct verdict {
   std::string text;  ///< one line with the figures
 };
 
-enum class arm : std::uint8_t { none, old_version, new_version };
+using arm = rollout_arm;
 
 struct arm_reading {
   std::uint64_t requests = 0;  ///< in the window
