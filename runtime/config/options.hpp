@@ -30,7 +30,19 @@ struct config_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class value_type { text, list, integer, number, boolean, duration, size, choice, map, classes };
+enum class value_type {
+  text,
+  list,
+  integer,
+  number,
+  boolean,
+  duration,
+  size,
+  choice,
+  map,
+  classes,
+  rollouts
+};
 
 struct option {
   std::string key;  ///< section.name
