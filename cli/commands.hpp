@@ -29,6 +29,9 @@ struct common_options {
   std::string models;   ///< --models: models.directory
 };
 
+/// The settings as the options and the environment say. Throws config_error.
+[[nodiscard]] config::loaded read_settings(const common_options& common);
+
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
 [[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr);
 

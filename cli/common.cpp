@@ -43,13 +43,17 @@ const std::atomic<bool>& stop_requested() {
   return stop;
 }
 
-config::loaded settings_of(const common_options& common, bool log_to_stderr) {
+config::loaded read_settings(const common_options& common) {
   config::sources from;
   if (!common.config.empty()) from.file = common.config;
   from.set = common.set;
   if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
   if (!common.models.empty()) from.set.push_back("models.directory=" + common.models);
-  config::loaded l = config::load(from);
+  return config::load(from);
+}
+
+config::loaded settings_of(const common_options& common, bool log_to_stderr) {
+  config::loaded l = read_settings(common);
   observe::log_options o;
   o.least = static_cast<observe::level>(l.values.log.level);
   o.format = static_cast<observe::log_format>(l.values.log.format);

@@ -185,6 +185,10 @@ class request_parser::work {
   explicit work(parser_options o) : options_(std::move(o)) {}
 
   void parse(record_batch& batch, std::shared_ptr<const model::model_table> models, std::size_t from);
+  void limit(const live_limits& l) {
+    options_.max_record_bytes = l.max_record_bytes.load(std::memory_order_relaxed);
+    options_.max_rows = l.max_rows.load(std::memory_order_relaxed);
+  }
 
  private:
   /// What a request says, the last one of equal keys.
@@ -859,6 +863,10 @@ request_parser::request_parser(parser_options options) : work_(std::make_unique<
 request_parser::~request_parser() = default;
 request_parser::request_parser(request_parser&&) noexcept = default;
 request_parser& request_parser::operator=(request_parser&&) noexcept = default;
+
+void request_parser::limit(const live_limits& limits) {
+  work_->limit(limits);
+}
 
 void request_parser::parse(record_batch& batch, std::shared_ptr<const model::model_table> models,
                            std::size_t from) {

@@ -593,6 +593,25 @@ class loader {
 
 }  // namespace
 
+void set_rollout_field(policy::rollout_spec& spec, const std::string& name, const std::string& text) {
+  if (name == "model" || name == "version") {
+    (name == "model" ? spec.model : spec.version) = text;
+    return;
+  }
+  std::vector<std::string> known = {"model", "version"};
+  for (auto& b : bind(spec)) {
+    known.push_back(b.doc.key);
+    if (b.doc.key != name) continue;
+    try {
+      b.set(text);
+    } catch (const value_error& e) {
+      throw config_error(name + ": " + in_quotes(text) + " is not allowed; expected " + e.what());
+    }
+    return;
+  }
+  throw config_error("unknown field " + in_quotes(name) + suggestion(name, known));
+}
+
 loaded load(const sources& from) {
   return loader().run(from);
 }

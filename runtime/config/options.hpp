@@ -89,6 +89,9 @@ struct loaded {
 /// Throws config_error.
 [[nodiscard]] loaded load(const sources& from);
 
+/// Sets a field of a rollout from text, as in the file. Throws config_error.
+void set_rollout_field(policy::rollout_spec& spec, const std::string& name, const std::string& text);
+
 /// JSON Schema (2020-12) of the file.
 [[nodiscard]] std::string json_schema();
 /// The reference of all options, in Markdown.

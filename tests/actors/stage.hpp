@@ -15,6 +15,7 @@
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/model/live_models.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "tests/actors/deterministic_system.hpp"
@@ -61,6 +62,8 @@ class stage {
     model_ = std::make_shared<const model::loaded_model>(std::move(parts));
     table_ = std::make_shared<const model::model_table>(
         std::vector<std::shared_ptr<const model::loaded_model>>{model_}, model::model_table::options{});
+
+    live->publish(table_);
 
     supervisor_args sup;
     sup.restarts.intensity = options.intensity;
@@ -123,7 +126,7 @@ class stage {
     child("partition_consumer", [this](bool restart) {
       partition_consumer_args a;
       a.queue = queue;
-      a.models = table_;
+      a.models = live;
       a.parser.class_targets = {100'000'000, 60'000'000'000};
       a.parser.default_class = 1;
       a.credit_records = options.credit_records;
@@ -169,6 +172,7 @@ class stage {
 
   stage_options options;
   deterministic_system system;
+  std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
