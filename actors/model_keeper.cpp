@@ -114,7 +114,11 @@ struct keeper_state {
     l.name = model->name();
     l.version = model->version();
     l.engine = model->engine().kind();
-    l.tables = m.tables;
+    for (const auto& t : m.tables) {
+      const auto table = t.lock();
+      if (table && std::find(table->all().begin(), table->all().end(), model) != table->all().end())
+        l.tables.push_back(t);
+    }
     l.since_ms = wall_ms();
     log(level::info, "model_unloading", "the version gets no more requests; what was given to it is answered",
         {{"model", l.name}, {"version", l.version}});

@@ -80,6 +80,8 @@ class stage {
         (*map)[model_.get()] = caf::actor_cast<breaker_actor>(h);
         who.breakers = map;
       }
+      if (spec.kind == "model_keeper") who.keeper = caf::actor_cast<model_keeper_actor>(h);
+      if (spec.kind == "shadow_scorer") who.shadow = caf::actor_cast<shadow_scorer_actor>(h);
       ++who.revision;
       return who;
     };
@@ -121,6 +123,7 @@ class stage {
       a.id = ++shards;
       a.model = model_;
       a.metrics = metrics;
+      a.gate = gate;
       return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
     });
     child("partition_consumer", [this](bool restart) {
@@ -172,6 +175,7 @@ class stage {
 
   stage_options options;
   deterministic_system system;
+  std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
