@@ -23,7 +23,7 @@ struct version_report {
   std::string error;           ///< of a load that failed
   std::int64_t since_ms = 0;   ///< of the state, epoch milliseconds
   double share = 0;            ///< of the requests that name no version
-  std::uint64_t rows = 0;      ///< scored since it was loaded
+  std::uint64_t rows = 0;      ///< scored since the process began
   std::uint64_t errors = 0;    ///< requests on which its engine failed
   double latency_seconds = 0;  ///< mean execution time of the batch that a row was in
 };

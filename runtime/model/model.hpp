@@ -140,7 +140,7 @@ class model_table {
     std::string default_model;  ///< answers an empty name; empty: the only model, if it is alone
     std::map<std::string, std::string> production;  ///< model -> version; others: the highest version
     bool fallback = true;
-    std::map<std::string, split_options> splits;  ///< by model
+    std::map<std::string, split_options> splits = {};  ///< by model
   };
 
   model_table() = default;
