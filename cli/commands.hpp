@@ -29,6 +29,9 @@ struct common_options {
   std::string models;   ///< --models: models.directory
 };
 
+/// The settings as the options and the environment say. Throws config_error.
+[[nodiscard]] config::loaded read_settings(const common_options& common);
+
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
 [[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr);
 
@@ -45,6 +48,15 @@ class progress_line {
   std::int64_t last_ = 0;
   bool shown_ = false;
 };
+
+struct http_answer {
+  int status = 0;
+  std::string status_line;  ///< 404 Not Found
+  std::string body;
+};
+/// One request to http://host:port/path. Throws usage_error, std::runtime_error when nobody answers.
+[[nodiscard]] http_answer http_call(const std::string& method, const std::string& url,
+                                    const std::string& token, const std::string& body);
 
 /// The body of GET http://host:port/path. Throws usage_error, std::runtime_error.
 [[nodiscard]] std::string fetch(const std::string& url);
@@ -93,6 +105,22 @@ struct results_options {
   std::string topic;
 };
 int results(const results_options& options);
+
+/// troupe models ...: a running node's versions, through its admin port.
+struct models_options {
+  common_options common;
+  std::string url;         ///< http://host:port; empty: this configuration's metrics.port on this machine
+  std::string token_file;  ///< else TROUPE_ADMIN_TOKEN, or what the configuration says
+  std::string model;
+  std::string version;
+  int wait_s = 60;  ///< load: until it is loaded or has failed; 0: do not wait
+};
+int models_status(const models_options& options);
+int models_compare(const models_options& options);
+int models_load(const models_options& options);
+int models_unload(const models_options& options);
+int models_promote(const models_options& options);
+int models_rollback(const models_options& options);
 
 struct check_options {
   common_options common;

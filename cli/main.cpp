@@ -153,6 +153,39 @@ int main(int argc, char** argv) {
   c_results->add_option("--topic", results.topic, "Another topic");
   c_results->footer("Example:  troupe results --follow --json");
 
+  cli::models_options models;
+  auto* c_models = app.add_subcommand("models", "A running node's model versions");
+  c_models->require_subcommand(1);
+  std::map<CLI::App*, int (*)(const cli::models_options&)> model_commands;
+  const auto model_command = [&](const char* name, const char* help, int (*run)(const cli::models_options&),
+                                 bool needs_model, bool needs_version, bool takes_version) {
+    auto* c = c_models->add_subcommand(name, help);
+    add_common(c, models.common);
+    c->add_option("--url", models.url,
+                  "The node's admin address, http://host:8000 (default: metrics.port here)");
+    c->add_option("--token-file", models.token_file, "File with admin.token (default: as configured)");
+    auto* model = c->add_option("model", models.model, "Model");
+    if (needs_model) model->required();
+    if (takes_version) {
+      auto* version = c->add_option("version", models.version, "Version, 3 or v3");
+      if (needs_version) version->required();
+    }
+    model_commands[c] = run;
+    return c;
+  };
+  model_command("status", "Versions, rollouts, and how they do", cli::models_status, false, false, false);
+  model_command("compare", "The two versions of a rollout side by side", cli::models_compare, true, false,
+                false);
+  model_command("load", "Load a version beside the others", cli::models_load, true, true, true)
+      ->add_option("--wait", models.wait_s, "Seconds to wait until it is loaded; 0: do not wait")
+      ->capture_default_str();
+  model_command("unload", "Unload a version once its requests are answered", cli::models_unload, true, true,
+                true);
+  model_command("promote", "Let a version answer (default: that of the rollout)", cli::models_promote, true,
+                false, true);
+  model_command("rollback", "Back to the version before", cli::models_rollback, true, false, false);
+  c_models->footer("Example:  troupe models promote churn 4 --url http://node:8000 --token-file token");
+
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   add_common(c_check, check.common);
@@ -189,6 +222,9 @@ int main(int argc, char** argv) {
     if (*c_demo) return cli::demo(demo);
     if (*c_load) return cli::load(load);
     if (*c_results) return cli::results(results);
+    if (*c_models)
+      for (const auto& [c, run] : model_commands)
+        if (*c) return run(models);
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
     return cli::show_version(version_json);

@@ -1,10 +1,14 @@
 # The floors, each a set of libraries that link only what stands below: messages < runtime < actors < cli.
 # A folder without a .cpp is a header-only library under the same name.
 
-# troupe_library(NAME FOLDER [USES target...] [EXCEPT file...])
+# troupe_library(NAME FOLDER [USES target...] [EXCEPT file...] [ALSO folder...])
 function(troupe_library name folder)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES;EXCEPT")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES;EXCEPT;ALSO")
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cpp")
+  foreach(other IN LISTS arg_ALSO)
+    file(GLOB more CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${other}/*.cpp")
+    list(APPEND sources ${more})
+  endforeach()
   foreach(file IN LISTS arg_EXCEPT)
     list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/${folder}/${file}")
   endforeach()
@@ -51,7 +55,7 @@ set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_m
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
 # main.cpp is the program; the rest of cli/ is a library, so that tests can call it.
-troupe_library(troupe_cli cli EXCEPT main.cpp
+troupe_library(troupe_cli cli EXCEPT main.cpp ALSO cli/models
   USES troupe_actors troupe_version vendor_cli11 vendor_nlohmann_json)
 if(EXISTS "${PROJECT_SOURCE_DIR}/cli/main.cpp")
   add_executable(troupe cli/main.cpp)

@@ -130,11 +130,14 @@ std::uint64_t result_writer::random() {
 }
 
 const result_writer::model_text& result_writer::text_of(const model::loaded_model& model) {
-  // An address may be another model's by now, so the names are compared too.
+  // An address may be another model's by now, so names and digest are compared too.
   for (const auto& t : texts_)
-    if (t.model == &model && t.version == model.version() && t.name == model.name()) return t;
+    if (t.model == &model && t.digest == model.digest() && t.version == model.version() &&
+        t.name == model.name())
+      return t;
   model_text t;
   t.model = &model;
+  t.digest = model.digest();
   t.name = model.name();
   t.version = model.version();
   t.version_field = ",\"model_version\":";

@@ -189,6 +189,8 @@ class loader {
       return;
     }
     if (key == properties) fail(where, key + ": name a property, such as kafka.properties.linger.ms=5");
+    if (key == "rollout" || starts_with(key, "rollout."))
+      fail(where, key + ": rollouts are a list in the file, or are begun through /admin/rollout");
     if (key == "classes") fail(where, key + ": name a class and a field, such as classes.bulk.target=30s");
     if (starts_with(key, "classes.")) {
       const std::string rest = key.substr(8);
@@ -251,6 +253,7 @@ class loader {
     const std::string section = key_text(key_node);
     once(key_node, section, seen);
     if (section == "classes") return read_classes(key_node, node);
+    if (section == "rollout") return read_rollouts(key_node, node);
     std::vector<std::string> sections;
     for (const auto& b : bindings_) sections.emplace_back(section_of(b.doc.key));
     if (std::find(sections.begin(), sections.end(), section) == sections.end()) {
@@ -348,6 +351,48 @@ class loader {
     }
     if (values_.classes.size() > 16) fail(at(key_node), "classes: at most 16 are possible");
     origins_["classes"] = at(key_node);
+  }
+
+  void read_rollouts(const YAML::Node& key_node, const YAML::Node& node) {
+    constexpr const char* expected =
+        "rollout: expected a list of entries such as {model: churn, version: 4, strategy: canary, percent: "
+        "5}";
+    if (node.IsNull()) return;
+    if (!node.IsSequence()) fail(at(key_node), expected);
+    for (const auto& entry : node) {
+      if (!entry.IsMap()) fail(at(entry), expected);
+      policy::rollout_spec r;
+      std::map<std::string, int> seen;
+      for (const auto& field : entry) {
+        const std::string name = key_text(field.first);
+        const std::string key = "rollout." + name;
+        once(field.first, key, seen);
+        if (name == "model" || name == "version") {
+          (name == "model" ? r.model : r.version) = plain(key, field.second, field.first);
+          continue;
+        }
+        std::vector<std::string> known = {"rollout.model", "rollout.version"};
+        bool found = false;
+        for (auto& b : bind(r)) {
+          known.push_back("rollout." + b.doc.key);
+          if (b.doc.key != name) continue;
+          std::string text;
+          if (b.doc.type == value_type::list && field.second.IsSequence())
+            for (const auto& part : field.second) text += (text.empty() ? "" : ",") + plain(key, part, part);
+          else
+            text = plain(key, field.second, field.first);
+          apply(b, key, text, at(field.first));
+          found = true;
+        }
+        if (!found) fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
+      }
+      if (const std::string wrong = policy::complaint(r); !wrong.empty()) fail(at(entry), "rollout." + wrong);
+      for (const auto& other : values_.rollout)
+        if (other.model == r.model)
+          fail(at(entry), "rollout: there are two rollouts of model " + in_quotes(r.model));
+      values_.rollout.push_back(std::move(r));
+    }
+    origins_["rollout"] = at(key_node);
   }
 
   // --- the environment
@@ -505,6 +550,12 @@ class loader {
             const std::string name = "classes." + c.name + "." + field.doc.key;
             add(name, field.get(), origin_of(name, origin_of("classes")), false);
           }
+      } else if (b.doc.type == value_type::rollouts) {
+        for (auto& r : values_.rollout) {
+          add("rollout." + r.model + ".version", r.version, origin_of("rollout"), false);
+          for (auto& field : bind(r))
+            add("rollout." + r.model + "." + field.doc.key, field.get(), origin_of("rollout"), false);
+        }
       } else {
         add(key, b.get(), origin_of(key), b.doc.secret);
       }
@@ -524,6 +575,25 @@ class loader {
 };
 
 }  // namespace
+
+void set_rollout_field(policy::rollout_spec& spec, const std::string& name, const std::string& text) {
+  if (name == "model" || name == "version") {
+    (name == "model" ? spec.model : spec.version) = text;
+    return;
+  }
+  std::vector<std::string> known = {"model", "version"};
+  for (auto& b : bind(spec)) {
+    known.push_back(b.doc.key);
+    if (b.doc.key != name) continue;
+    try {
+      b.set(text);
+    } catch (const value_error& e) {
+      throw config_error(name + ": " + in_quotes(text) + " is not allowed; expected " + e.what());
+    }
+    return;
+  }
+  throw config_error("unknown field " + in_quotes(name) + suggestion(name, known));
+}
 
 loaded load(const sources& from) {
   return loader().run(from);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/policy/rollout_spec.hpp"
 #include "runtime/policy/time.hpp"
 
 namespace troupe::config {
@@ -49,6 +50,8 @@ struct models_settings {
   std::string default_model;  ///< models.default
   bool fallback = true;
   std::size_t max_rows = 10'000;  ///< a request
+  bool watch = true;
+  nanos poll_interval = 10 * policy::second;
 };
 
 struct cache_settings {
@@ -142,6 +145,7 @@ struct settings {
   std::vector<class_settings> classes = {{"interactive", 100 * policy::millisecond, 100'000, false, 0},
                                          {"standard", policy::second, 100'000, false, 0},
                                          {"bulk", 60 * policy::second, 100'000, false, 0}};
+  std::vector<policy::rollout_spec> rollout;
   breaker_settings breaker;
   supervision_settings supervision;
   metrics_settings metrics;

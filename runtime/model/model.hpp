@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/policy/rollout.hpp"
+
 namespace troupe::model {
 
 /// The engine could not score the rows it was given.
@@ -107,18 +109,38 @@ class loaded_model {
   std::string digest_hex_;
 };
 
+/// Two versions of a model share its requests, or a new one is compared with the production version.
+struct version_split {
+  std::uint64_t id = 0;  ///< of the rollout
+  policy::route route;
+  std::string header;        ///< of strategy header: its name
+  std::string header_value;  ///< empty: any value
+  std::shared_ptr<const loaded_model> candidate;
+};
+
 /// An immutable snapshot of all loaded models.
 class model_table {
  public:
   struct choice {
     const loaded_model* model = nullptr;
     bool fell_back = false;  ///< the version asked for is not loaded, and the production version stands in
+    /// Requests that name no version: the model is the old one, and the split says whether the new one
+    /// answers. Lives as long as the table; null: no rollout.
+    const version_split* split = nullptr;
+  };
+
+  struct split_options {
+    std::uint64_t id = 0;
+    std::string version;  ///< the new one
+    policy::route route;
+    std::string header;  ///< NAME or NAME=VALUE
   };
 
   struct options {
     std::string default_model;  ///< answers an empty name; empty: the only model, if it is alone
     std::map<std::string, std::string> production;  ///< model -> version; others: the highest version
     bool fallback = true;
+    std::map<std::string, split_options> splits = {};  ///< by model
   };
 
   model_table() = default;
@@ -134,6 +156,8 @@ class model_table {
   [[nodiscard]] const std::vector<std::shared_ptr<const loaded_model>>& all() const { return models_; }
   /// What an empty name and version mean; null if there is no default.
   [[nodiscard]] const loaded_model* default_model() const;
+  /// The rollout that `m` is one of the two versions of; null: none.
+  [[nodiscard]] const version_split* split_of(const loaded_model& m) const;
 
  private:
   struct group {  ///< the versions of one model: models_[begin, end)
@@ -141,11 +165,13 @@ class model_table {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
     std::uint32_t production = 0;
+    std::uint32_t split = UINT32_MAX;
   };
   [[nodiscard]] const group* group_of(std::string_view name) const;
 
   std::vector<std::shared_ptr<const loaded_model>> models_;
   std::vector<group> groups_;
+  std::vector<version_split> splits_;
   std::uint32_t default_group_ = UINT32_MAX;
   bool fallback_ = true;
 };
