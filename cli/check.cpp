@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
 #include "runtime/http/server.hpp"
@@ -29,7 +30,7 @@ finding check_models(const config::settings& s) {
   const std::string what = "models " + s.models.directory;
   try {
     const auto table =
-        model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
+        model::repository(model_options(s)).load();
     std::string list;
     for (const auto& m : table->all())
       list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" +
