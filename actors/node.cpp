@@ -503,8 +503,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
 model::repository_options model_options(const config::settings& settings) {
   const auto& o = settings.onnxruntime;
-  model::repository_options made{settings.models.directory, settings.models.default_model,
-                                 settings.models.fallback, {}};
+  model::repository_options made{
+      settings.models.directory, settings.models.default_model, settings.models.fallback, {}};
   made.engines.mode = static_cast<model::engine_mode>(settings.models.engine);
   made.engines.isolated = o.isolation == config::isolation::process;
   made.engines.timeout = o.timeout;

@@ -50,7 +50,8 @@ int main(int argc, char** argv) {
     return 77;
   }
   const int rounds = word == "--smoke" ? 50 : 20'000;
-  std::ifstream in(TROUPE_SOURCE_DIRECTORY "/tests/runtime/model/data/onnxruntime/mlp.onnx", std::ios::binary);
+  std::ifstream in(TROUPE_SOURCE_DIRECTORY "/tests/runtime/model/data/onnxruntime/mlp.onnx",
+                   std::ios::binary);
   const std::string file{std::istreambuf_iterator<char>(in), {}};
   const model::onnxruntime::table table(file, {}, 0);
   model::engine_process_options how;
@@ -59,7 +60,8 @@ int main(int argc, char** argv) {
   std::printf("ONNX Runtime %s, perceptron 10-64-64-1, one thread, medians in us of %d rounds\n",
               table.graph().library_version().c_str(), rounds);
   std::printf("%6s %10s %12s %10s %10s %10s\n", "rows", "Run()", "in process", "more", "child", "more");
-  for (const std::size_t n : {std::size_t{1}, std::size_t{16}, std::size_t{64}, std::size_t{256}, std::size_t{1024}}) {
+  for (const std::size_t n :
+       {std::size_t{1}, std::size_t{16}, std::size_t{64}, std::size_t{256}, std::size_t{1024}}) {
     std::vector<double> values(n * 10, 0.25);
     std::vector<const double*> rows;
     for (std::size_t r = 0; r < n; ++r) rows.push_back(values.data() + 10 * r);

@@ -234,9 +234,10 @@ std::vector<binding> bind(settings& s) {
             "Whether the production version answers for a version that is not loaded.");
   b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of one request.");
-  b.choice("models.engine", s.models.engine, {"auto", "builtin", "onnxruntime"},
-           "auto: built-in where it knows every operator and agrees with ONNX Runtime on probe rows, else ONNX "
-           "Runtime.");
+  b.choice(
+      "models.engine", s.models.engine, {"auto", "builtin", "onnxruntime"},
+      "auto: built-in where it knows every operator and agrees with ONNX Runtime on probe rows, else ONNX "
+      "Runtime.");
 
   b.text("onnxruntime.library", s.onnxruntime.library,
          "Path of libonnxruntime.so; empty: the one that scripts/deps installed, else the system's.");
@@ -246,8 +247,9 @@ std::vector<binding> bind(settings& s) {
          "Execution providers in order of preference: cpu, cuda, tensorrt, openvino; the library has to have "
          "them.",
          value_type::list);
-  b.choice("onnxruntime.isolation", s.onnxruntime.isolation, {"process", "none"},
-           "process: a graph that crashes or hangs takes only its batch with it; none: in Troupe's own process.");
+  b.choice(
+      "onnxruntime.isolation", s.onnxruntime.isolation, {"process", "none"},
+      "process: a graph that crashes or hangs takes only its batch with it; none: in Troupe's own process.");
   b.duration("onnxruntime.timeout", s.onnxruntime.timeout, millisecond, hour,
              "Time limit of a batch with isolation; beyond it the process is killed and started again.");
 

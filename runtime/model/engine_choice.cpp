@@ -53,7 +53,8 @@ said read_said(const onnx::graph& g) {
   for (const auto& [key, text] : g.metadata) {
     if (key != "feature_names") continue;
     const json list = json::parse(text, nullptr, false);
-    if (list.is_array() && std::all_of(list.begin(), list.end(), [](const json& j) { return j.is_string(); })) {
+    if (list.is_array() &&
+        std::all_of(list.begin(), list.end(), [](const json& j) { return j.is_string(); })) {
       s.features = list.get<std::vector<std::string>>();
     } else {
       for (std::size_t at = 0; at <= text.size();) {
@@ -82,8 +83,8 @@ void describe(const onnxruntime::table_spec& spec, const graph_hints& hints, con
   bool named = !names.empty();
   if (!hints.features.empty()) {
     if (hints.features.size() != spec.columns)
-      throw load_error("model.yaml lists " + std::to_string(hints.features.size()) + " features, the graph has " +
-                       std::to_string(spec.columns));
+      throw load_error("model.yaml lists " + std::to_string(hints.features.size()) +
+                       " features, the graph has " + std::to_string(spec.columns));
     names = hints.features;
     named = true;
   } else if (!named && s.features.size() == spec.columns) {
@@ -148,7 +149,8 @@ std::size_t differing(const compiled_graph& a, const compiled_graph& b,
     bool same = true;
     for (std::size_t k = r * width; k < (r + 1) * width; ++k) {
       const bool both = !std::isfinite(x[k]) && !std::isfinite(y[k]);
-      same = same && (both || std::fabs(x[k] - y[k]) <= 1e-4 * std::max({1.0, std::fabs(x[k]), std::fabs(y[k])}));
+      same = same &&
+             (both || std::fabs(x[k] - y[k]) <= 1e-4 * std::max({1.0, std::fabs(x[k]), std::fabs(y[k])}));
     }
     count += !same;
   }
@@ -266,8 +268,8 @@ chosen_engine choose_engine(std::string_view file, const graph_hints& hints, con
     return made;
   }
   if (differ > 0) {
-    made.why = "the built-in engine answers " + std::to_string(differ) + " of " + std::to_string(probes.size()) +
-               " probe rows differently";
+    made.why = "the built-in engine answers " + std::to_string(differ) + " of " +
+               std::to_string(probes.size()) + " probe rows differently";
     made.graph.engine = std::move(other.engine);
   } else {
     made.why += ", and ONNX Runtime agrees on " + std::to_string(probes.size()) + " probe rows";

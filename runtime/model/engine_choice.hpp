@@ -24,9 +24,9 @@ enum class engine_mode {
 struct engine_options {
   engine_mode mode = engine_mode::builtin;
   onnxruntime::session_options session;
-  bool isolated = true;                        ///< in a process of its own (engine_process.hpp)
+  bool isolated = true;                         ///< in a process of its own (engine_process.hpp)
   policy::nanos timeout = 10 * policy::second;  ///< of a batch, where isolated
-  std::vector<std::string> command;            ///< of the process; empty: this program's own
+  std::vector<std::string> command;             ///< of the process; empty: this program's own
   /// Told in one line what happens to the process of that model (the first argument); on another thread.
   std::function<void(const std::string&, const std::string&)> tell;
 };
@@ -48,8 +48,8 @@ struct chosen_engine {
                                           const std::string& name,
                                           std::span<const std::vector<double>> examples = {});
 
-/// MLflow's input_example.json, {"columns": [...], "data": [[...]]} or {"inputs": [[...]]}, or a plain list of
-/// rows. What holds no rows of numbers gives none.
+/// MLflow's input_example.json, {"columns": [...], "data": [[...]]} or {"inputs": [[...]]}, or a plain list
+/// of rows. What holds no rows of numbers gives none.
 [[nodiscard]] std::vector<std::vector<double>> read_examples(std::string_view text);
 
 }  // namespace troupe::model

@@ -4,10 +4,10 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -159,8 +159,9 @@ std::vector<std::string> child_environment() {
   std::vector<std::string> kept;
   for (char** e = environ; e && *e; ++e) {
     const std::string_view entry = *e;
-    for (const std::string_view wanted : {"PATH=", "HOME=", "TMPDIR=", "TZ=", "LANG=", "LC_", "LD_LIBRARY_PATH=",
-                                          "CUDA_", "NVIDIA_", "OMP_", "OPENVINO_", "ASAN_", "UBSAN_", "TSAN_"})
+    for (const std::string_view wanted :
+         {"PATH=", "HOME=", "TMPDIR=", "TZ=", "LANG=", "LC_", "LD_LIBRARY_PATH=", "CUDA_", "NVIDIA_", "OMP_",
+          "OPENVINO_", "ASAN_", "UBSAN_", "TSAN_"})
       if (entry.starts_with(wanted)) {
         kept.emplace_back(entry);
         break;
@@ -197,7 +198,7 @@ struct child {
     reap();
   }
   void kill() const {
-    if (process.get() >= 0) pidfd_send_signal(process.get(), SIGKILL, nullptr, 0);
+    if (process.get() >= 0) syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
   }
   /// Its exit, waited for.
   std::string reap() {
@@ -251,8 +252,11 @@ bool same(const onnxruntime::table_spec& a, const onnxruntime::table_spec& b) {
 class engine_process::body {
  public:
   body(std::string_view file, std::size_t columns, engine_process_options how)
-      : how_(std::move(how)), columns_(columns), stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-        model_(memory_file("troupe-model", file.size())), model_bytes_(file.size()) {
+      : how_(std::move(how)),
+        columns_(columns),
+        stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        model_(memory_file("troupe-model", file.size())),
+        model_bytes_(file.size()) {
     if (stop_.get() < 0) throw load_error("the engine process cannot be watched: " + errno_text());
     for (std::size_t at = 0; at < file.size();) {
       const ssize_t n = pwrite(model_.get(), file.data() + at, file.size() - at, static_cast<off_t>(at));
@@ -290,7 +294,8 @@ class engine_process::body {
     {
       std::unique_lock lock(mutex_);
       if (!changed_.wait_until(lock, deadline, [this] { return ready_ || stopping_; }) || !ready_)
-        throw model_error("no engine process is ready" + limit_text() + (why_.empty() ? "" : " (" + why_ + ")"));
+        throw model_error("no engine process is ready" + limit_text() +
+                          (why_.empty() ? "" : " (" + why_ + ")"));
       c = ready_;
     }
     for (std::size_t at = 0; at < rows.size(); at += c->capacity) {
@@ -408,12 +413,15 @@ class engine_process::body {
       why_ = failed;
       const auto now = std::chrono::duration_cast<std::chrono::nanoseconds>(clock::now().time_since_epoch());
       auto decided = restarts.on_crash(now.count());
-      // Beyond the budget it goes on at the slowest pace: one model's crashes must not end the others' service.
+      // Beyond the budget it goes on at the slowest pace: one model's crashes must not end the others'
+      // service.
       if (decided.escalate) decided.after = how_.restarts.max_delay;
       lock.unlock();
-      tell(failed + "; it is started again in " + std::to_string(decided.after / policy::millisecond) + " ms");
+      tell(failed + "; it is started again in " + std::to_string(decided.after / policy::millisecond) +
+           " ms");
       lock.lock();
-      if (changed_.wait_for(lock, std::chrono::nanoseconds(decided.after), [this] { return stopping_; })) return;
+      if (changed_.wait_for(lock, std::chrono::nanoseconds(decided.after), [this] { return stopping_; }))
+        return;
     }
   }
 
@@ -463,7 +471,7 @@ class engine_process::body {
       _exit(127);
     }
     c.pid = pid;
-    c.process = descriptor(pidfd_open(pid, 0));
+    c.process = descriptor(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
     if (c.process.get() < 0) {
       const std::string why = errno_text();
       ::kill(pid, SIGKILL);
@@ -585,7 +593,7 @@ std::unique_ptr<const onnxruntime::table> load(std::string_view packet, const de
   wire::job head;
   if (packet.size() < sizeof head) throw load_error("the job is too short");
   std::memcpy(&head, packet.data(), sizeof head);
-  struct stat s{};
+  struct stat s {};
   if (head.magic != wire::magic || fstat(model.get(), &s) != 0 ||
       static_cast<std::uint64_t>(s.st_size) != head.model_bytes || head.model_bytes == 0)
     throw load_error("the job does not fit the model that came with it");
@@ -623,7 +631,7 @@ int serve_engine(int socket) {
     if (got <= 0) return 0;
     if (static_cast<std::size_t>(got) != sizeof size) return 1;
     std::memcpy(&size, packet.data(), sizeof size);
-    struct stat s{};
+    struct stat s {};
     if (size.magic != wire::magic || size.capacity == 0 || fstat(shared.get(), &s) != 0 ||
         static_cast<std::uint64_t>(s.st_size) != size.bytes ||
         size.bytes != size.capacity * (spec.columns + spec.width) * sizeof(double))

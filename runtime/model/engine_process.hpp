@@ -4,9 +4,9 @@
 //
 // The parent passes the model's bytes in a sealed memfd, so that a child started again scores the very same
 // model whatever happened to the file, and one buffer of fixed size for rows and answers. A batch is one
-// request and one reply over a SOCK_SEQPACKET pair; the numbers lie in the buffer. Nothing that the child says
-// is believed: sizes, ids and row counts are checked, and a child that lies is killed. The child holds no
-// other descriptor of the parent's, none of its configuration from the environment, and dies with it.
+// request and one reply over a SOCK_SEQPACKET pair; the numbers lie in the buffer. Nothing that the child
+// says is believed: sizes, ids and row counts are checked, and a child that lies is killed. The child holds
+// no other descriptor of the parent's, none of its configuration from the environment, and dies with it.
 
 #include <sys/types.h>
 
@@ -38,9 +38,8 @@ struct engine_process_options {
   onnxruntime::session_options session;
   policy::nanos batch_limit = 10 * policy::second;  ///< for score(), the wait for its turn included
   policy::nanos load_limit = 60 * policy::second;   ///< from the start of a child until it is ready
-  policy::restart_config restarts = {.first_delay = 20 * policy::millisecond,
-                                     .max_delay = 2 * policy::second,
-                                     .quiet = 10 * policy::second};
+  policy::restart_config restarts = {
+      .first_delay = 20 * policy::millisecond, .max_delay = 2 * policy::second, .quiet = 10 * policy::second};
   std::size_t buffer_bytes = std::size_t{4} << 20;  ///< a batch that does not fit is scored in parts
   /// Told in one line what happened to the child; called on a thread of the engine's.
   std::function<void(const std::string&)> tell;
@@ -69,8 +68,8 @@ class engine_process {
   std::unique_ptr<body> body_;
 };
 
-/// The child's side: loads what it is told to over `socket`, scores until the other end is closed. Returns the
-/// exit status.
+/// The child's side: loads what it is told to over `socket`, scores until the other end is closed. Returns
+/// the exit status.
 int serve_engine(int socket);
 
 }  // namespace troupe::model

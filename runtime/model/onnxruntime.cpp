@@ -72,7 +72,7 @@ enum position : std::size_t {
 
 constexpr std::uint32_t api_version = 17;
 constexpr int kind_tensor = 1;
-constexpr int log_errors = 3;
+constexpr int log_fatal = 4;  // errors come back as statuses, with their text
 constexpr int arena_allocator = 1;
 constexpr int default_memory = 0;
 
@@ -104,7 +104,7 @@ class library {
     if (!api_)
       throw load_error(file.string() + " is ONNX Runtime " + version + ", older than 1." +
                        std::to_string(api_version) + ": run scripts/deps");
-    call<create_env>(log_errors, "troupe", &environment);
+    call<create_env>(log_fatal, "troupe", &environment);
     call<disable_telemetry>(static_cast<const void*>(environment));
     call<cpu_memory_info>(arena_allocator, default_memory, &memory);
     call<default_allocator>(&allocator);
@@ -183,7 +183,8 @@ void add_provider(const library& l, void* options, const std::string& name) {
   if (name == "cpu") return;  // always there, and last
   const auto at = known.find(name);
   if (at == known.end())
-    throw load_error("onnxruntime.providers: there is no " + name + "; it can hold cpu, cuda, tensorrt, openvino");
+    throw load_error("onnxruntime.providers: there is no " + name +
+                     "; it can hold cpu, cuda, tensorrt, openvino");
   char** there = nullptr;
   int count = 0;
   l.call<available_providers>(&there, &count);
@@ -214,8 +215,7 @@ void add_provider(const library& l, void* options, const std::string& name) {
   } else {
     failed = l.attempt<append_provider>(options, "OpenVINO", none, none, std::size_t{0});
   }
-  if (!failed.empty())
-    throw load_error("onnxruntime.providers: " + name + " cannot be used: " + failed);
+  if (!failed.empty()) throw load_error("onnxruntime.providers: " + name + " cannot be used: " + failed);
 }
 
 tensor_spec spec_of(const library& l, void* handle, bool input, std::size_t i) {
@@ -275,7 +275,8 @@ std::vector<std::string> strings_of(const library& l, void* v, std::size_t count
   l.call<string_data_length>(static_cast<const void*>(v), &bytes);
   std::string text(bytes, '\0');
   std::vector<std::size_t> begins(count);
-  l.call<string_content>(static_cast<const void*>(v), static_cast<void*>(text.data()), bytes, begins.data(), count);
+  l.call<string_content>(static_cast<const void*>(v), static_cast<void*>(text.data()), bytes, begins.data(),
+                         count);
   std::vector<std::string> list;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t end = i + 1 < count ? begins[i + 1] : bytes;
@@ -296,9 +297,9 @@ value over(const library& l, void* data, std::size_t bytes, std::span<const std:
 std::vector<value> run_it(const library& l, void* handle, std::span<const char* const> names,
                           std::span<void* const> given, std::span<const char* const> wanted) {
   std::vector<void*> raw(wanted.size(), nullptr);
-  const std::string failed = l.attempt<run_session>(
-      handle, static_cast<const void*>(nullptr), names.data(), given.data(), given.size(), wanted.data(),
-      wanted.size(), raw.data());
+  const std::string failed =
+      l.attempt<run_session>(handle, static_cast<const void*>(nullptr), names.data(), given.data(),
+                             given.size(), wanted.data(), wanted.size(), raw.data());
   std::vector<value> made;
   for (void* r : raw) {
     made.emplace_back(l);
@@ -375,8 +376,7 @@ std::string described(const tensor_spec& s) {
 
 std::string listed(const std::vector<tensor_spec>& all) {
   std::string text;
-  for (std::size_t i = 0; i < all.size() && i < 8; ++i)
-    text.append(i ? ", " : "").append(described(all[i]));
+  for (std::size_t i = 0; i < all.size() && i < 8; ++i) text.append(i ? ", " : "").append(described(all[i]));
   if (all.size() > 8) text += ", ...";
   return text;
 }
@@ -457,7 +457,8 @@ std::vector<tensor> session::run(std::span<const tensor> given, std::span<const 
   for (const auto& name : wanted) {
     const auto at =
         std::find_if(outputs_.begin(), outputs_.end(), [&](const auto& o) { return o.name == name; });
-    if (at == outputs_.end()) throw model_error("there is no output " + name + "; the model has " + listed(outputs_));
+    if (at == outputs_.end())
+      throw model_error("there is no output " + name + "; the model has " + listed(outputs_));
     if (!at->is_tensor) throw model_error("output " + name + " is no tensor");
     specs.push_back(&*at);
   }
@@ -512,8 +513,8 @@ void table::describe_inputs(std::size_t columns) {
     if (in.size() > 1 && !column && i.shape[1] != 1 && i.shape[1] != -1)
       throw load_error("it has " + std::to_string(in.size()) + " inputs, and " + described(i) +
                        " is not a single column");
-    if (i.shape[0] == 0 || i.shape[0] > 4096 || (fixed_rows_ && i.shape[0] > 0 &&
-                                                static_cast<std::size_t>(i.shape[0]) != fixed_rows_))
+    if (i.shape[0] == 0 || i.shape[0] > 4096 ||
+        (fixed_rows_ && i.shape[0] > 0 && static_cast<std::size_t>(i.shape[0]) != fixed_rows_))
       throw load_error("input " + described(i) + " has a number of rows that cannot be served");
     if (i.shape[0] > 0) fixed_rows_ = static_cast<std::size_t>(i.shape[0]);
   }
@@ -567,7 +568,8 @@ void table::run(std::span<const double* const> rows, std::size_t padded, double*
     const std::size_t size = padded * across * size_of(in[i].type);
     fill_as(in[i].type, rows, padded, i * across, across, bytes.data() + at);
     const std::int64_t shape[] = {static_cast<std::int64_t>(padded), static_cast<std::int64_t>(across)};
-    values.push_back(over(l, bytes.data() + at, size, std::span(shape).first(in[i].shape.size()), in[i].type));
+    values.push_back(
+        over(l, bytes.data() + at, size, std::span(shape).first(in[i].shape.size()), in[i].type));
     names.push_back(in[i].name.c_str());
     raw.push_back(values.back().get());
     at += (size + 63) / 64 * 64;
@@ -581,7 +583,8 @@ void table::run(std::span<const double* const> rows, std::size_t padded, double*
     const bool by_rows = !shape.empty() && static_cast<std::size_t>(shape[0]) == padded;
     if (width) {
       if (count == 0 || count % padded != 0 || (!by_rows && count != padded))
-        throw model_error("for " + std::to_string(padded) + " rows it answers a tensor of shape " + shape_text(shape));
+        throw model_error("for " + std::to_string(padded) + " rows it answers a tensor of shape " +
+                          shape_text(shape));
       *width = count / padded;
     } else if (count != padded * spec_.width) {
       throw model_error("for " + std::to_string(padded) + " rows it answered a tensor of shape " +
@@ -594,7 +597,9 @@ void table::run(std::span<const double* const> rows, std::size_t padded, double*
   }
   std::size_t count = 0;
   l.call<get_value_count>(static_cast<const void*>(answer), &count);
-  if (count != padded) throw model_error("for " + std::to_string(padded) + " rows it answered " + std::to_string(count) + " maps");
+  if (count != padded)
+    throw model_error("for " + std::to_string(padded) + " rows it answered " + std::to_string(count) +
+                      " maps");
   for (std::size_t r = 0; r < rows.size(); ++r) {
     value map(l), keys(l), numbers(l);
     l.call<get_value>(static_cast<const void*>(answer), static_cast<int>(r), l.allocator, map.into());
@@ -613,7 +618,8 @@ void table::run(std::span<const double* const> rows, std::size_t padded, double*
           classes->push_back(std::to_string(static_cast<const std::int64_t*>(data)[k]));
       }
     } else if (n != spec_.width) {
-      throw model_error("a map of " + std::to_string(n) + " probabilities where others have " + std::to_string(spec_.width));
+      throw model_error("a map of " + std::to_string(n) + " probabilities where others have " +
+                        std::to_string(spec_.width));
     }
     void* data = nullptr;
     l.call<tensor_data>(numbers.get(), &data);
@@ -636,9 +642,10 @@ void table::score(std::span<const double* const> rows, double* out) const {
 bare_run::bare_run(const session& s, std::size_t rows, std::size_t columns)
     : session_(s), data_(rows * columns) {
   const std::int64_t shape[] = {static_cast<std::int64_t>(rows), static_cast<std::int64_t>(columns)};
-  s.library_->call<create_tensor_with_data>(
-      static_cast<const void*>(s.library_->memory), static_cast<void*>(data_.data()), data_.size() * sizeof(float),
-      static_cast<const std::int64_t*>(shape), std::size_t{2}, static_cast<int>(element_type::float32), &input_);
+  s.library_->call<create_tensor_with_data>(static_cast<const void*>(s.library_->memory),
+                                            static_cast<void*>(data_.data()), data_.size() * sizeof(float),
+                                            static_cast<const std::int64_t*>(shape), std::size_t{2},
+                                            static_cast<int>(element_type::float32), &input_);
 }
 
 bare_run::~bare_run() {
@@ -651,9 +658,9 @@ void bare_run::operator()() const {
   const char* const out[] = {session_.outputs()[0].name.c_str()};
   void* const given[] = {input_};
   void* made = nullptr;
-  l.call<run_session>(session_.handle_, static_cast<const void*>(nullptr), static_cast<const char* const*>(in),
-                      static_cast<void* const*>(given), std::size_t{1}, static_cast<const char* const*>(out),
-                      std::size_t{1}, &made);
+  l.call<run_session>(session_.handle_, static_cast<const void*>(nullptr),
+                      static_cast<const char* const*>(in), static_cast<void* const*>(given), std::size_t{1},
+                      static_cast<const char* const*>(out), std::size_t{1}, &made);
   l.release<release_value>(made);
 }
 

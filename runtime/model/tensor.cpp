@@ -50,8 +50,7 @@ void check_one(const tensor_spec& want, const tensor& got,
   for (std::size_t i = 0; i < want.shape.size(); ++i) {
     if (got.shape[i] < 0 || (want.shape[i] >= 0 && got.shape[i] != want.shape[i])) throw wrong_shape();
     if (want.shape[i] >= 0 || i >= want.symbols.size() || want.symbols[i].empty()) continue;
-    const auto [at, fresh] =
-        sizes.try_emplace(want.symbols[i], got.shape[i], std::string_view(want.name));
+    const auto [at, fresh] = sizes.try_emplace(want.symbols[i], got.shape[i], std::string_view(want.name));
     if (!fresh && at->second.first != got.shape[i]) {
       throw model_error(input + ": dimension " + want.symbols[i] + " is " + std::to_string(got.shape[i]) +
                         ", in input " + std::string(at->second.second) + " it is " +

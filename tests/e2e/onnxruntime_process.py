@@ -54,7 +54,7 @@ with t.Stage() as stage:
     print(json.dumps(report))
     assert status == 0, load.stderr()
     assert report["sent"] == report["predicted"] == RECORDS and report["lost"] == 0, report
-    assert len([line for line in lines("engine_process") if "signal 9" in line["message"]]) == KILLS, lines("engine_process")
+    assert len([line for line in lines("engine_process") if "signal 9" in line["msg"]]) == KILLS, lines("engine_process")
     (child,) = children(node.pid)
     assert node.stop() == 0, node.stderr()
     assert not os.path.exists(f"/proc/{child}"), "the child is left behind"

@@ -1,4 +1,5 @@
-// The test program is its own child: `engine-child` is the real one, `scripted-child HOW` one that misbehaves.
+// The test program is its own child: `engine-child` is the real one, `scripted-child HOW` one that
+// misbehaves.
 
 #include <dirent.h>
 #include <gtest/gtest.h>

@@ -14,7 +14,8 @@ tensor a(std::int64_t rows, std::size_t bytes) {
   return {"a", element_type::float32, {rows, 2}, std::vector<std::byte>(bytes), {}};
 }
 tensor b(std::size_t rows) {
-  return {"b", element_type::string, {static_cast<std::int64_t>(rows)}, {}, std::vector<std::string>(rows, "x")};
+  return {
+      "b", element_type::string, {static_cast<std::int64_t>(rows)}, {}, std::vector<std::string>(rows, "x")};
 }
 
 std::string complaint(const std::vector<tensor>& given) {
