@@ -24,6 +24,7 @@ template <class... Ways>
 std::vector<double> medians(int rounds, Ways&&... ways) {
   std::vector<std::vector<double>> times(sizeof...(ways));
   const auto measure = [](auto& way, std::vector<double>& to) {
+    way();  // not after another's data
     const auto begin = clock_type::now();
     way();
     to.push_back(std::chrono::duration<double, std::micro>(clock_type::now() - begin).count());

@@ -39,7 +39,7 @@ with t.Stage() as stage:
 
     loaded = lines("model_loaded")[0]
     assert loaded["engine"] == "onnxruntime" and "Elu" in loaded["why"], loaded
-    brokers = lines("started")[0]["brokers"]
+    brokers = t.wait_until(lambda: lines("started"), "the node has logged its start")[0]["brokers"]
     assert len(children(node.pid)) == 1, children(node.pid)
     load = stage.start([t.TROUPE, "load", "--brokers", brokers, "--records", RECORDS, "--rate", RATE, "--features", 10,
                         "--wait-for", "30s", "--json"], "load")
