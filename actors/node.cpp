@@ -149,9 +149,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void load_models() {
     try {
-      models->publish(model::repository({settings.models.directory, settings.models.default_model,
-                                         settings.models.fallback})
-                          .load());
+      models->publish(model::repository(model_options(settings)).load());
     } catch (const model::load_error& e) {
       throw startup_error(e.what());
     }
@@ -161,6 +159,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                    {{"model", m->name()},
                     {"version", m->version()},
                     {"engine", std::string(m->engine().kind())},
+                    {"why", m->engine_reason()},
                     {"file", m->path().string()}});
     }
     kept->fallback = settings.models.fallback;
@@ -175,6 +174,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_loader() {
     model::loader_options o;
     o.directory = settings.models.directory;
+    o.engines = model_options(settings).engines;
     o.watch = settings.models.watch;
     o.every = std::chrono::milliseconds(settings.models.poll_interval / 1'000'000);
     o.recent = recent;
@@ -670,6 +670,29 @@ store::redis_options redis_options_of(const config::settings& settings) {
   o.connect_timeout = r.connect_timeout;
   o.ttl = settings.cache.ttl;
   return o;
+}
+
+model::repository_options model_options(const config::settings& settings) {
+  const auto& o = settings.onnxruntime;
+  model::repository_options made{
+      settings.models.directory, settings.models.default_model, settings.models.fallback, {}};
+  made.engines.mode = static_cast<model::engine_mode>(settings.models.engine);
+  made.engines.isolated = o.isolation == config::isolation::process;
+  made.engines.timeout = o.timeout;
+  made.engines.session.library = o.library;
+  made.engines.session.threads = o.intra_op_threads;
+  made.engines.session.providers.clear();
+  for (std::size_t at = 0; at <= o.providers.size();) {
+    const std::size_t end = std::min(o.providers.find(',', at), o.providers.size());
+    std::string one = o.providers.substr(at, end - at);
+    std::erase(one, ' ');
+    if (!one.empty()) made.engines.session.providers.push_back(std::move(one));
+    at = end + 1;
+  }
+  made.engines.tell = [](const std::string& model, const std::string& what) {
+    observe::log(observe::level::warn, "engine_process", "engine_process", what, {{"model", model}});
+  };
+  return made;
 }
 
 node::node(config::settings settings) : impl_(std::make_unique<impl>(std::move(settings))) {

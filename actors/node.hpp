@@ -12,7 +12,14 @@
 #include "runtime/config/settings.hpp"
 #include "runtime/store/redis.hpp"
 
+namespace troupe::model {
+struct repository_options;
+}
+
 namespace troupe {
+
+/// Where and how models are loaded, by the settings.
+[[nodiscard]] model::repository_options model_options(const config::settings& settings);
 
 /// The node can't start: one line that names what is wrong and what to do. Commands end with exit code 2.
 struct startup_error : std::runtime_error {

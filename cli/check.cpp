@@ -29,8 +29,7 @@ std::string count(int n, const std::string& of) {
 finding check_models(const config::settings& s) {
   const std::string what = "models " + s.models.directory;
   try {
-    const auto table =
-        model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
+    const auto table = model::repository(model_options(s)).load();
     std::string list;
     for (const auto& m : table->all())
       list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" +

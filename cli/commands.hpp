@@ -77,6 +77,9 @@ struct serve_options {
 };
 int serve(const serve_options& options);
 
+/// The process that scores for a node; its socket is descriptor 3.
+int engine();
+
 struct demo_options {
   common_options common;
   std::int64_t records = 300'000;

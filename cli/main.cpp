@@ -206,6 +206,9 @@ int main(int argc, char** argv) {
   c_version->add_flag("--json", version_json, "As JSON");
   c_version->footer("Example:  troupe version --json");
 
+  auto* c_engine = app.add_subcommand("engine", "Score for a node; started by serve");
+  c_engine->group("");  // not in the list of commands
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -227,6 +230,7 @@ int main(int argc, char** argv) {
         if (*c) return run(models);
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
+    if (*c_engine) return cli::engine();
     return cli::show_version(version_json);
   } catch (const config::config_error& e) {
     std::fprintf(stderr, "troupe: %s\n", e.what());

@@ -246,6 +246,24 @@ std::vector<binding> bind(settings& s) {
   b.duration("models.poll_interval", s.models.poll_interval, 100 * millisecond, 24 * hour,
              "How often it is looked at.")
       .doc.live = true;
+  b.choice(
+      "models.engine", s.models.engine, {"auto", "builtin", "onnxruntime"},
+      "auto: built-in where it knows every operator and agrees with ONNX Runtime on probe rows, else ONNX "
+      "Runtime.");
+
+  b.text("onnxruntime.library", s.onnxruntime.library,
+         "Path of libonnxruntime.so; empty: the one that scripts/deps installed, else the system's.");
+  b.count("onnxruntime.intra_op_threads", s.onnxruntime.intra_op_threads, 1, 256, "threads",
+          "Threads within an operator.");
+  b.name("onnxruntime.providers", s.onnxruntime.providers,
+         "Execution providers in order of preference: cpu, cuda, tensorrt, openvino; the library has to have "
+         "them.",
+         value_type::list);
+  b.choice(
+      "onnxruntime.isolation", s.onnxruntime.isolation, {"process", "none"},
+      "process: a graph that crashes or hangs takes only its batch with it; none: in Troupe's own process.");
+  b.duration("onnxruntime.timeout", s.onnxruntime.timeout, millisecond, hour,
+             "Time limit of a batch with isolation; beyond it the process is killed and started again.");
 
   b.add("rollout", value_type::rollouts,
         "Rollouts, a list: model, version (the new one) and how its share of the requests is found and "

@@ -19,6 +19,8 @@ using policy::nanos;
 enum class delivery { at_least_once, exactly_once };
 enum class output_order { completion };
 enum class result_timestamp { produced, request };
+enum class engine { automatic, builtin, onnxruntime };
+enum class isolation { process, none };
 enum class cache_mode { automatic, on, off };
 enum class log_level { debug, info, warn, error };
 enum class log_format { automatic, json, text };
@@ -52,6 +54,15 @@ struct models_settings {
   std::size_t max_rows = 10'000;  ///< a request
   bool watch = true;
   nanos poll_interval = 10 * policy::second;
+  config::engine engine = engine::automatic;
+};
+
+struct onnxruntime_settings {
+  std::string library;  ///< empty: the one of scripts/deps, else the system's
+  int intra_op_threads = 1;
+  std::string providers = "cpu";  ///< with commas
+  config::isolation isolation = isolation::process;
+  nanos timeout = 10 * policy::second;  ///< a batch
 };
 
 struct cache_settings {
@@ -139,6 +150,7 @@ struct faults_settings {
 struct settings {
   kafka_settings kafka;
   models_settings models;
+  onnxruntime_settings onnxruntime;
   cache_settings cache;
   redis_settings redis;
   scheduler_settings scheduler;

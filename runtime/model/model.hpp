@@ -90,6 +90,7 @@ class loaded_model {
     std::unique_ptr<const model::engine> engine;
     std::uint64_t digest = 0;
     std::filesystem::path path;
+    std::string engine_reason{};  ///< why this engine and no other
   };
 
   explicit loaded_model(parts p);
@@ -101,7 +102,8 @@ class loaded_model {
   [[nodiscard]] const model::engine& engine() const { return *parts_.engine; }
   /// XXH3 (64 bits) of the model file: the same digest, the same answers.
   [[nodiscard]] std::uint64_t digest() const { return parts_.digest; }
-  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }      ///< 16 hexadecimal digits
+  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }  ///< 16 hexadecimal digits
+  [[nodiscard]] const std::string& engine_reason() const { return parts_.engine_reason; }
   [[nodiscard]] const std::filesystem::path& path() const { return parts_.path; }  ///< the model file
 
  private:

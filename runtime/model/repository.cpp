@@ -102,7 +102,7 @@ std::vector<fs::path> folders(const fs::path& in) {
 }  // namespace
 
 std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name,
-                                               std::string version) {
+                                               std::string version, const engine_options& engines) {
   const fs::path file = version_dir / "model.onnx";
   std::error_code error;
   if (!fs::is_regular_file(file, error))
@@ -116,10 +116,14 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   const onnx::limits most;
   const std::string bytes = read_file(file, most.file_bytes);
   try {
-    compiled_graph graph = compile(bytes, hints, most);
+    std::vector<std::vector<double>> examples;
+    const fs::path example = version_dir / "input_example.json";
+    if (engines.mode == engine_mode::automatic && fs::is_regular_file(example, error))
+      examples = read_examples(read_file(example, most_yaml_bytes));
+    auto [graph, why] = choose_engine(bytes, hints, most, engines, name + "/" + version, examples);
     return std::make_shared<const loaded_model>(loaded_model::parts{
         std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output),
-        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file});
+        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file, std::move(why)});
   } catch (const load_error& e) {
     fail(file, e.what());
   }
@@ -150,7 +154,7 @@ std::shared_ptr<const model_table> repository::load() const {
                        ", or take the folder away");
     }
     for (const auto& [number, path] : versions)
-      models.push_back(load_model(path, name, std::to_string(number)));
+      models.push_back(load_model(path, name, std::to_string(number), options_.engines));
     const fs::path yaml = folder / "model.yaml";
     if (const auto root = read_yaml(yaml, {"production"}); root && (*root)["production"]) {
       const YAML::Node node = (*root)["production"];

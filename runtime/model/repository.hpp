@@ -3,6 +3,7 @@
 //
 //   <directory>/<name>/<version>/model.onnx    the graph
 //   <directory>/<name>/<version>/model.yaml    optional: features: [names], classes: [names]
+//   <directory>/<name>/<version>/input_example.json    optional: rows to compare engines on, as MLflow's
 //   <directory>/<name>/model.yaml              optional: production: 3
 //
 // A version is a number, with or without a leading v. Names that begin with a dot, and files that are none of
@@ -13,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "runtime/model/engine_choice.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::model {
@@ -23,6 +25,7 @@ struct repository_options {
   /// the one that ships, if it is there.
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
+  engine_options engines{};
 };
 
 class repository {
@@ -39,6 +42,7 @@ class repository {
 
 /// Reads `version_dir`/model.onnx and its model.yaml. Throws load_error.
 [[nodiscard]] std::shared_ptr<const loaded_model> load_model(const std::filesystem::path& version_dir,
-                                                             std::string name, std::string version);
+                                                             std::string name, std::string version,
+                                                             const engine_options& engines = {});
 
 }  // namespace troupe::model

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "runtime/model/engine_choice.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/model/source.hpp"
 #include "runtime/model/warm_up.hpp"
@@ -16,6 +17,7 @@ namespace troupe::model {
 
 struct loader_options {
   std::filesystem::path directory;
+  engine_options engines;
   bool watch = false;
   std::chrono::milliseconds every{10'000};
   std::shared_ptr<recent_rows> recent;

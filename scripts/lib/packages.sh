@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 build_packages=(
-  g++ cmake ninja-build pkg-config ca-certificates
+  g++ cmake ninja-build pkg-config ca-certificates python3-pip  # pip fetches ONNX Runtime
   libcaf-dev libboost-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev prometheus-cpp-dev
   zlib1g-dev libzstd-dev liblz4-dev  # librdkafka's own
