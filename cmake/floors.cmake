@@ -39,7 +39,7 @@ troupe_library(troupe_config runtime/config
 troupe_library(troupe_observe runtime/observe
   USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json)
 troupe_library(troupe_model runtime/model
-  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml)
+  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml vendor_zlib)
 troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)

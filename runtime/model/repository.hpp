@@ -1,7 +1,10 @@
 #pragma once
 // The directory of models on disk:
 //
-//   <directory>/<name>/<version>/model.onnx    the graph
+//   <directory>/<name>/<version>/model.onnx    the model: ONNX,
+//                               model.skops    or scikit-learn's objects as skops writes them,
+//                               model.json     or XGBoost's JSON, or its UBJSON: model.ubj,
+//                               model.txt      or LightGBM's text; exactly one of them
 //   <directory>/<name>/<version>/model.yaml    optional: features: [names], classes: [names]
 //   <directory>/<name>/model.yaml              optional: production: 3
 //
@@ -23,6 +26,7 @@ struct repository_options {
   /// the one that ships, if it is there.
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
+  bool explain = false;  ///< keep what explanations need, about as much memory again as the model
 };
 
 class repository {
@@ -37,8 +41,9 @@ class repository {
   options options_;
 };
 
-/// Reads `version_dir`/model.onnx and its model.yaml. Throws load_error.
+/// Reads the model in `version_dir` and its model.yaml. Throws load_error.
 [[nodiscard]] std::shared_ptr<const loaded_model> load_model(const std::filesystem::path& version_dir,
-                                                             std::string name, std::string version);
+                                                             std::string name, std::string version,
+                                                             bool explain = false);
 
 }  // namespace troupe::model
