@@ -1,5 +1,6 @@
 #include "runtime/model/build.hpp"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -41,10 +42,19 @@ std::uint32_t pipeline_builder::add_model(affine a, post_transform how, bool bin
   return add(binary ? linear_binary(std::move(a), how) : linear(std::move(a), how, false), {from}, outputs);
 }
 
+void pipeline_builder::require_known(const std::vector<category_list>& of, std::uint32_t from) {
+  requirement r{add(known(of), {from}, 1), from, {}};
+  for (const category_list& each : of) {
+    const auto number = std::find_if(each.values.begin(), each.values.end(), [](double x) { return x == x; });
+    r.examples.push_back(number == each.values.end() ? each.values[0] : *number);
+  }
+  required_.push_back(std::move(r));
+}
+
 compiled_graph pipeline_builder::finish(std::uint32_t result, std::string_view kind, output_spec output,
                                         std::vector<std::string> names, const graph_hints& hints) {
-  for (const std::uint32_t s : required_)
-    result = add(with_column(arithmetic::add, false), {result, s}, width_of(result));
+  for (const requirement& r : required_)
+    result = add(with_column(arithmetic::add, false), {result, r.answer}, width_of(result));
   const std::size_t width = width_of(0);
   made_->result = result;
   made_->name = kind;
@@ -71,7 +81,12 @@ compiled_graph pipeline_builder::finish(std::uint32_t result, std::string_view k
   for (const std::string& n : names) {
     if (!seen.insert(n).second) throw load_error("two features are called '" + n.substr(0, 64) + "'");
   }
-  const std::vector<bool> missing = missing_allowed(*made_, width);
+  std::vector<double> answerable(width, 1.0);
+  const auto from = origins(*made_);
+  for (const requirement& r : required_) {
+    for (std::size_t c = 0; c < from[r.from].size(); ++c) answerable[from[r.from][c]] = r.examples[c];
+  }
+  const std::vector<bool> missing = missing_allowed(*made_, std::move(answerable));
   std::vector<feature> features;
   for (std::size_t c = 0; c < width; ++c) features.push_back({std::move(names[c]), missing[c]});
   compiled_graph out;

@@ -25,8 +25,8 @@ class pipeline_builder {
   /// The model itself, once. With `keep`, what an explanation needs is kept beside the engine.
   std::uint32_t add_model(ensemble e, std::uint32_t from, bool keep);
   std::uint32_t add_model(affine a, post_transform how, bool binary, std::uint32_t from, bool keep);
-  /// Makes the row's answer NaN where that slot, of one column, is NaN.
-  void require(std::uint32_t s) { required_.push_back(s); }
+  /// Makes the row's answer NaN where a value in slot `from` is none of its column's categories.
+  void require_known(const std::vector<category_list>& of, std::uint32_t from);
 
   /// `kind`: "forest", "linear". Names: those of the hints, else `names`, else f0, f1, ... The classes of
   /// `output` too may come from the hints.
@@ -36,7 +36,12 @@ class pipeline_builder {
  private:
   std::unique_ptr<pipeline> made_ = std::make_unique<pipeline>();
   const onnx::limits& most_;
-  std::vector<std::uint32_t> required_;
+  struct requirement {
+    std::uint32_t answer;  ///< slot of one column: 0 or NaN
+    std::uint32_t from;
+    std::vector<double> examples;  ///< by column of `from`, a value that is known
+  };
+  std::vector<requirement> required_;
   std::size_t model_ = 0;
   std::optional<ensemble> trees_;
   std::optional<affine> linear_;

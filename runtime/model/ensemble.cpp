@@ -85,7 +85,7 @@ void check(const ensemble& e) {
     refuse(std::to_string(e.sums) + " sums for " + std::to_string(e.outputs) + " outputs");
   }
   if (!e.base.empty() && e.base.size() != e.sums) {
-    refuse(std::to_string(e.base.size()) + " base values for " + std::to_string(e.sums) + " sums");
+    refuse(std::to_string(e.base.size()) + " base_values for " + std::to_string(e.sums) + " sums");
   }
   for (const double v : e.base) {
     if (!std::isfinite(v)) refuse("a base value is not finite");

@@ -609,7 +609,7 @@ class compiler {
       throw load_error("it has more than " + std::to_string(most_.outputs) + " outputs");
     compiled_graph made;
     made.output = describe(width);
-    const std::vector<bool> missing = missing_allowed(*engine_, width_);
+    const std::vector<bool> missing = missing_allowed(*engine_, std::vector<double>(width_, 1.0));
     std::vector<feature> features;
     for (std::size_t c = 0; c < width_; ++c) features.push_back({std::move(names_[c]), missing[c]});
     made.schema = schema(std::move(features), named_);

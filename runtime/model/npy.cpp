@@ -89,9 +89,11 @@ field type_of(const std::string& text, std::string name) {
   const auto size_is = [&](std::initializer_list<std::size_t> list) {
     return std::find(list.begin(), list.end(), f.size) != list.end();
   };
-  const bool good = number && ((f.kind == 'b' && f.size == 1) ||
-                               ((f.kind == 'i' || f.kind == 'u') && size_is({1, 2, 4, 8})) ||
-                               (f.kind == 'f' && size_is({4, 8})) || (f.kind == 'U' && f.size <= 65'536));
+  const bool good =
+      number &&
+      ((f.kind == 'b' && f.size == 1) || ((f.kind == 'i' || f.kind == 'u') && size_is({1, 2, 4, 8})) ||
+       (f.kind == 'f' && size_is({4, 8})) || (f.kind == 'V' && f.size > 0 && f.size <= 64) ||
+       (f.kind == 'U' && f.size <= 65'536));
   if (!good) refuse("is of type " + text.substr(0, 16) + ", which is not built in");
   if (f.kind == 'U') f.size *= 4;
   return f;
@@ -241,7 +243,7 @@ std::size_t array::place(std::size_t i) const {
 
 std::vector<double> array::numbers(std::string_view name) const {
   const field& f = find(name);
-  if (f.kind == 'U') refuse("has texts where numbers belong");
+  if (f.kind == 'U' || f.kind == 'V') refuse("has no numbers where numbers belong");
   std::vector<double> out;
   out.reserve(count_);
   for (std::size_t i = 0; i < count_; ++i) out.push_back(real(f, bytes_.data() + place(i) + f.offset));
@@ -250,6 +252,7 @@ std::vector<double> array::numbers(std::string_view name) const {
 
 std::vector<std::string> array::texts() const {
   const field& f = find("");
+  if (f.kind == 'V') refuse("is of a type that is not built in");
   std::vector<std::string> out;
   out.reserve(count_);
   for (std::size_t i = 0; i < count_; ++i) {

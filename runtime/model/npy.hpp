@@ -12,7 +12,7 @@ namespace troupe::model::npy {
 
 struct field {
   std::string name;
-  char kind = 0;           ///< b, i, u, f, U
+  char kind = 0;           ///< b, i, u, f, U; V is padding
   std::size_t size = 0;    ///< bytes
   std::size_t offset = 0;  ///< in a record
 };

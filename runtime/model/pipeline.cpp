@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace troupe::model {
 namespace {
@@ -63,10 +64,10 @@ std::uint32_t pipeline::add_slot(std::size_t width, std::size_t most) {
   return static_cast<std::uint32_t>(slots.size() - 1);
 }
 
-std::vector<bool> missing_allowed(const pipeline& p, std::size_t width) {
+std::vector<bool> missing_allowed(const pipeline& p, std::vector<double> row) {
   constexpr double none = std::numeric_limits<double>::quiet_NaN();
   constexpr std::size_t most_tries = 4096;
-  std::vector<double> row(width, 1.0);
+  const std::size_t width = row.size();
   std::vector<double> out(p.slots[p.result].width);
   const auto is_nan = [](double x) { return std::isnan(x); };
   const auto answers = [&] {
@@ -85,9 +86,9 @@ std::vector<bool> missing_allowed(const pipeline& p, std::size_t width) {
   }
   std::vector<bool> allowed(width);
   for (std::size_t c = 0; c < width; ++c) {
-    row[c] = none;
+    const double before = std::exchange(row[c], none);
     allowed[c] = answers();
-    row[c] = 1;
+    row[c] = before;
   }
   return allowed;
 }

@@ -57,8 +57,9 @@ class pipeline final : public engine {
 };
 
 /// Tries it: a column may be missing if the answer is a number all the same, and no step that cannot tell a
-/// missing value met one. For very wide rows all columns are tried at once.
-[[nodiscard]] std::vector<bool> missing_allowed(const pipeline& p, std::size_t width);
+/// missing value met one. For very wide rows all columns are tried at once. `row` is one that can be
+/// answered.
+[[nodiscard]] std::vector<bool> missing_allowed(const pipeline& p, std::vector<double> row);
 
 /// For each slot, the column of the row that each of its own columns comes from alone; empty where columns
 /// have been mixed.

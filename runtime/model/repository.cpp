@@ -127,9 +127,7 @@ fs::path model_file(const fs::path& version_dir) {
          "python -c \"import " +
              load + ", skops.io; skops.io.dump(" + load + ".load(" + from + "), 'model.skops')\"");
   }
-  fail(version_dir / "model.onnx",
-       "is missing; put a model there (model.onnx, model.skops, model.json, model.ubj "
-       "or model.txt), or take the folder away");
+  fail(version_dir / "model.onnx", "is missing; export the model to it, or take the folder away");
 }
 
 compiled_graph read_model(const fs::path& file, std::string_view bytes, const graph_hints& hints,

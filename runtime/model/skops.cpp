@@ -393,7 +393,7 @@ class reader {
     const std::string unknown = text(o, "handle_unknown", "error");
     if (unknown != "error" && unknown != "ignore")
       refuse("OneHotEncoder: handle_unknown " + unknown.substr(0, 32) + " is not built in");
-    if (unknown == "error") build_->require(build_->add(known(of), {x}, 1));
+    if (unknown == "error") build_->require_known(of, x);
     return build_->add(one_hot(std::move(of), std::move(dropped)), {x}, columns);
   }
 
@@ -403,7 +403,7 @@ class reader {
     const double none = std::numeric_limits<double>::quiet_NaN();
     const auto value = [&](const char* name) { return set(o, name) ? number(o, name) : none; };
     const std::string unknown = text(o, "handle_unknown", "error");
-    if (unknown == "error") build_->require(build_->add(known(of), {x}, 1));
+    if (unknown == "error") build_->require_known(of, x);
     return same_width(ordinal(std::move(of), value("encoded_missing_value"), value("unknown_value")), x);
   }
 
