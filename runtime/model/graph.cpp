@@ -350,7 +350,7 @@ class compiler {
   void last_linear(const affine& a) {
     if (!hints_.explain) return;
     linear_ = a;
-    linear_at_ = engine_->operations.size();
+    linear_at_ = linear_end_ = engine_->operations.size();
   }
 
   static std::vector<double> floats(const onnx::node& n, std::string_view name) {
@@ -467,6 +467,14 @@ class compiler {
     const onnx::tensor& t = a.constant ? *a.constant : *b.constant;
     if (t.type != onnx::element::float32 && t.type != onnx::element::float64) {
       refuse(n, "constant " + in_quotes(t.name) + " is not of floats");
+    }
+    // A bias on its own still belongs to the linear model before it.
+    if (op == arithmetic::add && linear_end_ + 1 == engine_->operations.size() &&
+        x.slot == engine_->operations.back().output && t.numbers.size() == linear_.outputs &&
+        w == linear_.outputs) {
+      linear_.bias.resize(linear_.outputs);
+      for (std::size_t i = 0; i < linear_.outputs; ++i) linear_.bias[i] += t.numbers[i];
+      ++linear_end_;
     }
     emit(n, with_constant(op, t.numbers, a.constant != nullptr, x.is_float), {x}, width, x.is_float);
   }
@@ -619,7 +627,7 @@ class compiler {
   }
 
   void explain(compiled_graph& made) {
-    if (!has_trees_ && linear_at_ + 1 == engine_->operations.size()) {
+    if (!has_trees_ && linear_end_ + 1 == engine_->operations.size()) {
       try {
         made.explain = explain_linear(*engine_, linear_at_, width_, std::move(linear_));
       } catch (const load_error& error) {
@@ -652,6 +660,7 @@ class compiler {
   bool network_ = false;
   affine linear_;
   std::size_t linear_at_ = SIZE_MAX - 1;
+  std::size_t linear_end_ = SIZE_MAX - 1;
   bool named_ = false;
   std::size_t width_ = 0;
   std::vector<std::string> names_;
