@@ -139,6 +139,16 @@ int show_config(const config_options& options);
 
 int show_version(bool json);
 
+/// troupe models explain
+struct explain_options {
+  common_options common;
+  std::string model;     ///< empty: the default model
+  std::string version;   ///< empty: the production version
+  std::string features;  ///< JSON: a row, or rows
+  std::string file;      ///< the same, a line each; "-": standard input
+};
+int models_explain(const explain_options& options);
+
 [[nodiscard]] std::string report_json(const load_report& report, std::optional<double> cache_hit_ratio);
 /// `followed`: whether answers were waited for.
 [[nodiscard]] std::string report_text(const load_report& report, bool followed,

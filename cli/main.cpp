@@ -34,19 +34,29 @@ void add_models(CLI::App* c, cli::common_options& o) {
   c->add_option("--models", o.models, "Directory of models (models.directory)");
 }
 
+/// The command that was named, and the command within it.
+const CLI::App& named_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  return *at;
+}
+
 /// What is wrong with the command line, in one line; names what was probably meant.
 std::string complaint(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   std::vector<std::string> known;
   std::string word;
   std::string what;
-  if (app.get_subcommands().empty()) {
-    if (argc < 2) return "which command?";
-    for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
-    word = argv[1];
+  const CLI::App& named = named_command(app);
+  const auto within = named.get_subcommands([](const CLI::App*) { return true; });
+  if (!within.empty()) {
+    const int next = &named == &app ? 1 : 2;
+    if (argc <= next) return "which command?";
+    for (const auto* command : within) known.push_back(command->get_name());
+    word = argv[next];
     what = word.starts_with("-") ? "unknown option " : "unknown command ";
   } else {
     if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) return error.what();
-    for (const auto* option : app.get_subcommands().front()->get_options())
+    for (const auto* option : named.get_options())
       for (const auto& name : option->get_lnames()) known.push_back("--" + name);
     std::vector<std::string> extras = app.remaining(true);
     // An unknown option leaves its argument behind too, before it.
@@ -154,7 +164,7 @@ int main(int argc, char** argv) {
   c_results->footer("Example:  troupe results --follow --json");
 
   cli::models_options models;
-  auto* c_models = app.add_subcommand("models", "A running node's model versions");
+  auto* c_models = app.add_subcommand("models", "Versions of a running node; explanations");
   c_models->require_subcommand(1);
   std::map<CLI::App*, int (*)(const cli::models_options&)> model_commands;
   const auto model_command = [&](const char* name, const char* help, int (*run)(const cli::models_options&),
@@ -184,6 +194,18 @@ int main(int argc, char** argv) {
   model_command("promote", "Let a version answer (default: that of the rollout)", cli::models_promote, true,
                 false, true);
   model_command("rollback", "Back to the version before", cli::models_rollback, true, false, false);
+  cli::explain_options explain;
+  auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
+  add_common(c_explain, explain.common);
+  add_models(c_explain, explain.common);
+  c_explain->add_option("--model", explain.model, "Its name (default: the default model)");
+  c_explain->add_option("--version", explain.version, "Its version (default: the production version)");
+  c_explain->add_option("--features", explain.features,
+                        "One row, or a list of rows: JSON lists of numbers, or objects by feature name");
+  c_explain->add_option("FILE", explain.file, "Rows, JSON a line ('-': standard input)");
+  c_explain->footer(
+      "Example:  troupe models explain --model diabetes-linear --features '[0.04, 0.05, 0.06, 0.02, -0.04, "
+      "-0.03, -0.04, 0, 0.02, -0.02]'");
   c_models->footer("Example:  troupe models promote churn 4 --url http://node:8000 --token-file token");
 
   cli::check_options check;
@@ -213,8 +235,11 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    const std::string command =
-        app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " ";
+    std::string command;
+    for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+      at = at->get_subcommands().front();
+      command += at->get_name() + " ";
+    }
     std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(),
                  command.c_str());
     return cli::bad_usage;
@@ -228,6 +253,7 @@ int main(int argc, char** argv) {
     if (*c_models)
       for (const auto& [c, run] : model_commands)
         if (*c) return run(models);
+    if (*c_explain) return cli::models_explain(explain);
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
     if (*c_engine) return cli::engine();

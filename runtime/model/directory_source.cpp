@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "runtime/model/model.hpp"
+#include "runtime/model/repository.hpp"
 
 namespace troupe::model {
 namespace {
@@ -34,7 +35,7 @@ std::optional<std::string> version_of(const fs::path& folder) {
   return std::to_string(number);
 }
 
-/// Names, sizes, times and inodes of the files of a version; none while model.onnx is not there.
+/// Names, sizes, times and inodes of the files of a version; none while the model's is not there.
 std::optional<std::uint64_t> stamp_of(const fs::path& folder) {
   std::error_code error;
   std::string all;
@@ -43,7 +44,7 @@ std::optional<std::uint64_t> stamp_of(const fs::path& folder) {
     struct stat s {};
     if (::stat(file.c_str(), &s) != 0) return std::nullopt;  // it is just being moved
     const std::string name = file.filename().string();
-    model = model || (name == "model.onnx" && S_ISREG(s.st_mode));
+    model = model || (is_model_file(name) && S_ISREG(s.st_mode));
     all += name + '\0';
     for (const auto n : {static_cast<std::int64_t>(s.st_size), static_cast<std::int64_t>(s.st_mtim.tv_sec),
                          static_cast<std::int64_t>(s.st_mtim.tv_nsec), static_cast<std::int64_t>(s.st_ino)})

@@ -1,7 +1,7 @@
 #pragma once
 // The directory of models (repository.hpp has its layout), looked at again and again.
 //
-// A version that is still being written is not picked up: it must hold model.onnx, and all its files must
+// A version that is still being written is not picked up: it must hold its model file, and all its files must
 // have had the same names, sizes and times at two looks in a row. Names that begin with a dot are not looked
 // at, so a version can be written under such a name and renamed, which is atomic. What is then not a model is
 // refused when it is loaded, and looked at again once it changes.

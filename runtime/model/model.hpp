@@ -62,6 +62,8 @@ struct output_spec {
   std::vector<std::string> classes;  ///< empty for regression
 };
 
+class explainer;  // shap.hpp
+
 /// Scores rows. Immutable, so that any number of threads may call score() at once.
 class engine {
  public:
@@ -91,6 +93,8 @@ class loaded_model {
     std::uint64_t digest = 0;
     std::filesystem::path path;
     std::string engine_reason{};  ///< why this engine and no other
+    std::shared_ptr<const model::explainer> explain = {};
+    std::string unexplained = {};
   };
 
   explicit loaded_model(parts p);
@@ -105,6 +109,9 @@ class loaded_model {
   [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }  ///< 16 hexadecimal digits
   [[nodiscard]] const std::string& engine_reason() const { return parts_.engine_reason; }
   [[nodiscard]] const std::filesystem::path& path() const { return parts_.path; }  ///< the model file
+  /// Null where the model was loaded without, or cannot be explained; unexplained() says why.
+  [[nodiscard]] const model::explainer* explain() const { return parts_.explain.get(); }
+  [[nodiscard]] const std::string& unexplained() const { return parts_.unexplained; }
 
  private:
   parts parts_;

@@ -1,7 +1,10 @@
 #pragma once
 // The directory of models on disk:
 //
-//   <directory>/<name>/<version>/model.onnx    the graph
+//   <directory>/<name>/<version>/model.onnx    the model: ONNX,
+//                               model.skops    or scikit-learn's objects as skops writes them,
+//                               model.json     or XGBoost's JSON, or its UBJSON: model.ubj,
+//                               model.txt      or LightGBM's text; exactly one of them
 //   <directory>/<name>/<version>/model.yaml    optional: features: [names], classes: [names]
 //   <directory>/<name>/<version>/input_example.json    optional: rows to compare engines on, as MLflow's
 //   <directory>/<name>/model.yaml              optional: production: 3
@@ -12,6 +15,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "runtime/model/engine_choice.hpp"
@@ -26,6 +30,7 @@ struct repository_options {
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
   engine_options engines{};
+  bool explain = false;  ///< keep what explanations need, about as much memory again as the model
 };
 
 class repository {
@@ -40,9 +45,12 @@ class repository {
   options options_;
 };
 
-/// Reads `version_dir`/model.onnx and its model.yaml. Throws load_error.
+/// Whether a version's model may be in a file of that name: model.onnx, model.skops, ...
+[[nodiscard]] bool is_model_file(std::string_view name);
+
+/// Reads the model in `version_dir` and its model.yaml. Throws load_error.
 [[nodiscard]] std::shared_ptr<const loaded_model> load_model(const std::filesystem::path& version_dir,
                                                              std::string name, std::string version,
-                                                             const engine_options& engines = {});
+                                                             const engine_options& engines = {}, bool explain = false);
 
 }  // namespace troupe::model

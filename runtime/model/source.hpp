@@ -14,7 +14,7 @@ namespace troupe::model {
 struct version_on_disk {
   std::string name;
   std::string version;         ///< "3", without a v
-  std::filesystem::path path;  ///< the folder that holds model.onnx
+  std::filesystem::path path;  ///< the folder that holds the model file
   std::uint64_t stamp = 0;     ///< another one: the files changed, and the version is loaded anew
 
   [[nodiscard]] bool operator==(const version_on_disk&) const = default;

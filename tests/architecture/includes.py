@@ -20,7 +20,7 @@ GENERATED = {"troupe_version.hpp"}
 CAF_SEAM = "messages/caf.hpp"
 VENDORS = {
     "caf", "boost", "CLI", "prometheus", "nlohmann", "simdjson.h", "yaml-cpp", "spdlog", "fmt", "librdkafka", "hiredis",
-    "openssl", "xxhash.h", "grpcpp", "google", "sqlite3.h", "libpq-fe.h",
+    "openssl", "xxhash.h", "grpcpp", "google", "sqlite3.h", "libpq-fe.h", "zlib.h",
 }
 IMPURE_STANDARD_HEADERS = {
     "chrono", "ctime", "thread", "mutex", "shared_mutex", "condition_variable", "future", "semaphore", "latch", "barrier",
