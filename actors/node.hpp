@@ -48,8 +48,8 @@ class node {
   /// The metrics port in use (metrics.port = 0 picks a free one).
   [[nodiscard]] int metrics_port() const;
 
-  /// Puts the options of `settings` that are live into force and says of the others that changed that they need a
-  /// restart. Looks at the directory of models at once.
+  /// Puts the options of `settings` that are live into force and says of the others that changed that they
+  /// need a restart. Looks at the directory of models at once.
   void reload(config::settings settings);
 
   /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May

@@ -4,12 +4,15 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <exception>
 #include <fstream>
 #include <initializer_list>
 #include <map>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "runtime/model/graph.hpp"
@@ -142,6 +145,36 @@ compiled_graph read_model(const fs::path& file, std::string_view bytes, const gr
   return compile(bytes, hints, most);
 }
 
+struct version_at {
+  fs::path path;
+  std::string name;
+  std::string number;
+};
+
+/// As many at a time as there are cores: each may wait for a process that compares engines.
+std::vector<std::shared_ptr<const loaded_model>> load_all(const std::vector<version_at>& wanted,
+                                                          const repository_options& how) {
+  std::vector<std::shared_ptr<const loaded_model>> models(wanted.size());
+  std::vector<std::exception_ptr> errors(wanted.size());
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < wanted.size(); i = next++) try {
+        models[i] = load_model(wanted[i].path, wanted[i].name, wanted[i].number, how.engines, how.explain);
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+  };
+  {
+    std::vector<std::jthread> threads;
+    const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+    for (std::size_t i = 1; i < std::min(cores, wanted.size()); ++i) threads.emplace_back(work);
+    work();
+  }
+  for (const auto& e : errors)
+    if (e) std::rethrow_exception(e);
+  return models;
+}
+
 }  // namespace
 
 bool is_model_file(std::string_view name) {
@@ -190,7 +223,7 @@ std::shared_ptr<const model_table> repository::load() const {
   if (!fs::is_directory(directory, error)) {
     fail(directory, "is no directory of models; set models.directory to one");
   }
-  std::vector<std::shared_ptr<const loaded_model>> models;
+  std::vector<version_at> wanted;
   model_table::options how;
   how.fallback = options_.fallback;
   for (const fs::path& folder : folders(directory)) {
@@ -208,8 +241,7 @@ std::shared_ptr<const model_table> repository::load() const {
       fail(folder, "has no version; put a model into " + (folder / "1" / "model.onnx").string() +
                        ", or take the folder away");
     }
-    for (const auto& [number, path] : versions)
-      models.push_back(load_model(path, name, std::to_string(number), options_.engines, options_.explain));
+    for (const auto& [number, path] : versions) wanted.push_back({path, name, std::to_string(number)});
     const fs::path yaml = folder / "model.yaml";
     if (const auto root = read_yaml(yaml, {"production"}); root && (*root)["production"]) {
       const YAML::Node node = (*root)["production"];
@@ -222,8 +254,9 @@ std::shared_ptr<const model_table> repository::load() const {
       how.production[name] = std::to_string(*number);
     }
   }
-  if (models.empty())
+  if (wanted.empty())
     fail(directory, "has no models; put one into " + (directory / "NAME/1/model.onnx").string());
+  auto models = load_all(wanted, options_);
   how.default_model = options_.default_model;
   if (how.default_model.empty() &&
       std::any_of(models.begin(), models.end(), [](const auto& m) { return m->name() == shipped_model; })) {

@@ -51,6 +51,7 @@ class repository {
 /// Reads the model in `version_dir` and its model.yaml. Throws load_error.
 [[nodiscard]] std::shared_ptr<const loaded_model> load_model(const std::filesystem::path& version_dir,
                                                              std::string name, std::string version,
-                                                             const engine_options& engines = {}, bool explain = false);
+                                                             const engine_options& engines = {},
+                                                             bool explain = false);
 
 }  // namespace troupe::model

@@ -117,7 +117,8 @@ TEST_F(Options, EveryValueNamesItsOrigin) {
 
 TEST_F(Options, EveryOptionCanBeSetByFlagAndVariable) {
   for (const auto& o : options()) {
-    if (o.type == value_type::map || o.type == value_type::classes || o.type == value_type::rollouts) continue;
+    if (o.type == value_type::map || o.type == value_type::classes || o.type == value_type::rollouts)
+      continue;
     const auto by_flag = load_all("", {}, {o.key + "=" + o.default_value});
     EXPECT_EQ(shown(by_flag, o.key).origin, "--set");
     EXPECT_EQ(shown(by_flag, o.key).value, o.default_value);
