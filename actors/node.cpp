@@ -339,8 +339,19 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_redis() {
     if (settings.redis.host.empty() || settings.cache.mode == config::cache_mode::off) return;
     auto o = redis_options_of(settings);
-    o.log = [](int level, const std::string& text) {
-      observe::log_every(log_level(level), "redis", "redis", 30, text, {});
+    // The first loss after a connection is always told, and so is its end; what follows a loss only rarely.
+    o.log = [lost = false](int level, const std::string& text) mutable {
+      const bool connected = level == 6;
+      if (level == 5) {
+        observe::log_every(observe::level::warn, "redis", "redis_refuses_items", 30, text, {});
+        return;
+      }
+      const char* event = connected ? "redis_connected" : "redis_lost";
+      if (connected || !std::exchange(lost, true))
+        observe::log(log_level(level), "redis", event, text, {});
+      else
+        observe::log_every(log_level(level), "redis", event, 30, text, {});
+      if (connected) lost = false;
     };
     redis = store::make_redis(o);
   }
