@@ -38,7 +38,8 @@ http::response faults(door_state& state, bool enabled, const std::string& body) 
   const std::string name = wanted["crash"];
   const std::string crashed = state.crash_one(name == "random" ? "" : name);
   if (crashed.empty())
-    return http::error_response(404, "no running actor of that name; /admin/tree lists them");
+    return http::error_response(
+        404, "no actor of that name runs now (it may be restarting); /admin/tree lists them");
   return {200, json({{"crashed", crashed}}).dump() + "\n", "application/json", {}};
 }
 

@@ -2,6 +2,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
@@ -59,6 +60,20 @@ std::string suggestion(std::string_view unknown, const std::vector<std::string>&
   const std::string meant = nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
   if (meant.empty()) return "; `troupe config --markdown` lists all options";
   return "; did you mean " + in_quotes(meant) + "?";
+}
+
+/// [PROTOCOL://]HOST[:PORT], as librdkafka takes it; an IPv6 address stands in brackets.
+bool is_broker(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  if (const auto at = text.find("://"); at != std::string_view::npos) text.remove_prefix(at + 3);
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || text.back() == ']') return !text.empty();
+  const std::string_view port = text.substr(colon + 1);
+  int number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return colon > 0 && error == std::errc() && end == port.data() + port.size() && number > 0 &&
+         number < 65536;
 }
 
 /// What Kubernetes sets in every pod for a service called troupe or troupe-<section>.
@@ -511,6 +526,12 @@ class loader {
     if (!find_class(k.default_class))
       refuse("kafka.class",
              "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
+    for (std::string_view rest = k.brokers; !rest.empty();) {
+      const std::string_view one = rest.substr(0, rest.find(','));
+      rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+      if (!is_broker(one))
+        refuse("kafka.brokers", in_quotes(one) + " is not allowed; expected host:port, such as broker:9092");
+    }
     if (k.results_topic == k.requests_topic)
       refuse("kafka.results_topic",
              "must differ from kafka.requests_topic: results would be read as requests");

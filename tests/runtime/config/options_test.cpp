@@ -258,6 +258,10 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:1: kafka.results_topic: must differ from kafka.requests_topic: results would be read as "
        "requests"},
       {"kafka: {gather_min: 6ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
+      {"kafka: {brokers: 'a:9092,notaport:abc'}\n",
+       "x.yaml:1: kafka.brokers: 'notaport:abc' is not allowed; expected host:port, such as broker:9092"},
+      {"kafka: {brokers: 'a:65536'}\n",
+       "x.yaml:1: kafka.brokers: 'a:65536' is not allowed; expected host:port, such as broker:9092"},
       {"redis: {tls_ca: ca.pem}\n", "x.yaml:1: redis.tls_ca: needs redis.tls: true"},
       {"redis: {tls_cert: c.pem, tls_key: k.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls: true"},
       {"redis: {tls: true, tls_cert: c.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls_key beside it"},
