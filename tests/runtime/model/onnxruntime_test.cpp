@@ -181,7 +181,7 @@ TEST_F(OnnxRuntime, WhatIsNotBuiltInGoesToOnnxRuntime) {
   EXPECT_EQ(made.graph.engine->kind(), "onnxruntime");
   EXPECT_NE(made.why.find("Elu"), std::string::npos) << made.why;
   EXPECT_EQ(made.graph.schema.features.size(), 10U);
-  EXPECT_THROW(choose_engine(graph("mlp"), {}, {}, options(engine_mode::builtin), "mlp/1"), load_error);
+  EXPECT_THROW((void)choose_engine(graph("mlp"), {}, {}, options(engine_mode::builtin), "mlp/1"), load_error);
 }
 
 TEST_F(OnnxRuntime, NamesOfModelYamlAreTaken) {
@@ -190,7 +190,8 @@ TEST_F(OnnxRuntime, NamesOfModelYamlAreTaken) {
   EXPECT_EQ(made.graph.schema.index_of("c"), 2);
   EXPECT_EQ(made.graph.output.classes, hints.classes);
   const graph_hints few{{"a", "b"}, {}};
-  EXPECT_THROW(choose_engine(graph("elu"), few, {}, options(engine_mode::onnxruntime), "m"), load_error);
+  EXPECT_THROW((void)choose_engine(graph("elu"), few, {}, options(engine_mode::onnxruntime), "m"),
+               load_error);
 }
 
 TEST(EngineChoice, WithoutTheLibraryTheRefusalNamesBoth) {
