@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <mutex>
+#include <random>
 #include <thread>
 
 namespace troupe::model {
@@ -157,6 +158,35 @@ TEST_F(RealEngineProcess, LoadErrorsComeFromTheChild) {
   } catch (const load_error& e) {
     EXPECT_NE(std::string(e.what()).find("leaves more open"), std::string::npos) << e.what();
   }
+}
+
+/// A damaged file is refused, or is a model; whatever it does to the library, this process goes on.
+TEST_F(RealEngineProcess, DamagedGraphsAreRefusedOrScore) {
+  std::mt19937_64 random(3);
+  int refused = 0;
+  for (const char* name : {"elu", "tensors", "rounds"}) {
+    const std::string whole = graph(name);
+    for (int i = 0; i < 20; ++i) {
+      std::string file = i % 4 == 0 ? whole.substr(0, random() % whole.size()) : whole;
+      for (std::uint64_t k = 1 + random() % 3; k > 0 && i % 4 != 0; --k)
+        file[random() % file.size()] = static_cast<char>(random());
+      auto how = real();
+      how.load_limit = 5 * policy::second;
+      how.batch_limit = policy::second;
+      try {
+        const engine_process e(file, {}, how);
+        const std::vector<double> zeros(e.spec().columns, 0.0);
+        const double* const rows[] = {zeros.data()};
+        std::vector<double> out(e.spec().width);
+        e.score(rows, out.data());
+      } catch (const load_error& e) {
+        EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
+        ++refused;
+      } catch (const model_error&) {
+      }
+    }
+  }
+  EXPECT_GT(refused, 20);
 }
 
 TEST_F(RealEngineProcess, StoppedChildIsKilledAtTheLimitAndReplaced) {
