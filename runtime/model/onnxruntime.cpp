@@ -582,7 +582,8 @@ void table::describe_inputs() {
       throw load_error("input " + described(i) + " has a number of rows that cannot be served");
     if (i.shape[0] > 0) fixed_rows_ = static_cast<std::size_t>(i.shape[0]);
   }
-  for (const auto& [name, shape] : hints_.shapes) {
+  for (const auto& given : hints_.shapes) {
+    const std::string& name = given.first;
     if (std::none_of(in.begin(), in.end(), [&](const auto& i) { return i.name == name; }))
       throw load_error("model.yaml gives a shape for " + name + "; its inputs are " + listed(in));
   }
