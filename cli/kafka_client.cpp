@@ -13,6 +13,7 @@ struct kafka_client::reports {
   std::mutex mutex;
   std::string complaint;
   std::int64_t refused = 0;
+  std::vector<std::uintptr_t> opaques;
 };
 
 void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
@@ -46,6 +47,7 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
       const std::lock_guard lock(r.mutex);
       r.complaint = rd_kafka_err2str(m->err);
       ++r.refused;
+      if (r.opaques.size() < 5) r.opaques.push_back(reinterpret_cast<std::uintptr_t>(m->_private));
     });
   char error[512];
   client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
@@ -68,6 +70,11 @@ std::string kafka_client::complaint() const {
 std::int64_t kafka_client::refused() const {
   const std::lock_guard lock(reports_->mutex);
   return reports_->refused;
+}
+
+std::vector<std::uintptr_t> kafka_client::refused_opaques() const {
+  const std::lock_guard lock(reports_->mutex);
+  return reports_->opaques;
 }
 
 metadata_ptr kafka_client::metadata() const {

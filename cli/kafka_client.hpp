@@ -46,6 +46,8 @@ class kafka_client {
   [[nodiscard]] std::string complaint() const;
   /// Records that the broker did not take; complaint() has the reason.
   [[nodiscard]] std::int64_t refused() const;
+  /// Of the first few of them, the opaque values that they were produced with.
+  [[nodiscard]] std::vector<std::uintptr_t> refused_opaques() const;
 
  private:
   struct reports;
