@@ -41,6 +41,9 @@ class kafka_client {
   /// when the topic does not exist.
   [[nodiscard]] int partitions(const std::string& topic) const;
 
+  /// Whether that broker has auto.create.topics.enable; false where it does not say.
+  [[nodiscard]] bool broker_creates_topics(int broker) const;
+
   /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve
   /// the client.
   [[nodiscard]] std::string complaint() const;
