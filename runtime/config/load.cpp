@@ -332,12 +332,12 @@ class loader {
   /// Before what a misspelt key leaves missing is complained of.
   void refuse_unknown_class_keys(const YAML::Node& entry) {
     class_settings any;
-    const std::string prefix =
+    const std::string of_entry =
         entry["name"] && entry["name"].IsScalar() ? "classes." + entry["name"].Scalar() + "." : "classes.";
-    std::vector<std::string> known{prefix + "name"};
-    for (const auto& field : bind(any)) known.push_back(prefix + field.doc.key);
+    std::vector<std::string> known{of_entry + "name"};
+    for (const auto& field : bind(any)) known.push_back(of_entry + field.doc.key);
     for (const auto& field : entry) {
-      const std::string key = prefix + key_text(field.first);
+      const std::string key = of_entry + key_text(field.first);
       if (std::find(known.begin(), known.end(), key) == known.end())
         fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
     }
