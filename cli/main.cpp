@@ -120,27 +120,42 @@ int main(int argc, char** argv) {
       ->type_name("TOPIC");
   cli::whole_number(c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str(),
                     1, 1'000'000'000);
-  cli::finite_number(c_load->add_option("--rate", load.load.rate, "Records/s, open loop, 0.1, 1e7, "RATE"); without it a closed loop over --window")
-      ->check(CLI::Range(0.1, 1e7));
-  cli::whole_number(c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")->capture_default_str(), 1, 10'000'000);
+  cli::finite_number(c_load->add_option("--rate", load.load.rate,
+                                        "Records/s, open loop; without it a closed loop over --window"),
+                     0.1, 1e7, "RATE");
+  cli::whole_number(
+      c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")
+          ->capture_default_str(),
+      1, 10'000'000);
   c_load->add_option("--model", load.load.model, "Model to ask for")->type_name("NAME");
   c_load->add_option("--model-version", load.load.model_version, "Version to ask for")->type_name("VERSION");
   cli::whole_number(c_load->add_option("--priority", load.load.priority, "1 is most urgent"), 0, 1000);
-  cli::whole_number(c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request"), 0, 1'000'000'000);
-  cli::whole_number(c_load->add_option("--distinct", load.load.distinct, "Different rows of features")->capture_default_str(), 1, 10'000'000);
-  c_load->add_option("--metrics", load.metrics,
-                     "The node's metrics address, http://host:8000, for the cache's hit ratio")->type_name("URL");
-  auto* features = cli::whole_number(c_load->add_option("--features", load.load.features, "Numbers in a generated row")->capture_default_str(), 1, 100'000);
-  c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers")->type_name("FILE");
+  cli::whole_number(c_load->add_option("--timeout-ms", load.load.timeout_ms, "Expiry of each request"), 0,
+                    1'000'000'000);
+  cli::whole_number(c_load->add_option("--distinct", load.load.distinct, "Different rows of features")
+                        ->capture_default_str(),
+                    1, 10'000'000);
+  c_load
+      ->add_option("--metrics", load.metrics,
+                   "The node's metrics address, http://host:8000, for the cache's hit ratio")
+      ->type_name("URL");
+  auto* features =
+      cli::whole_number(c_load->add_option("--features", load.load.features, "Numbers in a generated row")
+                            ->capture_default_str(),
+                        1, 100'000);
+  c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers")
+      ->type_name("FILE");
   c_load->add_flag("--keyed", load.load.keyed, "The request id is the record's key");
-  c_load->add_option("--run-id", load.load.run_id, "Prefix of the request ids (default: random)")->type_name("ID");
-  cli::duration(c_load
-      ->add_option("--wait-for", load.wait_for_s,
-                   "Time without any answer until the rest counts as lost, e.g. 30s"));
+  c_load->add_option("--run-id", load.load.run_id, "Prefix of the request ids (default: random)")
+      ->type_name("ID");
+  cli::duration(c_load->add_option("--wait-for", load.wait_for_s,
+                                   "Time without any answer until the rest counts as lost, e.g. 30s"));
   c_load->add_flag("--fail-on-errors", load.fail_on_errors, "Exit with 1 when any answer is an error");
   c_load->add_flag("--no-wait", no_wait, "Send only");
-  c_load->add_option("--raw", load.raw_file,
-                     "Send the records of this file of JSON lines as they are ('-': standard input)")->type_name("FILE");
+  c_load
+      ->add_option("--raw", load.raw_file,
+                   "Send the records of this file of JSON lines as they are ('-': standard input)")
+      ->type_name("FILE");
   c_load->footer(
       "Examples:  troupe load --records 100000 --rate 5000\n"
       "           troupe load --records 1000000 --window 50000 --json\n"
