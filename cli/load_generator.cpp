@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -52,6 +53,18 @@ std::vector<std::string> rows_of(const load_options& o) {
     rows.push_back(row + "]");
   }
   return rows;
+}
+
+/// Of an error result; empty where there is none. Without what would drive a terminal.
+std::string error_message(std::string_view value) {
+  const auto j = nlohmann::json::parse(value, nullptr, false);
+  if (!j.is_object() || !j.contains("error") || !j["error"].is_object()) return "";
+  const auto message = j["error"].find("message");
+  if (message == j["error"].end() || !message->is_string()) return "";
+  std::string text = message->get<std::string>().substr(0, 300);
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  return text;
 }
 
 /// When each request was sent or due, for the reader; the sender writes a number's entry before it sends.
@@ -136,6 +149,7 @@ class reader {
     r.duplicated = ledger_.duplicated();
     r.lost = ledger_.lost(r.sent);
     r.error_codes = error_codes_;
+    r.error_examples = error_examples_;
     r.p50_ms = latency_.quantile_ms(0.50);
     r.p95_ms = latency_.quantile_ms(0.95);
     r.p99_ms = latency_.quantile_ms(0.99);
@@ -183,7 +197,9 @@ class reader {
       ++dead_letters_;
     } else if (!found.error.empty()) {
       ++errors_;
-      ++error_codes_[std::string(found.error)];
+      const std::string code(found.error);
+      if (++error_codes_[code] == 1)
+        error_examples_[code] = error_message({static_cast<const char*>(m.payload), m.len});
     }
     latency_.add(now - times_.of(found.number));
     last_first_us_ = now;
@@ -197,6 +213,7 @@ class reader {
   answer_ledger ledger_;
   latency_histogram latency_;
   std::map<std::string, std::int64_t> error_codes_;
+  std::map<std::string, std::string> error_examples_;
   std::int64_t errors_ = 0;
   std::int64_t dead_letters_ = 0;
   std::int64_t longest_gap_us_ = 0;

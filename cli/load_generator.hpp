@@ -44,6 +44,7 @@ struct load_report {
   std::int64_t lost = 0;          ///< ids without any answer
   std::int64_t duplicated = 0;    ///< answers beyond the first of an id
   std::map<std::string, std::int64_t> error_codes;
+  std::map<std::string, std::string> error_examples;  ///< a message of each code
   std::int64_t refused = 0;  ///< requests that the broker did not take, within `lost`
   std::string refusal;       ///< the last reason
   double duration_s = 0;  ///< from the first send to the last first answer; without answers to the last send

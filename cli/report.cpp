@@ -39,8 +39,9 @@ std::string report_json(const load_report& r, std::optional<double> cache_hit_ra
   j["cache_hit_ratio"] =
       cache_hit_ratio ? nlohmann::ordered_json(rounded(*cache_hit_ratio)) : nlohmann::ordered_json();
   j["error_codes"] = r.error_codes;
+  j["error_examples"] = r.error_examples;
   j["interrupted"] = r.stopped;
-  return j.dump();
+  return j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string report_text(const load_report& r, bool followed, std::optional<double> cache_hit_ratio) {
@@ -49,7 +50,11 @@ std::string report_text(const load_report& r, bool followed, std::optional<doubl
   if (followed) {
     text += line("predicted", r.predicted);
     text += line("errors", r.errors);
-    for (const auto& [code, count] : r.error_codes) text += line(("  " + code).c_str(), count);
+    for (const auto& [code, count] : r.error_codes) {
+      text += line(("  " + code).c_str(), count);
+      if (const auto at = r.error_examples.find(code); at != r.error_examples.end() && !at->second.empty())
+        text += "    such as: " + at->second + "\n";
+    }
     text += line("dead letters", r.dead_letters);
     text += line("lost", r.lost);
     text += line("duplicated", r.duplicated);

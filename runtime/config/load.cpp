@@ -329,6 +329,20 @@ class loader {
     }
   }
 
+  /// Before what a misspelt key leaves missing is complained of.
+  void refuse_unknown_class_keys(const YAML::Node& entry) {
+    class_settings any;
+    const std::string of_entry =
+        entry["name"] && entry["name"].IsScalar() ? "classes." + entry["name"].Scalar() + "." : "classes.";
+    std::vector<std::string> known{of_entry + "name"};
+    for (const auto& field : bind(any)) known.push_back(of_entry + field.doc.key);
+    for (const auto& field : entry) {
+      const std::string key = of_entry + key_text(field.first);
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
+    }
+  }
+
   void read_classes(const YAML::Node& key_node, const YAML::Node& node) {
     if (!node.IsSequence() || node.size() == 0)
       fail(at(key_node),
@@ -338,6 +352,7 @@ class loader {
     for (const auto& entry : node) {
       if (!entry.IsMap())
         fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
+      refuse_unknown_class_keys(entry);
       if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
       class_settings c;
       c.name = plain("classes.name", entry["name"], entry);

@@ -229,7 +229,7 @@ std::shared_ptr<const model_table> repository::load() const {
   const fs::path& directory = options_.directory;
   std::error_code error;
   if (!fs::is_directory(directory, error)) {
-    fail(directory, "is no directory of models; set models.directory to one");
+    fail(fs::absolute(directory), "is no directory of models; set models.directory (--models DIR) to one");
   }
   std::vector<version_at> wanted;
   model_table::options how;
