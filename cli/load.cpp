@@ -43,6 +43,7 @@ int load(const load_command_options& o) {
   load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;
   load.properties = kafka.properties;
   load.wait_for = o.wait_for_s;
+  if (load.interval > 0 && load.interval < 0.01) throw usage_error("--interval: at least 10ms");
   if (load.brokers == "embedded")
     throw usage_error(
         "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -155,6 +156,20 @@ class reader {
     r.p99_ms = latency_.quantile_ms(0.99);
     r.max_ms = latency_.max_ms();
     r.longest_gap_ms = static_cast<double>(longest_gap_us_) / 1000.0;
+    for (std::size_t i = 0; i < intervals_.size(); ++i) {
+      auto us = intervals_[i];
+      std::sort(us.begin(), us.end());
+      load_interval& part = r.intervals.emplace_back();
+      part.from_s = static_cast<double>(i) * options_.interval;
+      part.answered = static_cast<std::int64_t>(us.size());
+      if (us.empty()) continue;
+      const auto at = [&](double q) {
+        return us[static_cast<std::size_t>(std::ceil(q * static_cast<double>(us.size()))) - 1] / 1000.0;
+      };
+      part.p50_ms = at(0.5);
+      part.p99_ms = at(0.99);
+      part.max_ms = at(1);
+    }
     if (last_first_us_) r.duration_s = static_cast<double>(last_first_us_ - times_.begin()) / 1e6;
   }
 
@@ -201,7 +216,15 @@ class reader {
       if (++error_codes_[code] == 1)
         error_examples_[code] = error_message({static_cast<const char*>(m.payload), m.len});
     }
-    latency_.add(now - times_.of(found.number));
+    const std::int64_t from = times_.of(found.number);
+    latency_.add(now - from);
+    if (options_.interval > 0) {
+      const auto i = static_cast<std::size_t>(
+          std::max(0.0, static_cast<double>(from - times_.begin()) / 1e6) / options_.interval);
+      if (i >= intervals_.size()) intervals_.resize(i + 1);
+      intervals_[i].push_back(
+          static_cast<std::uint32_t>(std::clamp<std::int64_t>(now - from, 0, UINT32_MAX)));
+    }
     last_first_us_ = now;
     answered_.store(ledger_.answered(), std::memory_order_release);
   }
@@ -212,6 +235,7 @@ class reader {
   const std::atomic<std::int64_t>& sent_;
   answer_ledger ledger_;
   latency_histogram latency_;
+  std::vector<std::vector<std::uint32_t>> intervals_;  ///< microseconds
   std::map<std::string, std::int64_t> error_codes_;
   std::map<std::string, std::string> error_examples_;
   std::int64_t errors_ = 0;

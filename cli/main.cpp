@@ -11,7 +11,7 @@
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
 #include "cli/models/options.hpp"
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 #include "runtime/kafka/client.hpp"
 
 namespace {
@@ -58,7 +58,7 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
   }
   // At least one letter of it is right.
   const std::string near =
-      word.empty() ? std::string() : config::nearest(word, known, std::min<std::size_t>(2, word.size() - 1));
+      word.empty() ? std::string() : policy::nearest(word, known, std::min<std::size_t>(2, word.size() - 1));
   return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 
@@ -150,6 +150,8 @@ int main(int argc, char** argv) {
       ->type_name("ID");
   cli::duration(c_load->add_option("--wait-for", load.wait_for_s,
                                    "Time without any answer until the rest counts as lost, e.g. 30s"));
+  cli::duration(c_load->add_option("--interval", load.load.interval,
+                                   "Also report the latency of each interval of this length, e.g. 1s"));
   c_load->add_flag("--fail-on-errors", load.fail_on_errors, "Exit with 1 when any answer is an error");
   c_load->add_flag("--no-wait", no_wait, "Send only");
   c_load

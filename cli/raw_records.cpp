@@ -13,7 +13,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -43,7 +43,7 @@ std::string complaint_about(const json& j) {
   if (!j.is_object()) return "not a JSON object";
   for (const auto& [name, ignored] : j.items()) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    const std::string near = config::nearest(name, known, 2);
+    const std::string near = policy::nearest(name, known, 2);
     return "unknown key '" + name.substr(0, 64) + "'" +
            (near.empty() ? "; expected value, key, headers, partition or timestamp_ms"
                          : "; did you mean '" + near + "'?");

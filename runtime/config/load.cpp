@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 
@@ -57,7 +57,7 @@ std::string in_quotes(std::string_view text) {
 
 /// "; did you mean 'x'?", or where to look.
 std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
-  const std::string meant = nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  const std::string meant = policy::nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
   if (meant.empty()) return "; `troupe config --markdown` lists all options";
   return "; did you mean " + in_quotes(meant) + "?";
 }

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -111,7 +111,7 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
   if (result == RD_KAFKA_CONF_OK) return;
   std::string text = "kafka.properties." + name + ": " + error;
   if (result == RD_KAFKA_CONF_UNKNOWN) {
-    const std::string near = config::nearest(name, known_properties(conf), 3);
+    const std::string near = policy::nearest(name, known_properties(conf), 3);
     if (!near.empty()) text += "; did you mean '" + near + "'?";
   }
   throw property_error(text);

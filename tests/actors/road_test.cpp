@@ -211,7 +211,7 @@ TEST(road, an_expired_request_gets_an_error_result) {
   s.settle();
   ASSERT_EQ(s.results_of(1).size(), 1U);
   EXPECT_NE(s.results_of(1)[0].find("deadline_exceeded"), std::string::npos);
-  EXPECT_NE(s.metrics->text().find("troupe_expired_requests_total{class=\"0\"} 1\n"), std::string::npos)
+  EXPECT_NE(s.metrics->text().find("troupe_expired_requests_total{class=\"1\"} 1\n"), std::string::npos)
       << s.metrics->text();
 }
 
