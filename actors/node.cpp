@@ -26,6 +26,7 @@
 #include "runtime/model/repository.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
 
 namespace troupe {
@@ -71,6 +72,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const model::model_table> models;
+  std::unique_ptr<registry::registry_poller> registry;
   std::unique_ptr<kafka::embedded_broker> broker;
   std::string bootstrap;
   std::shared_ptr<kafka::record_sink> sink;
@@ -102,6 +104,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     tune_allocator();
     shares = share_memory(settings.memory.limit);
     make_metrics();
+    ask_registry();
     load_models();
     parser = parser_of();
     try {
@@ -115,6 +118,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     open_redis();
     start_actors();
     source->start(*this);
+    follow_registry();
     observe::log(observe::level::info, "node", "started", "waiting for partitions",
                  {{"brokers", bootstrap},
                   {"group", settings.kafka.group},
@@ -131,10 +135,57 @@ struct node::impl final : kafka::assignment_listener, door_state {
     metrics = std::make_shared<observe::metrics>(o);
   }
 
+  /// The first answers, or what the cache remembers of the last ones: models are loaded after it.
+  void ask_registry() {
+    if (settings.mlflow.models.empty()) return;
+    try {
+      auto o = registry::poller_options_of(settings.mlflow);
+      o.seed = std::random_device{}();
+      o.verify = [](const policy::version_on_disk& v) -> std::string {
+        try {
+          (void)model::load_model(v.directory, v.name, v.version);
+          return {};
+        } catch (const model::load_error& e) {
+          return e.what();
+        }
+      };
+      registry = std::make_unique<registry::registry_poller>(std::move(o));
+      const auto report = registry->poll_once();
+      registry_polled(report);
+      if (registry->current().versions.empty())
+        throw startup_error(report.problems.empty() ? "the registry has none of mlflow.models"
+                                                    : report.problems.front());
+    } catch (const startup_error&) {
+      throw;
+    } catch (const std::exception& e) {
+      throw startup_error(e.what());
+    }
+  }
+
+  void registry_polled(const registry::poll_report& report) {
+    metrics->registry_poll(report.reached);
+    for (const auto& name : report.rejected) metrics->registry_rejected(name);
+    for (const auto& what : report.problems)
+      observe::log(observe::level::warn, "registry", "registry_problem", what + "; what is served stays", {});
+  }
+
+  void follow_registry() {
+    if (!registry) return;
+    registry->start([this](const policy::model_source_update& update, const registry::poll_report& report) {
+      registry_polled(report);
+      if (!report.changed) return;
+      for (const auto& [name, version] : update.production)
+        observe::log(observe::level::warn, "registry", "registry_changed",
+                     "the registry names other versions; a restart serves them",
+                     {{"model", name}, {"version", version}});
+    });
+  }
+
   void load_models() {
     try {
-      models = model::repository(
-                   {settings.models.directory, settings.models.default_model, settings.models.fallback})
+      models = model::repository({settings.models.directory, settings.models.default_model,
+                                  settings.models.fallback,
+                                  registry ? registry->current() : policy::model_source_update{}})
                    .load();
     } catch (const model::load_error& e) {
       throw startup_error(e.what());
@@ -487,6 +538,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void stop() {
     closed = true;
+    if (registry) registry->stop();
     if (source) source->close(steady_now());
     caf_line::end(supervisor);
     supervisor = supervisor_actor();

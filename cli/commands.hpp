@@ -99,6 +99,18 @@ struct check_options {
 };
 int check(const check_options& options);
 
+struct models_options {
+  common_options common;
+  std::string model;    ///< list: a name, empty for those of mlflow.models; show, import: models:/NAME/...
+  bool add_to = false;  ///< import: register the result
+  std::string output;   ///< import: folder to write to
+  std::string rows;     ///< import: rows to compare on
+};
+int models_list(const models_options& options);
+int models_show(const models_options& options);
+int models_sync(const models_options& options);
+int models_import(const models_options& options);
+
 struct config_options {
   common_options common;
   bool schema = false;

@@ -157,6 +157,34 @@ int main(int argc, char** argv) {
   add_models(c_check, check.common);
   c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
 
+  cli::models_options models;
+  auto* c_models = app.add_subcommand("models", "Models of the MLflow registry: list, show, sync, import");
+  c_models->require_subcommand(1);
+  auto* c_list =
+      c_models->add_subcommand("list", "Versions of a model, or of those that mlflow.models names");
+  add_common(c_list, models.common);
+  c_list->add_option("name", models.model, "Name of a model");
+  c_list->footer("Example:  troupe models list diabetes-rf-model --set mlflow.uri=http://mlflow:5000");
+  auto* c_show = c_models->add_subcommand("show", "What a reference stands for, and its files");
+  add_common(c_show, models.common);
+  c_show->add_option("reference", models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS")
+      ->required();
+  c_show->footer("Example:  troupe models show models:/diabetes-rf-model@champion");
+  auto* c_sync =
+      c_models->add_subcommand("sync", "Fetch what mlflow.models names into mlflow.cache_directory");
+  add_common(c_sync, models.common);
+  c_sync->footer("Example:  troupe models sync --json");
+  auto* c_import = c_models->add_subcommand(
+      "import",
+      "Convert a Python model (scikit-learn, XGBoost, LightGBM) to ONNX; runs its pickle with python3");
+  add_common(c_import, models.common);
+  c_import->add_option("reference", models.model, "models:/NAME/VERSION")->required();
+  c_import->add_flag("--register", models.add_to, "Add the result to the registry, beside the original");
+  c_import->add_option("--output", models.output, "Folder to write model.onnx to");
+  c_import->add_option("--rows", models.rows,
+                       "CSV of rows to compare on (default: the version's input example)");
+  c_import->footer("Example:  troupe models import models:/diabetes-rf-model/1 --register");
+
   cli::config_options config;
   auto* c_config =
       app.add_subcommand("config", "Print the effective configuration with the origin of each value");
@@ -187,6 +215,10 @@ int main(int argc, char** argv) {
     if (*c_load) return cli::load(load);
     if (*c_results) return cli::results(results);
     if (*c_check) return cli::check(check);
+    if (*c_list) return cli::models_list(models);
+    if (*c_show) return cli::models_show(models);
+    if (*c_sync) return cli::models_sync(models);
+    if (*c_import) return cli::models_import(models);
     if (*c_config) return cli::show_config(config);
     return cli::show_version(version_json);
   } catch (const config::config_error& e) {

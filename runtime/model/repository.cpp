@@ -128,14 +128,21 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
 std::shared_ptr<const model_table> repository::load() const {
   const fs::path& directory = options_.directory;
   std::error_code error;
-  if (!fs::is_directory(directory, error)) {
+  const auto& source = options_.source;
+  const bool there = fs::is_directory(directory, error);
+  if (!there && source.versions.empty()) {
     fail(directory, "is no directory of models; set models.directory to one");
   }
   std::vector<std::shared_ptr<const loaded_model>> models;
   model_table::options how;
   how.fallback = options_.fallback;
-  for (const fs::path& folder : folders(directory)) {
+  for (const auto& v : source.versions) models.push_back(load_model(v.directory, v.name, v.version));
+  how.production = source.production;
+  for (const fs::path& folder : there ? folders(directory) : std::vector<fs::path>()) {
     const std::string name = folder.filename().string();
+    if (std::any_of(source.versions.begin(), source.versions.end(),
+                    [&](const auto& v) { return v.name == name; }))
+      continue;
     std::map<std::uint64_t, fs::path> versions;
     for (const fs::path& version : folders(folder)) {
       const auto number = number_of(version.filename().string());

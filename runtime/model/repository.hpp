@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "runtime/model/model.hpp"
+#include "runtime/policy/model_source.hpp"
 
 namespace troupe::model {
 
@@ -23,6 +24,9 @@ struct repository_options {
   /// the one that ships, if it is there.
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
+  /// Versions from elsewhere. A model among them is not looked for in the directory, which may then be
+  /// missing.
+  policy::model_source_update source = {};
 };
 
 class repository {

@@ -163,6 +163,12 @@ struct metrics::impl {
       gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
   prometheus::Family<Gauge>& models_loaded =
       gauge("troupe_model_loaded", "1 for each model version that is loaded");
+  prometheus::Family<Counter>& registry_polls =
+      counter("troupe_registry_polls_total", "Polls of the model registry");
+  prometheus::Family<Gauge>& registry_up = gauge("troupe_registry_up", "1 while the model registry answers");
+  prometheus::Family<Counter>& registry_refusals =
+      counter("troupe_registry_rejected_versions_total",
+              "Versions of the registry that can't be served; the one in use stays");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
   // --- series, resolved once
@@ -423,6 +429,15 @@ void metrics::restarted(const std::string& actor) {
 
 void metrics::mailbox(const std::string& actor, std::size_t depth) {
   impl_->mailboxes.Add({{"actor", actor}}).Set(as_number(depth));
+}
+
+void metrics::registry_poll(bool reached) {
+  impl_->registry_polls.Add({{"result", reached ? "ok" : "failed"}}).Increment();
+  impl_->registry_up.Add({}).Set(reached ? 1 : 0);
+}
+
+void metrics::registry_rejected(const std::string& model) {
+  impl_->registry_refusals.Add({{"model", model}}).Increment();
 }
 
 void metrics::ready(bool is) {
