@@ -52,8 +52,8 @@ struct pending_lookup {
 };
 
 // The store's callback needs an interface that takes level2_answer, which is nobody else's business.
-using inner_actor = caf_line::actor_of<void(submit), void(learned), void(tick), void(wiring), void(crash),
-                                       void(level2_answer)>;
+using inner_actor = caf_line::actor_of<void(submit), void(learned), void(model_gone), void(tick),
+                                       void(wiring), void(crash), void(level2_answer)>;
 
 struct cache_state {
   static inline const char* name = "cache_client";
@@ -355,8 +355,10 @@ inner_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<cache_c
       [self](const learned& m) {
         if (!m.rows->empty()) learn(self, m);
       },
+      [self](const model_gone& m) { self->state.worth.erase(m.model); },
       [self](tick) {
         free_stale(self);
+        self->state.args.metrics->mailbox("cache_client", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [self](const wiring& w) { self->state.to = w; },

@@ -1,10 +1,12 @@
 #include "actors/model_shard.hpp"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
+#include "runtime/model/warm_up.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 
@@ -18,6 +20,7 @@ struct shard_state {
   wiring to;
   codec::result_writer writer;
   std::vector<const double*> rows;
+  nanos offered = INT64_MIN / 2;
 
   /// Scores everything; `failed` tells the records that the engine would not score even alone.
   nanos score(const row_refs& refs, std::vector<double>& out, std::vector<std::uint8_t>& failed) {
@@ -53,6 +56,70 @@ struct shard_state {
 
 using self_ptr = model_shard_actor::stateful_pointer<shard_state>;
 
+constexpr nanos offer_every = 1'000'000'000;
+constexpr std::size_t sample = 64;  // predictions of a batch that are looked at for drift
+
+/// Rollouts: what became of the requests that were given to this version as one of two.
+void tell_keeper(self_ptr self, const row_refs& refs, const answer_set& set,
+                 const std::vector<double>& outputs, nanos took) {
+  auto& s = self->state;
+  const auto& m = *s.args.model;
+  const std::size_t width = m.output().width;
+  const model::model_table* table = nullptr;
+  const model::version_split* split = nullptr;
+  scored one;
+  auto values = std::make_shared<std::vector<double>>();
+  const auto tell = [&] {
+    if (one.ok + one.failed == 0) return;
+    one.took = took;
+    if (!values->empty()) one.predictions = std::exchange(values, std::make_shared<std::vector<double>>());
+    caf_line::send(self, s.to.keeper, std::exchange(one, {}));
+  };
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < refs.size(); ++i) {
+    const record& r = refs[i];
+    const double* out = outputs.data() + at * width;
+    at += r.rows;
+    if (r.arm == rollout_arm::none) continue;
+    if (r.batch->models.get() != table) {
+      table = r.batch->models.get();
+      split = table ? table->split_of(m) : nullptr;
+    }
+    if (!split) continue;
+    if (one.rollout != split->id || one.arm != r.arm) {
+      tell();
+      one.rollout = split->id;
+      one.arm = r.arm;
+    }
+    if (set.answers[i].code != error_code::none) {
+      ++one.failed;
+      continue;
+    }
+    ++one.ok;
+    if (values->size() >= sample) continue;
+    const bool classes = m.output().kind == model::task::classification;
+    values->push_back(classes ? static_cast<double>(std::max_element(out, out + width) - out) : *out);
+  }
+  tell();
+}
+
+void send_to_shadow(self_ptr self, const grant& g) {
+  auto& s = self->state;
+  const record& first = (*g.rows)[0];
+  const auto* split = first.batch->models ? first.batch->models->split_of(*s.args.model) : nullptr;
+  if (!split || split->route.strategy() != policy::rollout_strategy::shadow) return;
+  if (!s.args.gate || !s.to.shadow || split->candidate == s.args.model) return;
+  std::size_t n = 0;
+  for (const record* r : *g.rows) n += r->arm != rollout_arm::none;
+  if (n == 0) return;
+  if (s.args.gate->waiting.fetch_add(1) >= shadow_gate::most) {
+    s.args.gate->waiting.fetch_sub(1);
+    s.args.metrics->shadowed(0, n);
+    return;
+  }
+  caf_line::send(self, s.to.shadow, shadow_work{split->id, g.rows, split->candidate});
+}
+
 void run(self_ptr self, const grant& g) {
   auto& s = self->state;
   const auto& m = *s.args.model;
@@ -85,6 +152,19 @@ void run(self_ptr self, const grant& g) {
   }
   const auto rows = static_cast<std::uint32_t>(at);
   const bool all_failed = bad == refs.size();
+  bool divided = false;
+  for (const record* r : refs) divided |= r->arm != rollout_arm::none;
+  if (divided) {
+    tell_keeper(self, refs, *set, *outputs, took);
+    send_to_shadow(self, g);
+  }
+  if (s.args.recent) {
+    const nanos now = caf_line::now(self);
+    if (now - s.offered >= offer_every) {
+      s.offered = now;
+      s.args.recent->offer(m.name(), s.rows, m.schema().features.size());
+    }
+  }
   caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed});
   caf_line::send(self, s.to.producer, answers{std::move(set)});
   if (bad == 0 && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});

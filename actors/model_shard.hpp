@@ -9,6 +9,10 @@
 
 #include "messages/interfaces.hpp"
 
+namespace troupe::model {
+class recent_rows;
+}
+
 namespace troupe::observe {
 class metrics;
 }
@@ -19,6 +23,8 @@ struct model_shard_args {
   std::uint64_t id = 0;  ///< unique in the process, new for each restart
   std::shared_ptr<const model::loaded_model> model;
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<model::recent_rows> recent = nullptr;  ///< gets some rows now and then; may be null
+  std::shared_ptr<shadow_gate> gate = nullptr;           ///< of the shadow_scorer; may be null
 };
 
 [[nodiscard]] model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,

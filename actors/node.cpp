@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <map>
@@ -13,17 +14,22 @@
 
 #include "actors/breaker.hpp"
 #include "actors/cache_client.hpp"
+#include "actors/model_keeper.hpp"
 #include "actors/model_shard.hpp"
 #include "actors/node_door.hpp"
 #include "actors/partition_consumer.hpp"
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
+#include "actors/shadow_scorer.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/config/reload.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
 #include "runtime/kafka/librdkafka_source.hpp"
+#include "runtime/model/live_models.hpp"
 #include "runtime/model/repository.hpp"
+#include "runtime/model/version_loader.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/registry/from_settings.hpp"
@@ -71,8 +77,14 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
-  std::shared_ptr<const model::model_table> models;
+  std::shared_ptr<model::live_models> models = std::make_shared<model::live_models>();
+  std::shared_ptr<model::recent_rows> recent = std::make_shared<model::recent_rows>();
+  std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
+  std::shared_ptr<codec::live_limits> limits = std::make_shared<codec::live_limits>();
+  std::shared_ptr<keeper_memory> kept = std::make_shared<keeper_memory>();
+  std::unique_ptr<model::version_loader> loader;
   std::unique_ptr<registry::registry_poller> registry;
+  std::vector<std::string> registry_models;  // by the order of mlflow.models
   std::unique_ptr<kafka::embedded_broker> broker;
   std::string bootstrap;
   std::shared_ptr<kafka::record_sink> sink;
@@ -84,7 +96,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::unique_ptr<caf_line::system> actors;
   supervisor_actor supervisor;
 
-  mutable std::mutex mutex;  // guards the next four
+  mutable std::mutex mutex;                                     // guards the next five
+  std::map<const model::loaded_model*, std::string> actor_ids;  // of each version: "churn/3", "churn/3@2"
   wiring who;
   std::map<const model::loaded_model*, breaker_actor> breakers;
   std::string failed;
@@ -95,6 +108,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::atomic<std::uint64_t> next_shard{1};
   nanos started = steady_now();
   memory_shares shares{};
+  std::size_t slots = 1;     // batches at a time
+  std::string kept_default;  // what an empty models.default meant at the start
   codec::parser_options parser;
 
   // --- start
@@ -106,6 +121,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     make_metrics();
     ask_registry();
     load_models();
+    kept_default = kept->default_model;
+    kept->configured = kept->waiting = settings.rollout;
+    open_loader();
     parser = parser_of();
     try {
       door = std::make_unique<node_door>(door_options{settings.metrics.bind, settings.metrics.port,
@@ -135,26 +153,27 @@ struct node::impl final : kafka::assignment_listener, door_state {
     metrics = std::make_shared<observe::metrics>(o);
   }
 
+  // --- the registry
+  // -------------------------------------------------------------------------------------------------------
+
   /// The first answers, or what the cache remembers of the last ones: models are loaded after it.
   void ask_registry() {
     if (settings.mlflow.models.empty()) return;
     try {
       auto o = registry::poller_options_of(settings.mlflow);
       o.seed = std::random_device{}();
-      o.verify = [](const policy::version_on_disk& v) -> std::string {
-        try {
-          (void)model::load_model(v.directory, v.name, v.version);
-          return {};
-        } catch (const model::load_error& e) {
-          return e.what();
-        }
+      o.verify = [this, engines = model_options(settings).engines](const model::version_on_disk& v) {
+        return try_out(v, engines);
       };
+      for (const auto& text : o.references)
+        if (const auto r = policy::parse_model_reference(text)) registry_models.push_back(r->name);
       registry = std::make_unique<registry::registry_poller>(std::move(o));
       const auto report = registry->poll_once();
       registry_polled(report);
-      if (registry->current().versions.empty())
-        throw startup_error(report.problems.empty() ? "the registry has none of mlflow.models"
-                                                    : report.problems.front());
+      if (!registry->current().versions.empty()) return;
+      throw startup_error(
+          "there is no model of the registry to serve: " +
+          (report.problems.empty() ? std::string("mlflow.models has none") : report.problems.front()));
     } catch (const startup_error&) {
       throw;
     } catch (const std::exception& e) {
@@ -162,42 +181,205 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
   }
 
+  /// Why a version can't be served; empty when it can. What loads and scores here will do so beside the
+  /// others.
+  [[nodiscard]] std::string try_out(const model::version_on_disk& v,
+                                    const model::engine_options& engines) const {
+    std::string why;
+    try {
+      const auto m = model::load_model(v.path, v.name, v.version, engines);
+      (void)model::warm_up(*m, *recent);
+    } catch (const std::exception& e) {
+      why = e.what();
+    }
+    malloc_trim(0);
+    return why;
+  }
+
   void registry_polled(const registry::poll_report& report) {
     metrics->registry_poll(report.reached);
     for (const auto& name : report.rejected) metrics->registry_rejected(name);
     for (const auto& what : report.problems)
       observe::log(observe::level::warn, "registry", "registry_problem", what + "; what is served stays", {});
+    if (report.recovered)
+      observe::log(observe::level::info, "registry", "registry_in_step",
+                   "the registry answers, and what it names is served", {});
   }
 
   void follow_registry() {
     if (!registry) return;
-    registry->start([this](const policy::model_source_update& update, const registry::poll_report& report) {
+    registry->start([this](const model::model_source_update& update, const registry::poll_report& report) {
       registry_polled(report);
       if (!report.changed) return;
       for (const auto& [name, version] : update.production)
-        observe::log(observe::level::warn, "registry", "registry_changed",
-                     "the registry names other versions; a restart serves them",
+        observe::log(observe::level::info, "registry", "registry_changed",
+                     "the registry names other versions; they are loaded beside the others",
                      {{"model", name}, {"version", version}});
+      tell_keeper(update);
     });
+  }
+
+  void tell_keeper(model::model_source_update u) {
+    caf_line::post(neighbours().keeper,
+                   source_changed{std::make_shared<const model::model_source_update>(std::move(u))});
+  }
+
+  /// What a source had when the models were loaded.
+  void note_source(const model::model_source_update& first) {
+    for (const auto& v : first.versions) {
+      auto& known = kept->versions[{v.name, v.version}];
+      known.disk = v;
+      known.source = first.source;
+    }
+    for (const auto& [name, version] : first.production)
+      kept->said_by_source[first.source + "/" + name] = version;
+  }
+
+  /// A model of the registry is not looked for in the directory.
+  [[nodiscard]] model::model_source_update without_registry(model::model_source_update u) const {
+    const auto of_registry = [this](const std::string& name) {
+      return std::find(registry_models.begin(), registry_models.end(), name) != registry_models.end();
+    };
+    std::erase_if(u.versions, [&](const auto& v) { return of_registry(v.name); });
+    std::erase_if(u.production, [&](const auto& p) { return of_registry(p.first); });
+    return u;
   }
 
   void load_models() {
     try {
-      models = model::repository({settings.models.directory, settings.models.default_model,
-                                  settings.models.fallback,
-                                  registry ? registry->current() : policy::model_source_update{}})
-                   .load();
+      auto how = model_options(settings);
+      if (registry) {
+        how.source = registry->current();
+        how.not_here = registry_models;
+        if (how.default_model.empty() && how.source.production.contains(registry_models.front()))
+          how.default_model = registry_models.front();
+      }
+      models->publish(model::repository(std::move(how)).load());
     } catch (const model::load_error& e) {
       throw startup_error(e.what());
     }
-    for (const auto& m : models->all()) {
+    for (const auto& m : models->current()->all()) {
       metrics->model_loaded(*m);
       observe::log(observe::level::info, "node", "model_loaded", "model loaded",
                    {{"model", m->name()},
                     {"version", m->version()},
                     {"engine", std::string(m->engine().kind())},
+                    {"why", m->engine_reason()},
                     {"file", m->path().string()}});
     }
+    kept->fallback = settings.models.fallback;
+    if (const auto* m = models->current()->default_model()) kept->default_model = m->name();
+    limits->max_record_bytes = settings.kafka.max_record_bytes;
+    limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+  }
+
+  // --- versions
+  // -----------------------------------------------------------------------------------------------------------
+
+  void open_loader() {
+    model::loader_options o;
+    o.directory = settings.models.directory;
+    o.engines = model_options(settings).engines;
+    o.watch = settings.models.watch;
+    o.every = std::chrono::milliseconds(settings.models.poll_interval / 1'000'000);
+    o.recent = recent;
+    o.found = [this](model::model_source_update u) { tell_keeper(without_registry(std::move(u))); };
+    o.loaded = [this](const model::version_on_disk& v, std::shared_ptr<const model::loaded_model> m,
+                      const model::warm_up_result& w) {
+      caf_line::post(neighbours().keeper,
+                     load_ended{std::make_shared<const model::version_on_disk>(v), std::move(m),
+                                std::to_string(w.rows) + " " + w.from + " rows, last round " +
+                                    std::to_string(w.took_us) + " us"});
+    };
+    o.failed = [this](const model::version_on_disk& v, const std::string& why) {
+      caf_line::post(neighbours().keeper,
+                     load_ended{std::make_shared<const model::version_on_disk>(v), nullptr, why});
+    };
+    o.problem = [](const std::string& what) {
+      observe::log(observe::level::warn, "node", "models_directory_problem", what, {});
+    };
+    loader = std::make_unique<model::version_loader>(std::move(o));
+    note_source(without_registry(loader->first()));
+    if (registry) note_source(registry->current());
+  }
+
+  void start_version(const std::shared_ptr<const model::loaded_model>& m) {
+    const std::string base = m->name() + "/" + m->version();
+    std::string id = base;
+    {
+      const std::lock_guard lock(mutex);
+      const auto taken = [&] {
+        for (const auto& [other, name] : actor_ids)
+          if (name == id) return true;
+        return false;
+      };
+      for (int n = 2; taken(); ++n) id = base + "@" + std::to_string(n);
+      actor_ids[m.get()] = id;
+    }
+    child("breaker", "breaker " + id, [this, m](bool) {
+      auto b = spawn_breaker(*actors, {m, model_circuit(), metrics}, neighbours());
+      const std::lock_guard lock(mutex);
+      breakers[m.get()] = b;
+      return caf_line::untyped(b);
+    });
+    for (std::size_t i = 0; i < slots; ++i)
+      child("model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
+        return caf_line::untyped(
+            spawn_model_shard(*actors, {next_shard++, m, metrics, recent, gate}, neighbours()));
+      });
+  }
+
+  void stop_version(const model::loaded_model* m) {
+    std::string id;
+    {
+      const std::lock_guard lock(mutex);
+      id = actor_ids[m];
+      breakers.erase(m);
+    }
+    caf_line::post(supervisor, dismiss{"breaker " + id, nullptr});
+    for (std::size_t i = 0; i < slots; ++i)
+      caf_line::post(supervisor, dismiss{"model_shard " + id + "#" + std::to_string(i), nullptr});
+  }
+
+  void forget_version(const model::loaded_model* m) {
+    {
+      const std::lock_guard lock(mutex);
+      actor_ids.erase(m);
+    }
+    // Trees lie in many small blocks; without this they stay with the allocator.
+    loader->then([] { malloc_trim(0); });
+  }
+
+  void configure_models() {
+    model_settings s;
+    s.default_model = settings.models.default_model.empty() ? kept_default : settings.models.default_model;
+    s.fallback = settings.models.fallback;
+    s.rollouts = std::make_shared<const std::vector<policy::rollout_spec>>(settings.rollout);
+    caf_line::post(neighbours().keeper, std::move(s));
+  }
+
+  void reload(config::settings fresh) {
+    std::string applied;
+    for (const auto& c : config::changes(settings, fresh)) {
+      if (c.live) {
+        applied += (applied.empty() ? "" : ",") + c.key;
+        continue;
+      }
+      observe::log(observe::level::warn, "node", "config_needs_restart",
+                   "the option changed and takes effect with the next start",
+                   {{"key", c.key}, {"in_force", c.before}, {"configured", c.now}});
+    }
+    settings = config::with_live(settings, std::move(fresh));
+    observe::set_log_level(static_cast<observe::level>(settings.log.level));
+    limits->max_record_bytes = settings.kafka.max_record_bytes;
+    limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+    loader->watch(settings.models.watch,
+                  std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
+    configure_models();
+    loader->look_now();
+    if (registry) registry->poll_soon();
+    observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
+                 {{"applied", applied}});
   }
 
   [[nodiscard]] codec::parser_options parser_of() const {
@@ -253,19 +435,20 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void open_redis() {
     if (settings.redis.host.empty() || settings.cache.mode == config::cache_mode::off) return;
-    store::redis_options o;
-    o.host = settings.redis.host;
-    o.port = settings.redis.port;
-    o.user = settings.redis.user;
-    o.password = settings.redis.password;
-    o.db = settings.redis.db;
-    o.tls = settings.redis.tls;
-    o.tls_ca = settings.redis.tls_ca;
-    o.budget = settings.redis.budget;
-    o.connect_timeout = settings.redis.connect_timeout;
-    o.ttl = settings.cache.ttl;
-    o.log = [](int level, const std::string& text) {
-      observe::log_every(log_level(level), "redis", "redis", 30, text, {});
+    auto o = redis_options_of(settings);
+    // The first loss after a connection is always told, and so is its end; what follows a loss only rarely.
+    o.log = [lost = false](int level, const std::string& text) mutable {
+      const bool connected = level == 6;
+      if (level == 5) {
+        observe::log_every(observe::level::warn, "redis", "redis_refuses_items", 30, text, {});
+        return;
+      }
+      const char* event = connected ? "redis_connected" : "redis_lost";
+      if (connected || !std::exchange(lost, true))
+        observe::log(log_level(level), "redis", event, text, {});
+      else
+        observe::log_every(log_level(level), "redis", event, 30, text, {});
+      if (connected) lost = false;
     };
     redis = store::make_redis(o);
   }
@@ -287,6 +470,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
       who.scheduler = caf_line::typed<scheduler_actor>(h);
     else if (spec.kind == "cache_client")
       who.cache = caf_line::typed<cache_client_actor>(h);
+    else if (spec.kind == "model_keeper")
+      who.keeper = caf_line::typed<model_keeper_actor>(h);
+    else if (spec.kind == "shadow_scorer")
+      who.shadow = caf_line::typed<shadow_scorer_actor>(h);
     else if (spec.kind == "breaker")
       who.breakers = std::make_shared<const std::map<const model::loaded_model*, breaker_actor>>(breakers);
     else
@@ -317,7 +504,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void start_actors() {
     const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
-    const std::size_t slots = settings.scheduler.slots ? settings.scheduler.slots : cores;
+    slots = settings.scheduler.slots ? settings.scheduler.slots : cores;
     actor_config = std::make_unique<caf_line::system_config>(std::max<std::size_t>(2, slots));
     actors = std::make_unique<caf_line::system>(*actor_config);
 
@@ -343,19 +530,20 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
       return caf_line::untyped(spawn_producer(*actors, std::move(a)));
     });
-    child("scheduler", "scheduler", [this, slots](bool) {
+    child("scheduler", "scheduler", [this](bool) {
       scheduler_args a;
       for (const auto& c : settings.classes)
         a.classes.push_back({c.name, c.target, c.limit, c.shed_late, c.floor});
       a.slots = slots;
       a.max_batch = settings.scheduler.max_batch;
       a.max_batch_time = settings.scheduler.max_batch_time;
+      a.late_floor = settings.scheduler.late_floor;
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(*actors, std::move(a), neighbours()));
     });
     if (settings.cache.mode != config::cache_mode::off) {
       std::size_t width = 1;
-      for (const auto& m : models->all()) width = std::max(width, m->output().width);
+      for (const auto& m : models->current()->all()) width = std::max(width, m->output().width);
       child("cache_client", "cache_client", [this, width](bool) {
         cache_client_args a;
         a.always = settings.cache.mode == config::cache_mode::on;
@@ -370,19 +558,26 @@ struct node::impl final : kafka::assignment_listener, door_state {
         return caf_line::untyped(spawn_cache_client(*actors, std::move(a), neighbours()));
       });
     }
-    for (const auto& m : models->all()) {
-      const std::string id = m->name() + "/" + m->version();
-      child("breaker", "breaker " + id, [this, m](bool) {
-        auto b = spawn_breaker(*actors, {m, model_circuit(), metrics}, neighbours());
-        const std::lock_guard lock(mutex);
-        breakers[m.get()] = b;
-        return caf_line::untyped(b);
-      });
-      for (std::size_t i = 0; i < slots; ++i)
-        child("model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
-          return caf_line::untyped(spawn_model_shard(*actors, {next_shard++, m, metrics}, neighbours()));
-        });
-    }
+    child("shadow_scorer", "shadow_scorer", [this](bool) {
+      return caf_line::untyped(spawn_shadow_scorer(*actors, {gate, metrics}, neighbours()));
+    });
+    child("model_keeper", "model_keeper", [this](bool) {
+      model_keeper_args a;
+      a.memory = kept;
+      a.live = models;
+      a.directory = settings.models.directory;
+      a.metrics = metrics;
+      a.load = [this](model::version_on_disk v) { loader->load(std::move(v)); };
+      a.look = [this] {
+        loader->look_now();
+        if (registry) tell_keeper(registry->current());
+      };
+      a.start = [this](const std::shared_ptr<const model::loaded_model>& m) { start_version(m); };
+      a.stop = [this](const model::loaded_model* m) { stop_version(m); };
+      a.gone = [this](const model::loaded_model* m) { forget_version(m); };
+      return caf_line::untyped(spawn_model_keeper(*actors, std::move(a), neighbours()));
+    });
+    for (const auto& m : models->current()->all()) start_version(m);
   }
 
   // --- assignments (on the source's thread)
@@ -402,6 +597,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.queue = q;
         a.models = models;
         a.parser = parser;
+        a.limits = limits;
         a.credit_records = settings.kafka.credit_records;
         a.credit_bytes = settings.kafka.credit_bytes ? settings.kafka.credit_bytes : shares.credit;
         a.poll_records = settings.kafka.poll_records;
@@ -454,10 +650,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] http::health_state health() const override {
     http::health_state h;
-    h.model_loaded = models && !models->all().empty();
+    const auto table = models->current();
+    h.model_loaded = !table->all().empty();
     if (h.model_loaded) {
-      const auto* m = models->default_model();
-      if (!m) m = models->all().front().get();
+      const auto* m = table->default_model();
+      if (!m) m = table->all().front().get();
       h.model_name = m->name();
       h.model_version = m->version();
     }
@@ -505,6 +702,26 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return result.get();
   }
 
+  [[nodiscard]] models_report models_now() const override { return kept->report(); }
+
+  [[nodiscard]] std::optional<registry::poller_status> registry_now() const override {
+    if (!registry) return std::nullopt;
+    return registry->status();
+  }
+
+  void sync_registry() override { registry->poll_soon(); }
+
+  [[nodiscard]] command_result command(model_command c) override {
+    c.result = std::make_shared<std::promise<command_result>>();
+    auto result = c.result->get_future();
+    caf_line::post_urgent(neighbours().keeper, std::move(c));
+    try {
+      if (result.wait_for(std::chrono::seconds(5)) == std::future_status::ready) return result.get();
+    } catch (const std::future_error&) {  // the keeper crashed over it
+    }
+    return {503, "the model keeper does not answer; look at /admin/models and try again"};
+  }
+
   void fail(const std::string& why) {
     std::function<void()> hook;
     {
@@ -547,12 +764,55 @@ struct node::impl final : kafka::assignment_listener, door_state {
       who = wiring();
       breakers.clear();
     }
-    if (redis) redis->close();
     door.reset();
+    loader.reset();
+    if (redis) redis->close();
     actors.reset();  // waits for the actors to end
     if (sink) sink->close();
   }
 };
+
+store::redis_options redis_options_of(const config::settings& settings) {
+  const auto& r = settings.redis;
+  store::redis_options o;
+  o.host = r.host;
+  o.port = r.port;
+  o.user = r.user;
+  o.password = r.password;
+  o.db = r.db;
+  o.tls = r.tls;
+  o.tls_ca = r.tls_ca;
+  o.tls_cert = r.tls_cert;
+  o.tls_key = r.tls_key;
+  o.tls_server_name = r.tls_server_name;
+  o.budget = r.budget;
+  o.connect_timeout = r.connect_timeout;
+  o.ttl = settings.cache.ttl;
+  return o;
+}
+
+model::repository_options model_options(const config::settings& settings) {
+  const auto& o = settings.onnxruntime;
+  model::repository_options made{
+      settings.models.directory, settings.models.default_model, settings.models.fallback, {}};
+  made.engines.mode = static_cast<model::engine_mode>(settings.models.engine);
+  made.engines.isolated = o.isolation == config::isolation::process;
+  made.engines.timeout = o.timeout;
+  made.engines.session.library = o.library;
+  made.engines.session.threads = o.intra_op_threads;
+  made.engines.session.providers.clear();
+  for (std::size_t at = 0; at <= o.providers.size();) {
+    const std::size_t end = std::min(o.providers.find(',', at), o.providers.size());
+    std::string one = o.providers.substr(at, end - at);
+    std::erase(one, ' ');
+    if (!one.empty()) made.engines.session.providers.push_back(std::move(one));
+    at = end + 1;
+  }
+  made.engines.tell = [](const std::string& model, const std::string& what) {
+    observe::log(observe::level::warn, "engine_process", "engine_process", what, {{"model", model}});
+  };
+  return made;
+}
 
 node::node(config::settings settings) : impl_(std::make_unique<impl>(std::move(settings))) {
   try {
@@ -575,6 +835,10 @@ std::string node::brokers() const {
 }
 int node::metrics_port() const {
   return impl_->door->port();
+}
+
+void node::reload(config::settings settings) {
+  impl_->reload(std::move(settings));
 }
 
 std::string node::failure() const {

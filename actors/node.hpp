@@ -10,13 +10,24 @@
 #include <vector>
 
 #include "runtime/config/settings.hpp"
+#include "runtime/store/redis.hpp"
+
+namespace troupe::model {
+struct repository_options;
+}
 
 namespace troupe {
+
+/// Where and how models are loaded, by the settings.
+[[nodiscard]] model::repository_options model_options(const config::settings& settings);
 
 /// The node can't start: one line that names what is wrong and what to do. Commands end with exit code 2.
 struct startup_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// How the configured Redis is reached; without a log.
+[[nodiscard]] store::redis_options redis_options_of(const config::settings& settings);
 
 class node {
  public:
@@ -36,6 +47,10 @@ class node {
 
   /// The metrics port in use (metrics.port = 0 picks a free one).
   [[nodiscard]] int metrics_port() const;
+
+  /// Puts the options of `settings` that are live into force and says of the others that changed that they
+  /// need a restart. Looks at the directory of models at once.
+  void reload(config::settings settings);
 
   /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May
   /// be polled from any thread; `on_failure` is called once, from any thread.

@@ -1,11 +1,14 @@
 #include "actors/node_door.hpp"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "runtime/config/options.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/policy/rollout_spec.hpp"
 
 namespace troupe {
 namespace {
@@ -35,8 +38,129 @@ http::response faults(door_state& state, bool enabled, const std::string& body) 
   const std::string name = wanted["crash"];
   const std::string crashed = state.crash_one(name == "random" ? "" : name);
   if (crashed.empty())
-    return http::error_response(404, "no running actor of that name; /admin/tree lists them");
+    return http::error_response(
+        404, "no actor of that name runs now (it may be restarting); /admin/tree lists them");
   return {200, json({{"crashed", crashed}}).dump() + "\n", "application/json", {}};
+}
+
+json side_of(const side_report& s) {
+  return {
+      {"version", s.version}, {"requests", s.requests}, {"failed", s.failed}, {"p95_seconds", s.p95_seconds}};
+}
+
+json rollout_of(const rollout_report& r) {
+  json j = {{"model", r.model},       {"strategy", r.strategy},     {"share", r.share},
+            {"since_ms", r.since_ms}, {"old", side_of(r.old_side)}, {"new", side_of(r.new_side)},
+            {"psi", nullptr},         {"psi_noise", r.psi_noise}};
+  if (r.psi) j["psi"] = *r.psi;
+  if (r.ended.empty()) return j;
+  j["ended"] = r.ended;
+  j["ended_ms"] = r.ended_ms;
+  if (!r.reason.empty()) j["reason"] = r.reason;
+  if (!r.text.empty()) j["text"] = r.text;
+  return j;
+}
+
+http::response models(const door_state& state) {
+  const models_report report = state.models_now();
+  json versions = json::array();
+  for (const auto& v : report.versions) {
+    json one = {{"model", v.model},   {"version", v.version},   {"state", v.state},
+                {"engine", v.engine}, {"since_ms", v.since_ms}, {"share", v.share},
+                {"rows", v.rows},     {"errors", v.errors},     {"latency_seconds", v.latency_seconds}};
+    if (!v.error.empty()) one["error"] = v.error;
+    for (const auto& r : report.rollouts)
+      if (r.model == v.model && r.new_side.version == v.version && r.psi) one["psi"] = *r.psi;
+    versions.push_back(std::move(one));
+  }
+  json running = json::array();
+  json ended = json::array();
+  for (const auto& r : report.rollouts) running.push_back(rollout_of(r));
+  for (const auto& r : report.history) ended.push_back(rollout_of(r));
+  return {200,
+          json({{"versions", versions}, {"rollouts", running}, {"history", ended}}).dump() + "\n",
+          "application/json",
+          {}};
+}
+
+/// Text, or a number as it was written: versions are both.
+std::optional<std::string> text_of(const json& j) {
+  if (j.is_string()) return j.get<std::string>();
+  if (j.is_number() || j.is_boolean()) return j.dump();
+  return std::nullopt;
+}
+
+http::response answer(const command_result& r) {
+  if (r.status >= 400) return http::error_response(r.status, r.text);
+  return {r.status, json({{"result", r.text}}).dump() + "\n", "application/json", {}};
+}
+
+http::response command(door_state& state, model_command::what op, const std::string& body) {
+  const json wanted = json::parse(body, nullptr, false);
+  if (!wanted.is_object() || !wanted.contains("model") || !wanted["model"].is_string())
+    return http::error_response(400, "expected {\"model\": NAME, \"version\": VERSION}");
+  model_command c;
+  c.op = op;
+  c.model = wanted["model"];
+  for (const auto& [key, value] : wanted.items()) {
+    if (key == "model") continue;
+    const auto text = text_of(value);
+    if (key != "version" || !text)
+      return http::error_response(400, "expected {\"model\": NAME, \"version\": VERSION} and nothing else");
+    c.version = *text;
+  }
+  return answer(state.command(std::move(c)));
+}
+
+http::response registry_state(door_state& state, bool sync) {
+  const auto now = state.registry_now();
+  if (!now) return http::error_response(404, "no registry is configured: set mlflow.uri and mlflow.models");
+  if (sync) state.sync_registry();
+  json references = json::array();
+  for (const auto& r : now->references) {
+    json one = {{"reference", r.reference}, {"model", r.name}, {"version", nullptr}};
+    if (!r.version.empty()) one["version"] = r.version;
+    if (!r.problem.empty()) one["problem"] = r.problem;
+    references.push_back(std::move(one));
+  }
+  return {sync ? 202 : 200,
+          json({{"polls", now->polls}, {"reached", now->reached}, {"references", references}}).dump() + "\n",
+          "application/json",
+          {}};
+}
+
+http::response rollout(door_state& state, const std::string& body) {
+  const json wanted = json::parse(body, nullptr, false);
+  if (!wanted.is_object())
+    return http::error_response(400, "expected a JSON object with the fields of a rollout");
+  model_command c;
+  c.op = model_command::what::rollout;
+  policy::rollout_spec spec;
+  try {
+    for (const auto& [key, value] : wanted.items()) {
+      std::string text;
+      if (key == "steps" && value.is_array()) {
+        for (const auto& v : value) text += (text.empty() ? "" : ",") + text_of(v).value_or("?");
+      } else if (const auto t = text_of(value)) {
+        text = *t;
+      } else {
+        return http::error_response(400, key + ": expected a text, a number, true or false");
+      }
+      if (key == "strategy" && text == "off")
+        c.op = model_command::what::end;
+      else
+        config::set_rollout_field(spec, key, text);
+    }
+  } catch (const config::config_error& e) {
+    return http::error_response(400, e.what());
+  }
+  c.model = spec.model;
+  if (c.op == model_command::what::rollout) {
+    if (const std::string wrong = policy::complaint(spec); !wrong.empty())
+      return http::error_response(400, wrong);
+    c.spec = std::make_shared<const policy::rollout_spec>(std::move(spec));
+  }
+  return answer(state.command(std::move(c)));
 }
 
 }  // namespace
@@ -57,6 +181,22 @@ node_door::node_door(const door_options& o, door_state& state) {
     routes.push_back(
         {"GET", "/admin/tree",
          http::require_bearer(o.admin_token, [&state](const http::request&) { return tree(state); })});
+    const auto guarded = [&](const char* method, const char* path, http::handler then) {
+      routes.push_back({method, path, http::require_bearer(o.admin_token, std::move(then))});
+    };
+    guarded("GET", "/admin/models", [&state](const http::request&) { return models(state); });
+    guarded("GET", "/admin/registry",
+            [&state](const http::request&) { return registry_state(state, false); });
+    guarded("POST", "/admin/registry/sync",
+            [&state](const http::request&) { return registry_state(state, true); });
+    guarded("POST", "/admin/rollout", [&state](const http::request& r) { return rollout(state, r.body); });
+    using what = model_command::what;
+    constexpr std::pair<const char*, what> commands[] = {{"/admin/models/load", what::load},
+                                                         {"/admin/models/unload", what::unload},
+                                                         {"/admin/models/promote", what::promote},
+                                                         {"/admin/models/rollback", what::rollback}};
+    for (const auto& [path, op] : commands)
+      guarded("POST", path, [&state, op = op](const http::request& r) { return command(state, op, r.body); });
     routes.push_back({"POST", "/admin/faults",
                       http::require_bearer(o.admin_token, [&state, on = o.faults](const http::request& r) {
                         return faults(state, on, r.body);

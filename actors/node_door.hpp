@@ -4,13 +4,21 @@
 //   GET  /metrics /health /ready /readiness /liveness
 //   GET  /admin/tree                         the supervision tree: children, restarts, last reasons
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any (faults.enabled)
+//   GET  /admin/models                       versions, rollouts that run, rollouts that ended
+//   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
+//   GET  /admin/registry                     what the references of the registry stand for
+//   POST /admin/registry/sync                asks the registry at once; GET shows when it is done
+//   POST /admin/rollout {"model": "churn", "version": "4", "strategy": "canary", "percent": 5, ...}
+//        fields as in the configuration's `rollout`; {"model": "churn", "strategy": "off"} ends one
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "messages/interfaces.hpp"
 #include "runtime/http/health.hpp"
+#include "runtime/registry/registry_poller.hpp"
 
 namespace troupe::http {
 class server;
@@ -27,6 +35,12 @@ class door_state {
   [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
   /// The child's name, empty if there is none of that name; an empty name: any.
   [[nodiscard]] virtual std::string crash_one(const std::string& name) = 0;
+  [[nodiscard]] virtual models_report models_now() const = 0;
+  /// Waits for its result a few seconds at most; loads go on behind it.
+  [[nodiscard]] virtual command_result command(model_command c) = 0;
+  /// nullopt: none is configured.
+  [[nodiscard]] virtual std::optional<registry::poller_status> registry_now() const = 0;
+  virtual void sync_registry() = 0;
 };
 
 struct door_options {

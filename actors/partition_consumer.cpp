@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/codec/result_writer.hpp"
+#include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/policy/offset_ledger.hpp"
@@ -118,6 +119,24 @@ struct consumer_state {
 
 using self_ptr = partition_consumer_actor::stateful_pointer<consumer_state>;
 
+/// Requests that a version of a rollout could not even take (a feature it does not know, a missing value it
+/// can't have) are its failures too.
+void tell_refused(self_ptr self, const record_batch& b) {
+  auto& s = self->state;
+  std::uint32_t refused[3] = {};
+  const model::loaded_model* of = nullptr;
+  for (const record& r : b.records) {
+    if (r.arm == rollout_arm::none || r.error == error_code::none || !r.model) continue;
+    ++refused[static_cast<std::size_t>(r.arm)];
+    of = r.model;
+  }
+  const model::version_split* split = of && b.models ? b.models->split_of(*of) : nullptr;
+  if (!split) return;
+  for (const auto arm : {rollout_arm::old_version, rollout_arm::new_version})
+    if (const std::uint32_t n = refused[static_cast<std::size_t>(arm)]; n != 0)
+      caf_line::send(self, s.to.keeper, scored{split->id, arm, 0, n, 0, nullptr});
+}
+
 void submit_batch(self_ptr self, record_batch& b, bool again_only) {
   auto& s = self->state;
   auto rows = std::make_shared<row_refs>();
@@ -159,9 +178,11 @@ void poll(self_ptr self) {
   s.in_flight += n;
   batch->unfinished = static_cast<std::uint32_t>(n);
   batch->slot = s.first_slot + s.batches.size();
-  s.parser->parse(*batch, s.args.models);
+  if (s.args.limits) s.parser->limit(*s.args.limits);
+  s.parser->parse(*batch, s.args.models->current());
   s.batches.push_back(batch);
   submit_batch(self, *batch, false);
+  if (!batch->records.empty() && s.to.keeper) tell_refused(self, *batch);
   if (!s.again) {  // others get their turn before the next batch
     s.again = true;
     caf_line::send(self, partition_consumer_actor(self), records_ready{});
@@ -186,6 +207,8 @@ void publish(self_ptr self) {
   if (!s.batches.empty()) oldest = caf_line::now(self) - s.batches.front()->arrived;
   s.args.metrics->partition(s.args.queue->partition(), s.in_flight, s.in_flight_bytes, s.args.queue->lag(),
                             static_cast<double>(oldest) * 1e-9);
+  s.args.metrics->mailbox("partition_consumer " + std::to_string(s.args.queue->partition()),
+                          caf_line::mailbox_depth(self));
 }
 
 partition_consumer_actor::behavior_type behavior(self_ptr self,

@@ -15,6 +15,10 @@
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/kafka/record_source.hpp"
 
+namespace troupe::model {
+class live_models;
+}
+
 namespace troupe::observe {
 class metrics;
 }
@@ -23,8 +27,9 @@ namespace troupe {
 
 struct partition_consumer_args {
   std::shared_ptr<kafka::partition_queue> queue;
-  std::shared_ptr<const model::model_table> models;
+  std::shared_ptr<const model::live_models> models;  ///< a poll takes the table that is in force
   codec::parser_options parser;
+  std::shared_ptr<const codec::live_limits> limits;  ///< may be null: those of `parser`
   std::size_t credit_records = 8192;
   std::size_t credit_bytes = std::size_t{8} << 20;
   std::size_t poll_records = 1024;

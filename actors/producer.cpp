@@ -13,7 +13,7 @@
 namespace troupe {
 namespace {
 
-constexpr std::size_t flush_at = 2'000;      // gathered answers that are sent without waiting longer
+constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
 constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
 constexpr std::size_t reports_a_go = 8'192;  // then others get their turn
 constexpr nanos retry_pause = 1'000'000'000;
@@ -263,6 +263,7 @@ producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<prod
         st.retry(now);
         st.drain_reports(now);
         st.flush(now);
+        st.args.metrics->mailbox("producer", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [](const wiring&) {},

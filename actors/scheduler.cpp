@@ -51,6 +51,7 @@ struct scheduler_state {
   std::optional<policy::sla_queue> queue;
   std::vector<model_lane> lanes;
   std::unordered_map<const model::loaded_model*, std::size_t> lane_by_model;
+  std::vector<std::size_t> free_lanes;  // of models that are gone
   const model::loaded_model* last_model = nullptr;
   std::size_t last_lane = 0;
   std::unordered_map<std::uint64_t, running> grants;
@@ -80,14 +81,27 @@ struct scheduler_state {
   std::size_t lane_of(const model::loaded_model* m) {
     if (m == last_model) return last_lane;
     auto [it, fresh] = lane_by_model.try_emplace(m, lanes.size());
-    if (fresh) {
+    if (fresh && !free_lanes.empty()) {
+      it->second = free_lanes.back();
+      free_lanes.pop_back();
+    } else if (fresh) {
       lanes.emplace_back();
-      lanes.back().model = m;
       queue->add_model();
     }
+    if (fresh) lanes[it->second].model = m;
     last_model = m;
     last_lane = it->second;
     return last_lane;
+  }
+
+  /// None of its rows is left, so its lane can be another model's.
+  void forget(const model::loaded_model* m) {
+    const auto it = lane_by_model.find(m);
+    if (it == lane_by_model.end()) return;
+    lanes[it->second] = model_lane();
+    free_lanes.push_back(it->second);
+    lane_by_model.erase(it);
+    last_model = nullptr;
   }
 
   void take(const submit& m) {
@@ -243,7 +257,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
   auto& st = self->state;
   st.args = *args;
   st.to = neighbours;
-  st.queue.emplace(args->classes);
+  st.queue.emplace(args->classes, args->late_floor);
   caf_line::on_down(self, [self](const caf_line::address& who, bool, const std::string& why) {
     shard_died(self, who, why);
   });
@@ -278,6 +292,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         lane.probes = m.probes;
         dispatch(self);
       },
+      [self](const model_gone& m) { self->state.forget(m.model); },
       [self](tick) {
         auto& s = self->state;
         s.queue->end_overdue(caf_line::now(self), s.ended);  // of models that can't run just now, too
@@ -285,6 +300,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         s.admit_waiting();
         dispatch(self);
         publish(self);
+        s.args.metrics->mailbox("scheduler", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
       [self](const wiring& w) { self->state.to = w; },

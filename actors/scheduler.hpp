@@ -24,6 +24,7 @@ struct scheduler_args {
   std::size_t slots = 1;
   std::size_t max_batch = 1024;      ///< rows
   nanos max_batch_time = 5'000'000;  ///< estimated
+  double late_floor = 0.002;
   std::shared_ptr<observe::metrics> metrics;
 };
 

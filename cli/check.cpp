@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
 #include "runtime/http/server.hpp"
@@ -30,8 +31,7 @@ std::string count(int n, const std::string& of) {
 finding check_models(const config::settings& s) {
   const std::string what = "models " + s.models.directory;
   try {
-    const auto table =
-        model::repository({s.models.directory, s.models.default_model, s.models.fallback}).load();
+    const auto table = model::repository(model_options(s)).load();
     std::string list;
     for (const auto& m : table->all())
       list += (list.empty() ? "" : ", ") + m->name() + "/" + m->version() + " (" +
@@ -93,15 +93,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
 
 finding check_redis(const config::settings& s) {
   const std::string what = "redis " + s.redis.host + ":" + std::to_string(s.redis.port);
-  store::redis_options o;
-  o.host = s.redis.host;
-  o.port = s.redis.port;
-  o.user = s.redis.user;
-  o.password = s.redis.password;
-  o.db = s.redis.db;
-  o.tls = s.redis.tls;
-  o.tls_ca = s.redis.tls_ca;
-  o.connect_timeout = s.redis.connect_timeout;
+  auto o = redis_options_of(s);
+  o.reconnect_min = s.redis.connect_timeout * 2;  // one attempt is the answer
   try {
     const auto redis = store::make_redis(o);
     store::store_status status;

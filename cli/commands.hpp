@@ -29,6 +29,9 @@ struct common_options {
   std::string models;   ///< --models: models.directory
 };
 
+/// The settings as the options and the environment say. Throws config_error.
+[[nodiscard]] config::loaded read_settings(const common_options& common);
+
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
 [[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr);
 
@@ -45,6 +48,15 @@ class progress_line {
   std::int64_t last_ = 0;
   bool shown_ = false;
 };
+
+struct http_answer {
+  int status = 0;
+  std::string status_line;  ///< 404 Not Found
+  std::string body;
+};
+/// One request to http://host:port/path. Throws usage_error, std::runtime_error when nobody answers.
+[[nodiscard]] http_answer http_call(const std::string& method, const std::string& url,
+                                    const std::string& token, const std::string& body);
 
 /// The body of GET http://host:port/path. Throws usage_error, std::runtime_error.
 [[nodiscard]] std::string fetch(const std::string& url);
@@ -64,6 +76,9 @@ struct serve_options {
   common_options common;
 };
 int serve(const serve_options& options);
+
+/// The process that scores for a node; its socket is descriptor 3.
+int engine();
 
 struct demo_options {
   common_options common;
@@ -94,22 +109,36 @@ struct results_options {
 };
 int results(const results_options& options);
 
-struct check_options {
-  common_options common;
-};
-int check(const check_options& options);
-
+/// troupe models ...: a running node's versions, through its admin port; the MLflow registry.
 struct models_options {
   common_options common;
-  std::string model;    ///< list: a name, empty for those of mlflow.models; show, import: models:/NAME/...
+  std::string url;         ///< http://host:port; empty: this configuration's metrics.port on this machine
+  std::string token_file;  ///< else TROUPE_ADMIN_TOKEN, or what the configuration says
+  std::string model;
+  std::string version;
+  int wait_s = 60;  ///< load, sync: until it is loaded or has failed; 0: do not wait
+
+  // Of the registry's commands; `model` is a name or a reference there, models:/NAME/...
   bool add_to = false;  ///< import: register the result
   std::string output;   ///< import: folder to write to
   std::string rows;     ///< import: rows to compare on
 };
+int models_status(const models_options& options);
+int models_compare(const models_options& options);
+int models_load(const models_options& options);
+int models_unload(const models_options& options);
+int models_promote(const models_options& options);
+int models_rollback(const models_options& options);
+int models_sync(const models_options& options);
 int models_list(const models_options& options);
 int models_show(const models_options& options);
-int models_sync(const models_options& options);
+int models_fetch(const models_options& options);
 int models_import(const models_options& options);
+
+struct check_options {
+  common_options common;
+};
+int check(const check_options& options);
 
 struct config_options {
   common_options common;
@@ -119,6 +148,16 @@ struct config_options {
 int show_config(const config_options& options);
 
 int show_version(bool json);
+
+/// troupe models explain
+struct explain_options {
+  common_options common;
+  std::string model;     ///< empty: the default model
+  std::string version;   ///< empty: the production version
+  std::string features;  ///< JSON: a row, or rows
+  std::string file;      ///< the same, a line each; "-": standard input
+};
+int models_explain(const explain_options& options);
 
 [[nodiscard]] std::string report_json(const load_report& report, std::optional<double> cache_hit_ratio);
 /// `followed`: whether answers were waited for.

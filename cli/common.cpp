@@ -43,13 +43,17 @@ const std::atomic<bool>& stop_requested() {
   return stop;
 }
 
-config::loaded settings_of(const common_options& common, bool log_to_stderr) {
+config::loaded read_settings(const common_options& common) {
   config::sources from;
   if (!common.config.empty()) from.file = common.config;
   from.set = common.set;
   if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
   if (!common.models.empty()) from.set.push_back("models.directory=" + common.models);
-  config::loaded l = config::load(from);
+  return config::load(from);
+}
+
+config::loaded settings_of(const common_options& common, bool log_to_stderr) {
+  config::loaded l = read_settings(common);
   observe::log_options o;
   o.least = static_cast<observe::level>(l.values.log.level);
   o.format = static_cast<observe::log_format>(l.values.log.format);
@@ -78,7 +82,8 @@ void progress_line::clear() {
   shown_ = false;
 }
 
-std::string fetch(const std::string& url) {
+http_answer http_call(const std::string& method, const std::string& url, const std::string& token,
+                      const std::string& body) {
   constexpr std::string_view scheme = "http://";
   if (!url.starts_with(scheme)) throw usage_error(url + ": expected http://host:port/path");
   const auto slash = url.find('/', scheme.size());
@@ -98,14 +103,17 @@ std::string fetch(const std::string& url) {
   for (const addrinfo* to = found; to; to = to->ai_next) {
     const int fd = ::socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) continue;
-    const timeval limit{3, 0};
+    const timeval limit{10, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     std::string all;
     const bool connected = ::connect(fd, to->ai_addr, to->ai_addrlen) == 0;
     if (connected) {
-      const std::string ask =
-          "GET " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n\r\n";
+      std::string ask = method + " " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n";
+      if (!token.empty()) ask += "Authorization: Bearer " + token + "\r\n";
+      if (method != "GET")
+        ask += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+      ask += "\r\n" + body;
       if (::send(fd, ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())) {
         char part[16384];
         for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;)
@@ -116,11 +124,18 @@ std::string fetch(const std::string& url) {
     }
     ::close(fd);
     if (!connected) continue;
-    const auto body = all.find("\r\n\r\n");
-    if (all.starts_with("HTTP/1.1 200") && body != std::string::npos) return all.substr(body + 4);
+    const auto head = all.find("\r\n\r\n");
+    if (all.starts_with("HTTP/1.1 ") && head != std::string::npos)
+      return {std::atoi(all.c_str() + 9), all.substr(9, all.find('\r') - 9), all.substr(head + 4)};
     why = all.empty() ? "no answer" : all.substr(0, all.find('\r'));
   }
   throw std::runtime_error(url + ": " + why);
+}
+
+std::string fetch(const std::string& url) {
+  http_answer got = http_call("GET", url, {}, {});
+  if (got.status != 200) throw std::runtime_error(url + ": HTTP/1.1 " + got.status_line);
+  return std::move(got.body);
 }
 
 std::optional<double> cache_counts::ratio_since(const cache_counts& before) const {

@@ -1,6 +1,7 @@
 // troupe: the program. Options become plain structs here; each command has a file of its own.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -9,7 +10,7 @@
 
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
-#include "cli/nearest.hpp"
+#include "runtime/config/nearest.hpp"
 #include "runtime/kafka/client.hpp"
 
 namespace {
@@ -33,19 +34,29 @@ void add_models(CLI::App* c, cli::common_options& o) {
   c->add_option("--models", o.models, "Directory of models (models.directory)");
 }
 
+/// The command that was named, and the command within it.
+const CLI::App& named_command(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  return *at;
+}
+
 /// What is wrong with the command line, in one line; names what was probably meant.
 std::string complaint(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   std::vector<std::string> known;
   std::string word;
   std::string what;
-  if (app.get_subcommands().empty()) {
-    if (argc < 2) return "which command?";
-    for (const auto* command : app.get_subcommands({})) known.push_back(command->get_name());
-    word = argv[1];
+  const CLI::App& named = named_command(app);
+  const auto within = named.get_subcommands([](const CLI::App*) { return true; });
+  if (!within.empty()) {
+    const int next = &named == &app ? 1 : 2;
+    if (argc <= next) return "which command?";
+    for (const auto* command : within) known.push_back(command->get_name());
+    word = argv[next];
     what = word.starts_with("-") ? "unknown option " : "unknown command ";
   } else {
     if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) return error.what();
-    for (const auto* option : app.get_subcommands().front()->get_options())
+    for (const auto* option : named.get_options())
       for (const auto& name : option->get_lnames()) known.push_back("--" + name);
     std::vector<std::string> extras = app.remaining(true);
     // An unknown option leaves its argument behind too, before it.
@@ -54,7 +65,9 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
     if (word.empty() && !extras.empty()) word = extras.back();
     what = word.starts_with("-") ? "unknown option " : "unexpected argument ";
   }
-  const std::string near = cli::nearest(word, known);
+  // At least one letter of it is right.
+  const std::string near =
+      word.empty() ? std::string() : config::nearest(word, known, std::min<std::size_t>(2, word.size() - 1));
   return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 
@@ -150,40 +163,87 @@ int main(int argc, char** argv) {
   c_results->add_option("--topic", results.topic, "Another topic");
   c_results->footer("Example:  troupe results --follow --json");
 
+  cli::models_options models;
+  auto* c_models =
+      app.add_subcommand("models", "Versions of a running node and of the MLflow registry; explanations");
+  c_models->require_subcommand(1);
+  std::map<CLI::App*, int (*)(const cli::models_options&)> model_commands;
+  const auto model_command = [&](const char* name, const char* help, int (*run)(const cli::models_options&),
+                                 bool needs_model, bool needs_version, bool takes_version) {
+    auto* c = c_models->add_subcommand(name, help);
+    add_common(c, models.common);
+    c->add_option("--url", models.url,
+                  "The node's admin address, http://host:8000 (default: metrics.port here)");
+    c->add_option("--token-file", models.token_file, "File with admin.token (default: as configured)");
+    auto* model = c->add_option("model", models.model, "Model");
+    if (needs_model) model->required();
+    if (takes_version) {
+      auto* version = c->add_option("version", models.version, "Version, 3 or v3");
+      if (needs_version) version->required();
+    }
+    model_commands[c] = run;
+    return c;
+  };
+  model_command("status", "Versions, rollouts, and how they do", cli::models_status, false, false, false);
+  model_command("compare", "The two versions of a rollout side by side", cli::models_compare, true, false,
+                false);
+  model_command("load", "Load a version beside the others", cli::models_load, true, true, true)
+      ->add_option("--wait", models.wait_s, "Seconds to wait until it is loaded; 0: do not wait")
+      ->capture_default_str();
+  model_command("unload", "Unload a version once its requests are answered", cli::models_unload, true, true,
+                true);
+  model_command("promote", "Let a version answer (default: that of the rollout)", cli::models_promote, true,
+                false, true);
+  model_command("rollback", "Back to the version before", cli::models_rollback, true, false, false);
+  model_command("sync", "Ask the registry at once (default: every mlflow.poll_interval)", cli::models_sync,
+                false, false, false)
+      ->add_option("--wait", models.wait_s, "Seconds to wait until what it names answers; 0: do not wait")
+      ->capture_default_str();
+  const auto registry_command = [&](const char* name, const char* help,
+                                    int (*run)(const cli::models_options&), const char* model) {
+    auto* c = c_models->add_subcommand(name, help);
+    add_common(c, models.common);
+    if (model)
+      c->add_option(model, models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS");
+    model_commands[c] = run;
+    return c;
+  };
+  registry_command("list", "The registry's versions of a model, or of those that mlflow.models names",
+                   cli::models_list, nullptr)
+      ->add_option("model", models.model, "Name");
+  registry_command("show", "What a reference of the registry stands for, and its files", cli::models_show,
+                   "reference")
+      ->footer("Example:  troupe models show models:/churn@champion --set mlflow.uri=http://mlflow:5000");
+  registry_command("fetch", "Fetch what mlflow.models names into mlflow.cache_directory", cli::models_fetch,
+                   nullptr);
+  auto* c_import = registry_command(
+      "import", "Convert a Python model of the registry to what Troupe reads; runs its pickle with python3",
+      cli::models_import, "reference");
+  c_import->add_flag("--register", models.add_to, "Add the result to the registry, as a new version");
+  c_import->add_option("--output", models.output, "Folder to write the model file to");
+  c_import->add_option("--rows", models.rows,
+                       "CSV of rows to compare on (default: the version's input example)");
+  c_import->footer("Example:  troupe models import models:/churn/1 --register");
+  cli::explain_options explain;
+  auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
+  add_common(c_explain, explain.common);
+  add_models(c_explain, explain.common);
+  c_explain->add_option("--model", explain.model, "Its name (default: the default model)");
+  c_explain->add_option("--version", explain.version, "Its version (default: the production version)");
+  c_explain->add_option("--features", explain.features,
+                        "One row, or a list of rows: JSON lists of numbers, or objects by feature name");
+  c_explain->add_option("FILE", explain.file, "Rows, JSON a line ('-': standard input)");
+  c_explain->footer(
+      "Example:  troupe models explain --model diabetes-linear --features '[0.04, 0.05, 0.06, 0.02, -0.04, "
+      "-0.03, -0.04, 0, 0.02, -0.02]'");
+  c_models->footer("Example:  troupe models promote churn 4 --url http://node:8000 --token-file token");
+
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   add_common(c_check, check.common);
   add_brokers(c_check, check.common);
   add_models(c_check, check.common);
   c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
-
-  cli::models_options models;
-  auto* c_models = app.add_subcommand("models", "Models of the MLflow registry: list, show, sync, import");
-  c_models->require_subcommand(1);
-  auto* c_list =
-      c_models->add_subcommand("list", "Versions of a model, or of those that mlflow.models names");
-  add_common(c_list, models.common);
-  c_list->add_option("name", models.model, "Name of a model");
-  c_list->footer("Example:  troupe models list diabetes-rf-model --set mlflow.uri=http://mlflow:5000");
-  auto* c_show = c_models->add_subcommand("show", "What a reference stands for, and its files");
-  add_common(c_show, models.common);
-  c_show->add_option("reference", models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS")
-      ->required();
-  c_show->footer("Example:  troupe models show models:/diabetes-rf-model@champion");
-  auto* c_sync =
-      c_models->add_subcommand("sync", "Fetch what mlflow.models names into mlflow.cache_directory");
-  add_common(c_sync, models.common);
-  c_sync->footer("Example:  troupe models sync --json");
-  auto* c_import = c_models->add_subcommand(
-      "import",
-      "Convert a Python model (scikit-learn, XGBoost, LightGBM) to ONNX; runs its pickle with python3");
-  add_common(c_import, models.common);
-  c_import->add_option("reference", models.model, "models:/NAME/VERSION")->required();
-  c_import->add_flag("--register", models.add_to, "Add the result to the registry, beside the original");
-  c_import->add_option("--output", models.output, "Folder to write model.onnx to");
-  c_import->add_option("--rows", models.rows,
-                       "CSV of rows to compare on (default: the version's input example)");
-  c_import->footer("Example:  troupe models import models:/diabetes-rf-model/1 --register");
 
   cli::config_options config;
   auto* c_config =
@@ -198,12 +258,18 @@ int main(int argc, char** argv) {
   c_version->add_flag("--json", version_json, "As JSON");
   c_version->footer("Example:  troupe version --json");
 
+  auto* c_engine = app.add_subcommand("engine", "Score for a node; started by serve");
+  c_engine->group("");  // not in the list of commands
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
-    const std::string command =
-        app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " ";
+    std::string command;
+    for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+      at = at->get_subcommands().front();
+      command += at->get_name() + " ";
+    }
     std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(),
                  command.c_str());
     return cli::bad_usage;
@@ -214,12 +280,13 @@ int main(int argc, char** argv) {
     if (*c_demo) return cli::demo(demo);
     if (*c_load) return cli::load(load);
     if (*c_results) return cli::results(results);
+    if (*c_models)
+      for (const auto& [c, run] : model_commands)
+        if (*c) return run(models);
+    if (*c_explain) return cli::models_explain(explain);
     if (*c_check) return cli::check(check);
-    if (*c_list) return cli::models_list(models);
-    if (*c_show) return cli::models_show(models);
-    if (*c_sync) return cli::models_sync(models);
-    if (*c_import) return cli::models_import(models);
     if (*c_config) return cli::show_config(config);
+    if (*c_engine) return cli::engine();
     return cli::show_version(version_json);
   } catch (const config::config_error& e) {
     std::fprintf(stderr, "troupe: %s\n", e.what());

@@ -1,10 +1,14 @@
 # The floors, each a set of libraries that link only what stands below: messages < runtime < actors < cli.
 # A folder without a .cpp is a header-only library under the same name.
 
-# troupe_library(NAME FOLDER [USES target...] [EXCEPT file...])
+# troupe_library(NAME FOLDER [USES target...] [EXCEPT file...] [ALSO folder...])
 function(troupe_library name folder)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES;EXCEPT")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "USES;EXCEPT;ALSO")
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${folder}/*.cpp")
+  foreach(other IN LISTS arg_ALSO)
+    file(GLOB more CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/${other}/*.cpp")
+    list(APPEND sources ${more})
+  endforeach()
   foreach(file IN LISTS arg_EXCEPT)
     list(REMOVE_ITEM sources "${PROJECT_SOURCE_DIR}/${folder}/${file}")
   endforeach()
@@ -39,21 +43,24 @@ troupe_library(troupe_config runtime/config
 troupe_library(troupe_observe runtime/observe
   USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json)
 troupe_library(troupe_model runtime/model
-  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml)
+  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml vendor_zlib)
+target_compile_definitions(troupe_model PRIVATE
+  TROUPE_ONNXRUNTIME_LIBRARY="${PROJECT_SOURCE_DIR}/.deps/onnxruntime/lib/libonnxruntime.so")
+target_link_libraries(troupe_model PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
 troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
   USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json)
 troupe_library(troupe_registry runtime/registry
-  USES troupe_policy troupe_config vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
+  USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
   troupe_store troupe_http troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
 # main.cpp is the program; the rest of cli/ is a library, so that tests can call it.
-troupe_library(troupe_cli cli EXCEPT main.cpp
+troupe_library(troupe_cli cli EXCEPT main.cpp ALSO cli/models
   USES troupe_actors troupe_version vendor_cli11 vendor_nlohmann_json)
 if(EXISTS "${PROJECT_SOURCE_DIR}/cli/main.cpp")
   add_executable(troupe cli/main.cpp)

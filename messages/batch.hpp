@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "messages/errors.hpp"
+#include "messages/rollout_arm.hpp"
 
 namespace troupe::model {
 class loaded_model;
@@ -60,6 +61,7 @@ struct record {
   bool parsed = false;  ///< it was a request: an error becomes an error result, otherwise a dead letter
   bool list = false;    ///< `features` was a list of rows: the prediction is a list too
   std::uint8_t cls = 0;
+  rollout_arm arm = rollout_arm::none;  ///< the side of a rollout that it was given to; none: no rollout
   nanos target = 0;
   nanos expiry = INT64_MAX;
 
@@ -79,7 +81,7 @@ struct record {
     request_id = o.request_id, fallback_from = o.fallback_from, error_message = o.error_message,
     model = o.model;
     values_begin = o.values_begin, rows = o.rows, error = o.error, parsed = o.parsed, list = o.list,
-    cls = o.cls;
+    cls = o.cls, arm = o.arm;
     target = o.target, expiry = o.expiry, seq = o.seq, batch = o.batch;
     answered.store(o.answered.load(std::memory_order_relaxed), std::memory_order_relaxed);
     return *this;

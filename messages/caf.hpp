@@ -44,6 +44,12 @@ template <class Self>
   return std::chrono::duration_cast<std::chrono::nanoseconds>(self->clock().now().time_since_epoch()).count();
 }
 
+/// Messages that wait behind the one being handled.
+template <class Self>
+[[nodiscard]] std::size_t mailbox_depth(Self* self) {
+  return self->mailbox().size();
+}
+
 template <class State, class Self>
 [[nodiscard]] State& state_of(Self* self) {
   return self->state;

@@ -32,6 +32,13 @@ TROUPE_LOCAL_MESSAGE(troupe::answers)
 TROUPE_LOCAL_MESSAGE(troupe::reports_ready)
 TROUPE_LOCAL_MESSAGE(troupe::hold_over)
 TROUPE_LOCAL_MESSAGE(troupe::delivered)
+TROUPE_LOCAL_MESSAGE(troupe::scored)
+TROUPE_LOCAL_MESSAGE(troupe::shadow_work)
+TROUPE_LOCAL_MESSAGE(troupe::source_changed)
+TROUPE_LOCAL_MESSAGE(troupe::load_ended)
+TROUPE_LOCAL_MESSAGE(troupe::model_settings)
+TROUPE_LOCAL_MESSAGE(troupe::model_gone)
+TROUPE_LOCAL_MESSAGE(troupe::model_command)
 TROUPE_LOCAL_MESSAGE(troupe::tick)
 TROUPE_LOCAL_MESSAGE(troupe::retire)
 TROUPE_LOCAL_MESSAGE(troupe::crash)
@@ -50,11 +57,12 @@ using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(de
 
 /// One a node: answers what it knows, joins equal rows in flight, passes the rest to the scheduler, learns.
 using cache_client_actor =
-    caf_line::actor_of<void(submit), void(learned), void(tick), void(wiring), void(crash)>;
+    caf_line::actor_of<void(submit), void(learned), void(model_gone), void(tick), void(wiring), void(crash)>;
 
 /// One a node: queues rows by model and class and grants batches to idle shards, slots across all models.
-using scheduler_actor = caf_line::actor_of<void(submit), void(shard_idle), void(grant_done),
-                                           void(breaker_changed), void(tick), void(wiring), void(crash)>;
+using scheduler_actor =
+    caf_line::actor_of<void(submit), void(shard_idle), void(grant_done), void(breaker_changed),
+                       void(model_gone), void(tick), void(wiring), void(crash)>;
 
 /// One a model version: counts outcomes, tells the scheduler when the model may run.
 using breaker_actor = caf_line::actor_of<void(outcome), void(tick), void(wiring), void(crash)>;
@@ -65,6 +73,14 @@ using model_shard_actor = caf_line::actor_of<void(grant), void(wiring), void(cra
 /// One a node: gathers answers, gives them to the sink, tells the partition_consumers what was delivered.
 using producer_actor = caf_line::actor_of<void(answers), void(reports_ready), void(hold_over), void(tick),
                                           void(wiring), void(crash)>;
+
+/// One a node: says which versions are loaded and which of them answers; watches rollouts and rolls back.
+using model_keeper_actor =
+    caf_line::actor_of<void(source_changed), void(load_ended), void(model_command), void(model_settings),
+                       void(scored), void(tick), void(wiring), void(crash)>;
+
+/// One a node: scores rows once more with a version that answers nobody.
+using shadow_scorer_actor = caf_line::actor_of<void(shadow_work), void(wiring), void(crash)>;
 
 /// One a node: starts children, restarts what crashes within its budget, ends the process when that is spent.
 using supervisor_actor =
@@ -84,6 +100,8 @@ struct wiring {
   scheduler_actor scheduler;
   producer_actor producer;
   std::shared_ptr<const std::map<const model::loaded_model*, breaker_actor>> breakers;
+  model_keeper_actor keeper;
+  shadow_scorer_actor shadow;  ///< none where there are no shadows
 };
 
 /// A child to be started and kept alive.

@@ -12,6 +12,12 @@
 #include <vector>
 
 #include "messages/batch.hpp"
+#include "messages/models.hpp"
+
+namespace troupe::model {
+struct model_source_update;
+struct version_on_disk;
+}  // namespace troupe::model
 
 namespace troupe {
 
@@ -65,6 +71,59 @@ struct learned {
   std::shared_ptr<const row_refs> rows;
   std::shared_ptr<const std::vector<double>> outputs;
   nanos took = 0;  ///< execution time of the whole batch
+};
+
+// --- versions change
+// ------------------------------------------------------------------------------------------------
+
+/// How requests of a rollout ended, those of one side together (model_shard, partition_consumer,
+/// shadow_scorer -> model_keeper).
+struct scored {
+  std::uint64_t rollout = 0;
+  rollout_arm arm = rollout_arm::none;
+  std::uint32_t ok = 0;
+  std::uint32_t failed = 0;
+  nanos took = 0;  ///< execution time of the batch; 0: it never ran
+  std::shared_ptr<const std::vector<double>>
+      predictions;  ///< some of them: numbers, or class indexes; may be null
+};
+
+/// Score these once more with the new version and compare (model_shard -> shadow_scorer). Nobody is answered.
+struct shadow_work {
+  std::uint64_t rollout = 0;
+  std::shared_ptr<const row_refs> rows;
+  std::shared_ptr<const model::loaded_model> candidate;
+};
+
+/// How many batches wait for the shadow_scorer: at a few, further ones are left out.
+struct shadow_gate {
+  static constexpr std::uint32_t most = 4;
+  std::atomic<std::uint32_t> waiting{0};
+};
+
+/// What a source of versions has now (source -> model_keeper).
+struct source_changed {
+  std::shared_ptr<const model::model_source_update> update;
+};
+
+/// A load is over (loader -> model_keeper).
+struct load_ended {
+  std::shared_ptr<const model::version_on_disk> version;
+  std::shared_ptr<const model::loaded_model> model;  ///< null: it failed
+  std::string text;                                  ///< why, or how it was warmed up
+};
+
+/// The options of models that change without a restart (node -> model_keeper).
+struct model_settings {
+  std::string default_model;
+  bool fallback = true;
+  std::shared_ptr<const std::vector<policy::rollout_spec>> rollouts;
+};
+
+/// No row of this model is left and nobody holds it: forget the address (model_keeper -> scheduler,
+/// cache_client).
+struct model_gone {
+  const model::loaded_model* model = nullptr;
 };
 
 // --- answers go out

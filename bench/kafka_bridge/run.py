@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """troupe serve beside a bare librdkafka bridge on one warm, real broker; README.md says what each figure means.
 
-    bench/kafka_bridge/run.py [--pairs 7] [--records 2000000] [--what drain,closed,latency] [--json FILE] [--smoke]
+    bench/kafka_bridge/run.py [--pairs 7] [--records 2000000] [--what drain,closed,latency] [--peer PYTHON] [--json FILE] [--smoke]
 """
 
 import argparse
@@ -58,6 +58,9 @@ class Bench:
         if who == "bridge":
             return self.stage.start([BENCH, "bridge", "--brokers", self.brokers, "--in", source, "--out", result,
                                      "--group", f"g{self.serial}", "--linger", linger if linger is not None else 5], "bridge")
+        if who == "python":
+            return self.stage.start([self.options.peer, ROOT / "bench/kafka_bridge/python_peer.py", self.brokers, source, result,
+                                     f"g{self.serial}", ROOT / "models" / FOREST / "3/model.onnx"], "python")
         model = {"linear": LINEAR, "forest": FOREST}[who]
         return self.stage.troupe({
             "kafka": {"brokers": self.brokers, "requests_topic": source, "results_topic": result,
@@ -74,16 +77,22 @@ class Bench:
         p = self.subject("bridge", source, result)
         tool("watch", brokers=self.brokers, topic=result, skip=1, count=n, pid=p.pid)
         p.stop(60)
+        if "latency" in self.options.what:  # many small requests are code of their own to a JVM
+            rate = min(5000, max(self.options.rates))
+            for _ in range(1 if self.options.smoke else 3):
+                self.load("bridge", "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
+                          linger=0)
 
     def drain(self, who, source):
         _, result = self.topics()
         p = self.subject(who, source, result)
-        n = self.options.records
+        n = self.options.records if who != "python" else self.options.records // 4
         try:
             w = tool("watch", brokers=self.brokers, topic=result, skip=n // 10, count=n, pid=p.pid)
         finally:
             p.stop(60)
-        return {"rate": w["records"] / w["seconds"], "cpu_s_per_million": w["cpu_seconds"] / w["records"] * 1e6,
+        # A tiny topic may come in one poll.
+        return {"rate": w["records"] / max(w["seconds"], 1e-3), "cpu_s_per_million": w["cpu_seconds"] / w["records"] * 1e6,
                 "peak_rss_mib": w["peak_rss_kb"] / 1024}
 
     def load(self, who, *words, linger=None):
@@ -92,8 +101,8 @@ class Bench:
         try:
             if hasattr(p, "wait_ready"):
                 p.wait_ready()
-            else:
-                time.sleep(2.5)  # the bridge says nothing; its group is joined by then
+            # The bridge says nothing; its group is joined by then. Both get the time: no start is measured.
+            time.sleep(1 if self.options.smoke else 2.5)
             ticks = os.sysconf("SC_CLK_TCK")
 
             def cpu():
@@ -116,14 +125,24 @@ class Bench:
         for who, model in (("linear", LINEAR), ("forest", FOREST)):
             source, _ = self.topics()
             tool("fill", brokers=self.brokers, topic=source, records=self.options.records, model=model)
-            ours, theirs = [], []
+            ours, theirs, python = [], [], []
             for pair in range(self.options.pairs):
                 order = ("bridge", who) if pair % 2 == 0 else (who, "bridge")
                 for one in order:
                     (theirs if one == "bridge" else ours).append(self.drain(one, source))
+                if who == "forest" and self.options.peer:
+                    python.append(self.drain("python", source))
                 print(f"drain {who} pair {pair + 1}: {ours[-1]['rate']:,.0f}/s {ours[-1]['cpu_s_per_million']:.2f} CPU s/M"
-                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}", file=sys.stderr)
+                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}" +
+                      "".join(f" | python {p['rate']:,.0f}/s {p['cpu_s_per_million']:.2f}" for p in python[-1:]),
+                      file=sys.stderr)
             out[who] = self.summary(ours, theirs)
+            if python:
+                out[who]["python_rate"] = interval([p["rate"] for p in python])
+                out[who]["python_cpu_s_per_million"] = interval([p["cpu_s_per_million"] for p in python])
+                out[who]["rate_over_python"] = interval([a["rate"] / p["rate"] for a, p in zip(ours, python)])
+                out[who]["python_cpu_over_ours"] = interval(
+                    [p["cpu_s_per_million"] / a["cpu_s_per_million"] for a, p in zip(ours, python)])
         return out
 
     @staticmethod
@@ -177,11 +196,13 @@ def main():
     parser.add_argument("--seconds", type=int, default=8, help="length of a latency run")
     parser.add_argument("--repeats", type=int, default=3, help="latency runs of each")
     parser.add_argument("--what", default="drain,closed,latency")
+    parser.add_argument("--peer", metavar="PYTHON", help="also drain with python_peer.py, run by this interpreter (a "
+                        "virtual environment with confluent-kafka, onnxruntime, orjson and numpy)")
     parser.add_argument("--json", help="file for the figures")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all")
     o = parser.parse_args()
     if o.smoke:
-        o.pairs, o.records, o.rates, o.seconds, o.repeats = 1, 20_000, [1000], 2, 1
+        o.pairs, o.records, o.rates, o.seconds, o.repeats = 1, 100_000, [1000], 2, 1
     figures = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "records": o.records}
     figures["parts"] = {who: tool("parts", models=ROOT / "models", model=m) for who, m in (("linear", LINEAR), ("forest", FOREST))}
     with t.Stage() as stage:

@@ -185,6 +185,10 @@ class request_parser::work {
   explicit work(parser_options o) : options_(std::move(o)) {}
 
   void parse(record_batch& batch, std::shared_ptr<const model::model_table> models, std::size_t from);
+  void limit(const live_limits& l) {
+    options_.max_record_bytes = l.max_record_bytes.load(std::memory_order_relaxed);
+    options_.max_rows = l.max_rows.load(std::memory_order_relaxed);
+  }
 
  private:
   /// What a request says, the last one of equal keys.
@@ -199,6 +203,7 @@ class request_parser::work {
     std::string name, version;
     const model::loaded_model* model = nullptr;
     bool fell_back = false;
+    const model::version_split* split = nullptr;
   };
 
   void parse_record(record& r);
@@ -210,6 +215,7 @@ class request_parser::work {
   void default_id(record& r);
   void request_id(record& r, const fields& f, const overrides& h);
   void find_model(record& r, const fields& f, const overrides& h);
+  void divide(record& r, const model::version_split& split);
   const known_model& look_up(std::string_view name, std::string_view version);
   void priority(record& r, const fields& f, const overrides& h);
   void timeout(record& r, const fields& f, const overrides& h, nanos base);
@@ -534,10 +540,12 @@ const request_parser::work::known_model& request_parser::work::look_up(std::stri
   k.version = version;
   k.model = nullptr;
   k.fell_back = false;
+  k.split = nullptr;
   if (models_ != nullptr) {
     const auto choice = models_->find(name, version);
     k.model = choice.model;
     k.fell_back = choice.fell_back;
+    k.split = choice.split;
   }
   return k;
 }
@@ -578,6 +586,8 @@ void request_parser::work::find_model(record& r, const fields& f, const override
   }
   const known_model& k = look_up(name, version);
   r.model = k.model;
+  if (k.split != nullptr) [[unlikely]]
+    divide(r, *k.split);
   if (!version.empty() && (k.fell_back || r.model == nullptr)) {
     text_.clear();
     append_escaped(text_, version.substr(0, 256));
@@ -617,6 +627,25 @@ void request_parser::work::find_model(record& r, const fields& f, const override
     if (there.size() > longest) text_ += ", ...";
   }
   fail(r, error_code::model_not_found, text_);
+}
+
+/// A rollout is on: which of its two versions answers.
+void request_parser::work::divide(record& r, const model::version_split& split) {
+  policy::route_subject s;
+  s.key = r.key;
+  s.partition = batch_->partition;
+  s.offset = r.offset;
+  if (batch_->via != door::kafka) s.id = r.request_id;
+  if (!split.header.empty()) {
+    for (std::uint32_t i = 0; i < r.headers_count; ++i) {
+      const header& one = batch_->headers[r.headers_begin + i];
+      if (one.name == split.header)
+        s.has_header = split.header_value.empty() || one.value == split.header_value;
+    }
+  }
+  const bool fresh = split.route.takes_new(s);
+  r.arm = fresh ? rollout_arm::new_version : rollout_arm::old_version;
+  if (fresh) r.model = split.candidate.get();
 }
 
 void request_parser::work::priority(record& r, const fields& f, const overrides& h) {
@@ -834,6 +863,10 @@ request_parser::request_parser(parser_options options) : work_(std::make_unique<
 request_parser::~request_parser() = default;
 request_parser::request_parser(request_parser&&) noexcept = default;
 request_parser& request_parser::operator=(request_parser&&) noexcept = default;
+
+void request_parser::limit(const live_limits& limits) {
+  work_->limit(limits);
+}
 
 void request_parser::parse(record_batch& batch, std::shared_ptr<const model::model_table> models,
                            std::size_t from) {

@@ -7,6 +7,7 @@
 // (`parsed` false); an object that can't be scored ends as an error result (`parsed` true). Nothing throws
 // but a failed allocation.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -33,6 +34,12 @@ struct parser_options {
   nanos queue_timeout = 0;  ///< expiry of a request without timeout_ms, after its timestamp; 0: never
 };
 
+/// The limits that change while a node runs. Set from any thread.
+struct live_limits {
+  std::atomic<std::size_t> max_record_bytes{std::size_t{1} << 20};
+  std::atomic<std::uint32_t> max_rows{10'000};
+};
+
 /// One a partition_consumer; not thread safe. Owns its buffers: what a usual record needs is kept between
 /// calls, what an unusually large one needed is given back at the end of the call.
 class request_parser {
@@ -41,6 +48,9 @@ class request_parser {
   ~request_parser();
   request_parser(request_parser&&) noexcept;
   request_parser& operator=(request_parser&&) noexcept;
+
+  /// Takes effect with the next parse.
+  void limit(const live_limits& limits);
 
   /// Parses records [from, size) of `batch` where they are: fills what messages/batch.hpp lists under "from
   /// the parser" (every record ends with a request_id; an error has its code and message) and appends to

@@ -130,11 +130,14 @@ std::uint64_t result_writer::random() {
 }
 
 const result_writer::model_text& result_writer::text_of(const model::loaded_model& model) {
-  // An address may be another model's by now, so the names are compared too.
+  // An address may be another model's by now, so names and digest are compared too.
   for (const auto& t : texts_)
-    if (t.model == &model && t.version == model.version() && t.name == model.name()) return t;
+    if (t.model == &model && t.digest == model.digest() && t.version == model.version() &&
+        t.name == model.name())
+      return t;
   model_text t;
   t.model = &model;
+  t.digest = model.digest();
   t.name = model.name();
   t.version = model.version();
   t.version_field = ",\"model_version\":";
@@ -213,12 +216,18 @@ bool result_writer::prediction(std::string& into, const record& request, const d
     const std::size_t size = out.size() - from;
     out += ",\"predicted_class\":";
     out.again(from, size);
+    // Leaves that are float32 add up to a little more than one.
+    const auto share = [](double p) {
+      constexpr double rounding = 1e-6;
+      if (p > 1 && p <= 1 + rounding) return 1.0;
+      return p < 0 && p >= -rounding ? 0.0 : p;
+    };
     out += ",\"probabilities\":";
     items(out, rows, list, [&](std::size_t row) {
-      items(out, width, true, [&](std::size_t i) { out.number(outputs[row * width + i]); });
+      items(out, width, true, [&](std::size_t i) { out.number(share(outputs[row * width + i])); });
     });
     out += ",\"confidence\":";
-    items(out, rows, list, [&](std::size_t row) { out.number(outputs[row * width + best(row)]); });
+    items(out, rows, list, [&](std::size_t row) { out.number(share(outputs[row * width + best(row)])); });
   }
   out += text.tail;
   if (!request.fallback_from.empty()) {

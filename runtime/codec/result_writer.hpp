@@ -51,6 +51,7 @@ class result_writer {
   /// What a value says about its model, escaped once.
   struct model_text {
     const model::loaded_model* model = nullptr;
+    std::uint64_t digest = 0;
     std::string name;
     std::string version;
     std::string tail;                  ///< ,"model_name":"..","model_version":".."

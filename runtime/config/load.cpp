@@ -2,6 +2,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <fstream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/config/nearest.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 
@@ -55,33 +57,25 @@ std::string in_quotes(std::string_view text) {
   return "'" + std::string(text) + "'";
 }
 
-/// Optimal string alignment distance: insertions, deletions, substitutions and swapped neighbours.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::vector<std::size_t>> d(a.size() + 1, std::vector<std::size_t>(b.size() + 1));
-  for (std::size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
-  for (std::size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i)
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-    }
-  return d[a.size()][b.size()];
-}
-
 /// "; did you mean 'x'?", or where to look.
 std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
-  std::string nearest;
-  std::size_t best = std::max<std::size_t>(2, unknown.size() / 3) + 1;
-  for (const auto& k : known) {
-    const std::size_t d = distance(unknown, k);
-    if (d < best) {
-      best = d;
-      nearest = k;
-    }
-  }
-  if (nearest.empty()) return "; `troupe config --markdown` lists all options";
-  return "; did you mean " + in_quotes(nearest) + "?";
+  const std::string meant = nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  if (meant.empty()) return "; `troupe config --markdown` lists all options";
+  return "; did you mean " + in_quotes(meant) + "?";
+}
+
+/// [PROTOCOL://]HOST[:PORT], as librdkafka takes it; an IPv6 address stands in brackets.
+bool is_broker(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  if (const auto at = text.find("://"); at != std::string_view::npos) text.remove_prefix(at + 3);
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || text.back() == ']') return !text.empty();
+  const std::string_view port = text.substr(colon + 1);
+  int number = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
+  return colon > 0 && error == std::errc() && end == port.data() + port.size() && number > 0 &&
+         number < 65536;
 }
 
 /// What Kubernetes sets in every pod for a service called troupe or troupe-<section>.
@@ -212,6 +206,8 @@ class loader {
       return;
     }
     if (key == properties) fail(where, key + ": name a property, such as kafka.properties.linger.ms=5");
+    if (key == "rollout" || starts_with(key, "rollout."))
+      fail(where, key + ": rollouts are a list in the file, or are begun through /admin/rollout");
     if (key == "classes") fail(where, key + ": name a class and a field, such as classes.bulk.target=30s");
     if (starts_with(key, "classes.")) {
       const std::string rest = key.substr(8);
@@ -274,6 +270,7 @@ class loader {
     const std::string section = key_text(key_node);
     once(key_node, section, seen);
     if (section == "classes") return read_classes(key_node, node);
+    if (section == "rollout") return read_rollouts(key_node, node);
     std::vector<std::string> sections;
     for (const auto& b : bindings_) sections.emplace_back(section_of(b.doc.key));
     if (std::find(sections.begin(), sections.end(), section) == sections.end()) {
@@ -371,6 +368,48 @@ class loader {
     }
     if (values_.classes.size() > 16) fail(at(key_node), "classes: at most 16 are possible");
     origins_["classes"] = at(key_node);
+  }
+
+  void read_rollouts(const YAML::Node& key_node, const YAML::Node& node) {
+    constexpr const char* expected =
+        "rollout: expected a list of entries such as {model: churn, version: 4, strategy: canary, percent: "
+        "5}";
+    if (node.IsNull()) return;
+    if (!node.IsSequence()) fail(at(key_node), expected);
+    for (const auto& entry : node) {
+      if (!entry.IsMap()) fail(at(entry), expected);
+      policy::rollout_spec r;
+      std::map<std::string, int> seen;
+      for (const auto& field : entry) {
+        const std::string name = key_text(field.first);
+        const std::string key = "rollout." + name;
+        once(field.first, key, seen);
+        if (name == "model" || name == "version") {
+          (name == "model" ? r.model : r.version) = plain(key, field.second, field.first);
+          continue;
+        }
+        std::vector<std::string> known = {"rollout.model", "rollout.version"};
+        bool found = false;
+        for (auto& b : bind(r)) {
+          known.push_back("rollout." + b.doc.key);
+          if (b.doc.key != name) continue;
+          std::string text;
+          if (b.doc.type == value_type::list && field.second.IsSequence())
+            for (const auto& part : field.second) text += (text.empty() ? "" : ",") + plain(key, part, part);
+          else
+            text = plain(key, field.second, field.first);
+          apply(b, key, text, at(field.first));
+          found = true;
+        }
+        if (!found) fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
+      }
+      if (const std::string wrong = policy::complaint(r); !wrong.empty()) fail(at(entry), "rollout." + wrong);
+      for (const auto& other : values_.rollout)
+        if (other.model == r.model)
+          fail(at(entry), "rollout: there are two rollouts of model " + in_quotes(r.model));
+      values_.rollout.push_back(std::move(r));
+    }
+    origins_["rollout"] = at(key_node);
   }
 
   // --- the environment
@@ -515,6 +554,12 @@ class loader {
     if (!find_class(k.default_class))
       refuse("kafka.class",
              "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
+    for (std::string_view rest = k.brokers; !rest.empty();) {
+      const std::string_view one = rest.substr(0, rest.find(','));
+      rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+      if (!is_broker(one))
+        refuse("kafka.brokers", in_quotes(one) + " is not allowed; expected host:port, such as broker:9092");
+    }
     if (k.results_topic == k.requests_topic)
       refuse("kafka.results_topic",
              "must differ from kafka.requests_topic: results would be read as requests");
@@ -524,7 +569,11 @@ class loader {
     if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
       refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
-    if (values_.redis.tls_ca.size() && !values_.redis.tls) refuse("redis.tls_ca", "needs redis.tls: true");
+    const auto& r = values_.redis;
+    if (!r.tls && !r.tls_ca.empty()) refuse("redis.tls_ca", "needs redis.tls: true");
+    if (!r.tls && !r.tls_cert.empty()) refuse("redis.tls_cert", "needs redis.tls: true");
+    if (!r.tls_cert.empty() && r.tls_key.empty()) refuse("redis.tls_cert", "needs redis.tls_key beside it");
+    if (!r.tls_key.empty() && r.tls_cert.empty()) refuse("redis.tls_key", "needs redis.tls_cert beside it");
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
@@ -550,6 +599,12 @@ class loader {
             const std::string name = "classes." + c.name + "." + field.doc.key;
             add(name, field.get(), origin_of(name, origin_of("classes")), false);
           }
+      } else if (b.doc.type == value_type::rollouts) {
+        for (auto& r : values_.rollout) {
+          add("rollout." + r.model + ".version", r.version, origin_of("rollout"), false);
+          for (auto& field : bind(r))
+            add("rollout." + r.model + "." + field.doc.key, field.get(), origin_of("rollout"), false);
+        }
       } else {
         add(key, b.get(), origin_of(key), b.doc.secret);
       }
@@ -573,6 +628,25 @@ class loader {
 };
 
 }  // namespace
+
+void set_rollout_field(policy::rollout_spec& spec, const std::string& name, const std::string& text) {
+  if (name == "model" || name == "version") {
+    (name == "model" ? spec.model : spec.version) = text;
+    return;
+  }
+  std::vector<std::string> known = {"model", "version"};
+  for (auto& b : bind(spec)) {
+    known.push_back(b.doc.key);
+    if (b.doc.key != name) continue;
+    try {
+      b.set(text);
+    } catch (const value_error& e) {
+      throw config_error(name + ": " + in_quotes(text) + " is not allowed; expected " + e.what());
+    }
+    return;
+  }
+  throw config_error("unknown field " + in_quotes(name) + suggestion(name, known));
+}
 
 loaded load(const sources& from) {
   return loader().run(from);

@@ -208,7 +208,8 @@ std::vector<binding> bind(settings& s) {
   b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
   b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
              "Age at which a record without `timeout_ms` is answered with deadline_exceeded; 0: never.");
-  b.size("kafka.max_record_bytes", s.kafka.max_record_bytes, kib, gib, "Longest request value.");
+  b.size("kafka.max_record_bytes", s.kafka.max_record_bytes, kib, gib, "Longest request value.").doc.live =
+      true;
   b.count("kafka.credit_records", s.kafka.credit_records, std::size_t{1}, std::size_t{10'000'000}, "records",
           "Unfinished records that a partition may have; at this many it is not read further.");
   b.size("kafka.credit_bytes", s.kafka.credit_bytes, 0, 64 * gib,
@@ -229,11 +230,46 @@ std::vector<binding> bind(settings& s) {
 
   b.name("models.directory", s.models.directory, "Directory of models: <name>/<version>/model.onnx.");
   b.text("models.default", s.models.default_model,
-         "Model of requests that name none; empty: the only one, or diabetes-rf-model among several.");
+         "Model of requests that name none; empty: the only one, or diabetes-rf-model among several.")
+      .doc.live = true;
   b.boolean("models.fallback", s.models.fallback,
-            "Whether the production version answers for a version that is not loaded.");
+            "Whether the production version answers for a version that is not loaded.")
+      .doc.live = true;
   b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
-          "Most rows of one request.");
+          "Most rows of one request.")
+      .doc.live = true;
+
+  b.boolean(
+       "models.watch", s.models.watch,
+       "Whether the directory is watched: new versions are loaded beside the others, removed ones unloaded.")
+      .doc.live = true;
+  b.duration("models.poll_interval", s.models.poll_interval, 100 * millisecond, 24 * hour,
+             "How often it is looked at.")
+      .doc.live = true;
+  b.choice(
+      "models.engine", s.models.engine, {"auto", "builtin", "onnxruntime"},
+      "auto: built-in where it knows every operator and agrees with ONNX Runtime on probe rows, else ONNX "
+      "Runtime.");
+
+  b.text("onnxruntime.library", s.onnxruntime.library,
+         "Path of libonnxruntime.so; empty: the one that scripts/deps installed, else the system's.");
+  b.count("onnxruntime.intra_op_threads", s.onnxruntime.intra_op_threads, 1, 256, "threads",
+          "Threads within an operator.");
+  b.name("onnxruntime.providers", s.onnxruntime.providers,
+         "Execution providers in order of preference: cpu, cuda, tensorrt, openvino; the library has to have "
+         "them.",
+         value_type::list);
+  b.choice(
+      "onnxruntime.isolation", s.onnxruntime.isolation, {"process", "none"},
+      "process: a graph that crashes or hangs takes only its batch with it; none: in Troupe's own process.");
+  b.duration("onnxruntime.timeout", s.onnxruntime.timeout, millisecond, hour,
+             "Time limit of a batch with isolation; beyond it the process is killed and started again.");
+
+  b.add("rollout", value_type::rollouts,
+        "Rollouts, a list: model, version (the new one) and how its share of the requests is found and "
+        "watched; see "
+        "[rollout.md](rollout.md).")
+      .doc.live = true;
 
   b.text("mlflow.uri", s.mlflow.uri,
          "Address of an MLflow server whose registry models come from; empty: none.");
@@ -270,6 +306,10 @@ std::vector<binding> bind(settings& s) {
   b.boolean("redis.tls", s.redis.tls, "Whether to speak TLS.");
   b.text("redis.tls_ca", s.redis.tls_ca,
          "File of the certificate authorities to trust; empty: the system's.");
+  b.text("redis.tls_cert", s.redis.tls_cert, "File of a client certificate (chain); empty: none.");
+  b.text("redis.tls_key", s.redis.tls_key, "File of its key.");
+  b.text("redis.tls_server_name", s.redis.tls_server_name,
+         "The name that the server's certificate must have; empty: redis.host.");
   b.duration("redis.timeout", s.redis.budget, 100 * microsecond, 10 * second,
              "Time budget of a look-up; scoring goes on without an answer after it.");
   b.duration("redis.connect_timeout", s.redis.connect_timeout, millisecond, 60 * second,
@@ -284,6 +324,9 @@ std::vector<binding> bind(settings& s) {
           "Most rows of a batch.");
   b.duration("scheduler.max_batch_time", s.scheduler.max_batch_time, 100 * microsecond, 60 * second,
              "Longest estimated time of a batch.");
+  b.number("scheduler.late_floor", s.scheduler.late_floor, 0, 1,
+           "Share of the rows that go to overdue requests while there are others that can still make their "
+           "targets.");
 
   b.add("classes", value_type::classes,
         "Classes of service, most urgent first: name, target, limit, on_late, floor. A list in the file "
@@ -325,10 +368,34 @@ std::vector<binding> bind(settings& s) {
   b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
          "What queues and buffers share out among them; the process itself comes on top.");
 
-  b.duration("drain.deadline", s.drain.deadline, 0, hour, "How long a shutdown waits for what is in flight.");
+  b.duration("drain.deadline", s.drain.deadline, 0, hour, "How long a shutdown waits for what is in flight.")
+      .doc.live = true;
 
   b.boolean("faults.enabled", s.faults.enabled, "Whether faults may be injected through /admin/faults.");
 
+  return b.take();
+}
+
+std::vector<binding> bind(policy::rollout_spec& r) {
+  builder b;
+  b.choice("strategy", r.strategy, {"canary", "header", "ab", "shadow", "blue_green"},
+           "How the two versions share the requests.");
+  b.number("percent", r.percent, 0, 100, "Share of the new version, of canary and ab.");
+  b.text("header", r.header, "Header of the records that the new version gets: NAME or NAME=VALUE.");
+  b.boolean("automatic", r.automatic, "Whether leaving a bound rolls back; else it is only logged.");
+  b.number("max_error_increase", r.max_error_increase, 0, 1,
+           "Error rate of the new version over that of the old one, a share.");
+  b.number("max_latency_ratio", r.max_latency_ratio, 1, 1e6,
+           "p95 of the execution time against the old version's; counts together with the next.");
+  b.duration("max_latency_increase", r.max_latency_increase, 0, hour, "The same as a difference.");
+  b.number("max_psi", r.max_psi, 0, 1e6, "Population stability index of the predictions.");
+  b.count("min_samples", r.min_samples, std::uint32_t{1}, std::uint32_t{10'000'000}, "requests",
+          "Requests of each version in the window before anything is said.");
+  b.duration("window", r.window, second, 24 * hour, "The window.");
+  b.text("steps", r.steps,
+         "Percents that the share grows by, such as 1,10,50,100; then the version is promoted.",
+         value_type::list);
+  b.duration("step_every", r.step_every, 0, 24 * 30 * hour, "How long each step is held at least.");
   return b.take();
 }
 

@@ -26,10 +26,13 @@ struct binding {
   std::function<std::string()> get;
 };
 
-/// All options but the fields of classes, with the values of `s` as defaults. `s` must outlive the result.
+/// All options but the fields of classes and rollouts, with the values of `s` as defaults. `s` must outlive
+/// the result.
 [[nodiscard]] std::vector<binding> bind(settings& s);
 /// The fields of a class but its name: keys are target, limit, on_late, floor.
 [[nodiscard]] std::vector<binding> bind(class_settings& c);
+/// The fields of a rollout but its model and version: keys are strategy, percent, ...
+[[nodiscard]] std::vector<binding> bind(policy::rollout_spec& r);
 
 /// TROUPE_KAFKA_BROKERS for kafka.brokers.
 [[nodiscard]] std::string environment_name(std::string_view key);

@@ -56,6 +56,7 @@ json schema_of(const binding& b) {
       s["additionalProperties"] = {{"type", {"string", "number", "boolean"}}};
       break;
     case value_type::classes:
+    case value_type::rollouts:
       break;
   }
   if (b.doc.type == value_type::text && b.doc.bounds == "not empty") s["minLength"] = 1;
@@ -87,6 +88,19 @@ json classes_schema(const binding& b) {
           {"minItems", 1},
           {"maxItems", 16},
           {"items", std::move(item)}};
+}
+
+json rollouts_schema(const binding& b) {
+  policy::rollout_spec r;
+  json item = {{"type", "object"}, {"additionalProperties", false}, {"required", {"model", "version"}}};
+  item["properties"]["model"] = {{"type", "string"}, {"minLength", 1}};
+  item["properties"]["version"] = {{"type", {"string", "integer"}}};
+  for (const auto& field : bind(r)) item["properties"][field.doc.key] = schema_of(field);
+  item["properties"]["steps"] = {
+      {"description", item["properties"]["steps"]["description"]},
+      {"anyOf",
+       {{{"type", "string"}}, {{"type", "array"}, {"items", {{"type", "number"}}}, {"minItems", 1}}}}};
+  return {{"description", b.doc.help}, {"type", {"array", "null"}}, {"items", std::move(item)}};
 }
 
 std::string cell(std::string_view text) {
@@ -142,6 +156,10 @@ std::string json_schema() {
       root["properties"]["classes"] = classes_schema(b);
       continue;
     }
+    if (b.doc.type == value_type::rollouts) {
+      root["properties"]["rollout"] = rollouts_schema(b);
+      continue;
+    }
     const std::string section(section_of(b.doc.key));
     json& s = root["properties"][section];
     if (s.is_null())
@@ -185,7 +203,20 @@ std::string markdown() {
     if (own != section) {
       section = own;
       text += "\n## " + section + "\n\n";
-      if (b.doc.type != value_type::classes) text += head;
+      if (b.doc.type != value_type::classes && b.doc.type != value_type::rollouts) text += head;
+    }
+    if (b.doc.type == value_type::rollouts) {
+      text += b.doc.help +
+              " Changes without a restart.\n\n| Field | Default | Allowed | What it does |\n| --- | --- | "
+              "--- | --- |\n";
+      text += "| `model` | | text | The model. |\n| `version` | | text | The new version. |\n";
+      policy::rollout_spec any;
+      for (const auto& field : bind(any)) {
+        const std::string& d = field.doc.default_value;
+        text += "| `" + field.doc.key + "` | " + (d.empty() ? "" : "`" + d + "`") + " | " +
+                cell(allowed_of(field.doc)) + " | " + cell(field.doc.help) + " |\n";
+      }
+      continue;
     }
     if (b.doc.type != value_type::classes) {
       text +=

@@ -30,7 +30,19 @@ struct config_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class value_type { text, list, integer, number, boolean, duration, size, choice, map, classes };
+enum class value_type {
+  text,
+  list,
+  integer,
+  number,
+  boolean,
+  duration,
+  size,
+  choice,
+  map,
+  classes,
+  rollouts
+};
 
 struct option {
   std::string key;  ///< section.name
@@ -76,6 +88,9 @@ struct loaded {
 
 /// Throws config_error.
 [[nodiscard]] loaded load(const sources& from);
+
+/// Sets a field of a rollout from text, as in the file. Throws config_error.
+void set_rollout_field(policy::rollout_spec& spec, const std::string& name, const std::string& text);
 
 /// JSON Schema (2020-12) of the file.
 [[nodiscard]] std::string json_schema();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/policy/rollout_spec.hpp"
 #include "runtime/policy/time.hpp"
 
 namespace troupe::config {
@@ -18,6 +19,8 @@ using policy::nanos;
 enum class delivery { at_least_once, exactly_once };
 enum class output_order { completion };
 enum class result_timestamp { produced, request };
+enum class engine { automatic, builtin, onnxruntime };
+enum class isolation { process, none };
 enum class cache_mode { automatic, on, off };
 enum class log_level { debug, info, warn, error };
 enum class log_format { automatic, json, text };
@@ -39,7 +42,7 @@ struct kafka_settings {
   std::size_t poll_records = 1024;
   nanos gather_min = 0;
   nanos gather_max = 5 * policy::millisecond;
-  config::result_timestamp result_timestamp = result_timestamp::produced;
+  config::result_timestamp result_timestamp = result_timestamp::request;
   int embedded_partitions = 4;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
 };
@@ -49,6 +52,17 @@ struct models_settings {
   std::string default_model;  ///< models.default
   bool fallback = true;
   std::size_t max_rows = 10'000;  ///< a request
+  bool watch = true;
+  nanos poll_interval = 10 * policy::second;
+  config::engine engine = engine::automatic;
+};
+
+struct onnxruntime_settings {
+  std::string library;  ///< empty: the one of scripts/deps, else the system's
+  int intra_op_threads = 1;
+  std::string providers = "cpu";  ///< with commas
+  config::isolation isolation = isolation::process;
+  nanos timeout = 10 * policy::second;  ///< a batch
 };
 
 struct mlflow_settings {
@@ -77,6 +91,9 @@ struct redis_settings {
   int db = 0;
   bool tls = false;
   std::string tls_ca;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_server_name;
   nanos budget = 2 * policy::millisecond;
   nanos connect_timeout = policy::second;
   std::uint32_t breaker_threshold = 5;
@@ -87,6 +104,7 @@ struct scheduler_settings {
   std::size_t slots = 0;  ///< 0: as many as cores
   std::size_t max_batch = 1024;
   nanos max_batch_time = 5 * policy::millisecond;
+  double late_floor = 0.002;
 };
 
 /// A class of service; its place in the list is its priority.
@@ -145,12 +163,14 @@ struct settings {
   kafka_settings kafka;
   models_settings models;
   mlflow_settings mlflow;
+  onnxruntime_settings onnxruntime;
   cache_settings cache;
   redis_settings redis;
   scheduler_settings scheduler;
   std::vector<class_settings> classes = {{"interactive", 100 * policy::millisecond, 100'000, false, 0},
                                          {"standard", policy::second, 100'000, false, 0},
                                          {"bulk", 60 * policy::second, 100'000, false, 0}};
+  std::vector<policy::rollout_spec> rollout;
   breaker_settings breaker;
   supervision_settings supervision;
   metrics_settings metrics;

@@ -4,11 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <numeric>
-#include <string>
 #include <utility>
-
-#include "runtime/model/model.hpp"
 
 namespace troupe::model {
 namespace {
@@ -16,10 +12,6 @@ namespace {
 constexpr std::size_t chains = 16;  ///< 8 leave the core waiting, 24 spill registers
 constexpr std::size_t block_rows = 64;
 constexpr double infinity = std::numeric_limits<double>::infinity();
-
-[[noreturn]] void refuse(const onnx::node& n, const std::string& what) {
-  throw load_error("operator " + std::string(n.op) + ": " + what);
-}
 
 /// Unsigned integers in the order of the numbers; -0 is 0, a NaN above all, and 0 below all.
 std::uint32_t key_of(float x) {
@@ -51,321 +43,91 @@ double below(double t, bool float_input) {
   return static_cast<double>(f);
 }
 
-enum class mode : std::uint8_t { leaf, leq, lt, gte, gt };
-
-mode mode_of(const onnx::node& n, std::string_view text) {
-  if (text == "LEAF") return mode::leaf;
-  if (text == "BRANCH_LEQ") return mode::leq;
-  if (text == "BRANCH_LT") return mode::lt;
-  if (text == "BRANCH_GTE") return mode::gte;
-  if (text == "BRANCH_GT") return mode::gt;
-  refuse(n, "node mode " + std::string(text.substr(0, 32)) + " is not built in");
-}
-
-mode opposite(mode m) {
+split opposite(split m) {
   switch (m) {
-    case mode::leq:
-      return mode::gt;
-    case mode::lt:
-      return mode::gte;
-    case mode::gte:
-      return mode::lt;
-    case mode::gt:
-      return mode::leq;
-    case mode::leaf:
+    case split::leq:
+      return split::gt;
+    case split::lt:
+      return split::gte;
+    case split::gte:
+      return split::lt;
+    case split::gt:
+      return split::leq;
+    case split::leaf:
       break;
   }
   return m;
 }
 
-/// `floats` of the attribute, or the numbers of its twin <name>_as_tensor.
-std::vector<double> numbers_of(const onnx::node& n, const std::string& name) {
-  if (const auto* a = n.find(name); a && !a->floats.empty()) return {a->floats.begin(), a->floats.end()};
-  if (const auto* a = n.find(name + "_as_tensor"); a && !a->t.empty()) return a->t[0].numbers;
-  return {};
-}
-
-const std::vector<std::int64_t>& ints_of(const onnx::node& n, std::string_view name) {
-  static const std::vector<std::int64_t> none;
-  const auto* a = n.find(name);
-  return a ? a->ints : none;
-}
-
-/// Finds a node by (tree, node) in the order of the file, which is mostly sorted and without gaps.
-class node_index {
- public:
-  node_index(const onnx::node& n, const std::vector<std::int64_t>& trees,
-             const std::vector<std::int64_t>& ids)
-      : trees_(trees), ids_(ids), order_(trees.size()) {
-    std::iota(order_.begin(), order_.end(), 0U);
-    const auto less = [&](std::uint32_t a, std::uint32_t b) { return key(a) < key(b); };
-    if (!std::is_sorted(order_.begin(), order_.end(), less)) std::sort(order_.begin(), order_.end(), less);
-    for (std::size_t i = 1; i < order_.size(); ++i) {
-      if (key(order_[i - 1]) == key(order_[i])) {
-        refuse(n, "node " + std::to_string(ids[order_[i]]) + " of tree " + std::to_string(trees[order_[i]]) +
-                      " is there twice");
-      }
-    }
-  }
-
-  static constexpr std::uint32_t none = UINT32_MAX;
-
-  [[nodiscard]] std::uint32_t find(std::int64_t tree, std::int64_t id) const {
-    const auto at = std::lower_bound(order_.begin(), order_.end(), std::pair(tree, id),
-                                     [&](std::uint32_t a, const auto& wanted) { return key(a) < wanted; });
-    return at != order_.end() && key(*at) == std::pair(tree, id) ? *at : none;
-  }
-
-  /// Positions in the file, by tree and node.
-  [[nodiscard]] const std::vector<std::uint32_t>& order() const { return order_; }
-
- private:
-  [[nodiscard]] std::pair<std::int64_t, std::int64_t> key(std::uint32_t i) const {
-    return {trees_[i], ids_[i]};
-  }
-
-  const std::vector<std::int64_t>& trees_;
-  const std::vector<std::int64_t>& ids_;
-  std::vector<std::uint32_t> order_;
-};
-
-template <class T>
-void softmax(T* scores, std::size_t count, bool keep_zeros) {
-  const double most = *std::max_element(scores, scores + count);
-  double sum = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    if (keep_zeros && scores[i] == 0) continue;
-    scores[i] = std::exp(scores[i] - most);
-    sum += scores[i];
-  }
-  if (sum == 0) return;
-  for (std::size_t i = 0; i < count; ++i) scores[i] /= sum;
-}
-
-double logistic(double x) {
-  return 1 / (1 + std::exp(-x));
-}
-
 }  // namespace
 
-post_transform post_transform_of(const onnx::node& n) {
-  const auto* a = n.find("post_transform");
-  const std::string_view name = a ? a->s : "NONE";
-  if (name == "NONE" || name.empty()) return post_transform::none;
-  if (name == "LOGISTIC") return post_transform::logistic;
-  if (name == "SOFTMAX") return post_transform::softmax;
-  if (name == "SOFTMAX_ZERO") return post_transform::softmax_zero;
-  refuse(n, "post_transform " + std::string(name.substr(0, 32)) + " is not built in");
-}
-
-void apply(post_transform how, double* scores, std::size_t count) {
-  switch (how) {
-    case post_transform::none:
-      break;
-    case post_transform::logistic:
-      for (std::size_t i = 0; i < count; ++i) scores[i] = logistic(scores[i]);
-      break;
-    case post_transform::softmax:
-      softmax(scores, count, false);
-      break;
-    case post_transform::softmax_zero:
-      softmax(scores, count, true);
-      break;
-  }
-}
-
-void split_binary(post_transform how, bool scores_are_shares, double score, double* out) {
-  if (how == post_transform::logistic) {
-    out[0] = logistic(-score);
-    out[1] = logistic(score);
-    return;
-  }
-  out[0] = scores_are_shares ? 1 - score : -score;
-  out[1] = score;
-  if (how != post_transform::none) apply(how, out, 2);
-}
-
-/// Turns the operator's flat lists into checked trees, then into the layout of the walk.
+/// Turns the ensemble into the layout of the walk.
 struct forest::builder {
-  builder(const onnx::node& op, forest& to, bool floats_in) : n(op), f(to), float_input(floats_in) {}
-
-  const onnx::node& n;
+  const ensemble& e;
   forest& f;
-  const bool float_input;
+  bool narrow = true;
+  std::vector<std::uint32_t> payload = {};  ///< sums > 1: index into payload_begin_, by node
 
-  const std::vector<std::int64_t>& trees = ints_of(n, "nodes_treeids");
-  const std::vector<std::int64_t>& ids = ints_of(n, "nodes_nodeids");
-  const std::vector<std::int64_t>& features = ints_of(n, "nodes_featureids");
-  const std::vector<std::int64_t>& yes = ints_of(n, "nodes_truenodeids");
-  const std::vector<std::int64_t>& no = ints_of(n, "nodes_falsenodeids");
-  const std::vector<std::int64_t>& missing = ints_of(n, "nodes_missing_value_tracks_true");
-  std::vector<double> values = numbers_of(n, "nodes_values");
-  std::vector<mode> modes;
-  std::vector<std::uint32_t> yes_at, no_at;  ///< positions in the file
-  std::vector<std::uint32_t> roots;
-
-  // The leaves, by position in the file.
-  std::vector<double> weight;          ///< sums == 1
-  std::vector<std::uint32_t> payload;  ///< sums > 1: index into payload_begin_
-  bool floats = true;                  ///< thresholds and weights are all float32
-
-  void check_lists() {
-    const std::size_t count = trees.size();
-    if (count == 0) refuse(n, "it has no trees");
-    const auto* texts = n.find("nodes_modes");
-    const std::pair<const char*, std::size_t> sizes[] = {
-        {"nodes_nodeids", ids.size()},
-        {"nodes_featureids", features.size()},
-        {"nodes_truenodeids", yes.size()},
-        {"nodes_falsenodeids", no.size()},
-        {"nodes_values", values.size()},
-        {"nodes_modes", texts ? texts->strings.size() : 0},
-        {"nodes_missing_value_tracks_true", missing.empty() ? count : missing.size()}};
-    for (const auto& [name, size] : sizes) {
-      if (size != count) {
-        refuse(n, std::string(name) + " has " + std::to_string(size) + " entries, nodes_treeids " +
-                      std::to_string(count));
-      }
-    }
-    modes.reserve(count);
-    for (const auto text : texts->strings) modes.push_back(mode_of(n, text));
-  }
-
-  void link(const node_index& index) {
-    const std::size_t count = trees.size();
-    std::vector<std::uint8_t> has_parent(count, 0);
-    yes_at.assign(count, node_index::none);
-    no_at.assign(count, node_index::none);
-    const auto child = [&](std::size_t i, std::int64_t id) {
-      const std::uint32_t at = index.find(trees[i], id);
-      const auto where = [&] { return " of tree " + std::to_string(trees[i]); };
-      if (at == node_index::none) refuse(n, "child " + std::to_string(id) + where() + " does not exist");
-      if (has_parent[at]++) refuse(n, "node " + std::to_string(id) + where() + " has two parents");
-      return at;
-    };
-    for (std::size_t i = 0; i < count; ++i) {
-      if (modes[i] == mode::leaf) continue;
-      if (features[i] < 0 || static_cast<std::uint64_t>(features[i]) >= f.width_) {
-        refuse(n, "feature " + std::to_string(features[i]) + " of a row with " + std::to_string(f.width_));
-      }
-      if (std::isnan(values[i])) refuse(n, "a threshold is not a number");
-      yes_at[i] = child(i, yes[i]);
-      no_at[i] = child(i, no[i]);
-      if (!missing.empty() && missing[i] != 0) f.handles_missing_ = true;
-    }
-    // One root a tree; what is left over then is in no cycle only if it is reached, which lay_out counts.
-    std::int64_t last = 0;
-    for (const std::uint32_t i : index.order()) {
-      if (has_parent[i]) continue;
-      if (!roots.empty() && trees[i] == last) refuse(n, "tree " + std::to_string(last) + " has two roots");
-      roots.push_back(i);
-      last = trees[i];
-    }
-  }
-
-  void read_leaves(const node_index& index, const char* kind) {
-    const std::string prefix(kind);
-    const auto& leaf_trees = ints_of(n, prefix + "_treeids");
-    const auto& leaf_ids = ints_of(n, prefix + "_nodeids");
-    const auto& outputs = ints_of(n, prefix + "_ids");
-    const auto weights = numbers_of(n, prefix + "_weights");
-    const std::size_t count = leaf_trees.size();
-    if (leaf_ids.size() != count || outputs.size() != count || weights.size() != count) {
-      refuse(n, prefix + "_treeids, _nodeids, _ids and _weights differ in length");
-    }
-    struct entry {
-      std::uint32_t at;
-      std::uint32_t output;
-      double weight;
-    };
-    std::vector<entry> entries;
-    entries.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::uint32_t at = index.find(leaf_trees[i], leaf_ids[i]);
-      if (at == node_index::none) {
-        refuse(n, "leaf " + std::to_string(leaf_ids[i]) + " of tree " + std::to_string(leaf_trees[i]) +
-                      " does not exist");
-      }
-      if (outputs[i] < 0 || static_cast<std::uint64_t>(outputs[i]) >= f.outputs_) {
-        refuse(n, "a leaf's " + prefix + " " + std::to_string(outputs[i]) + " is not one of " +
-                      std::to_string(f.outputs_));
-      }
-      if (!std::isfinite(weights[i])) refuse(n, "a leaf's weight is not finite");
-      if (modes[at] != mode::leaf) continue;  // a weight on an inner node is never reached
-      if (weights[i] < 0) f.shares_ = false;
-      entries.push_back({at, static_cast<std::uint32_t>(outputs[i]), weights[i]});
-    }
-    const bool classifier = prefix == "class";
-    f.sums_ = f.outputs_;
-    if (classifier && f.outputs_ == 2 && std::all_of(entries.begin(), entries.end(), [&](const entry& e) {
-          return e.output == entries[0].output;
-        })) {
-      f.sums_ = 1;
-      for (entry& e : entries) e.output = 0;
-    }
-    std::stable_sort(entries.begin(), entries.end(), [](const entry& a, const entry& b) {
-      return std::pair(a.at, a.output) < std::pair(b.at, b.output);
-    });
-    if (f.sums_ == 1) {
-      weight.assign(trees.size(), 0);
-      for (const entry& e : entries) weight[e.at] += e.weight;
-      return;
-    }
-    payload.assign(trees.size(), 0);  // payload 0 is that of a leaf without weights
+  void copy_payloads() {
+    payload.assign(e.nodes.size(), 0);  // payload 0 is that of a leaf without weights
     f.payload_begin_ = {0, 0};
-    for (std::size_t i = 0; i < entries.size();) {
-      const std::uint32_t at = entries[i].at;
-      payload[at] = static_cast<std::uint32_t>(f.payload_begin_.size() - 1);
-      for (; i < entries.size() && entries[i].at == at; ++i) {
-        if (f.payload_.size() > f.payload_begin_.back() && f.payload_.back().output == entries[i].output) {
-          f.payload_.back().weight += entries[i].weight;
-        } else {
-          f.payload_.push_back({entries[i].weight, entries[i].output});
-        }
-      }
+    for (std::size_t i = 0; i < e.nodes.size(); ++i) {
+      const tree_node& n = e.nodes[i];
+      if (n.how != split::leaf || n.yes == n.no) continue;
+      payload[i] = static_cast<std::uint32_t>(f.payload_begin_.size() - 1);
+      for (std::uint32_t k = n.yes; k < n.no; ++k) f.payload_.push_back(e.shares[k]);
       f.payload_begin_.push_back(static_cast<std::uint32_t>(f.payload_.size()));
     }
+  }
+
+  [[nodiscard]] double weight(const tree_node& n) const {
+    double sum = 0;
+    for (std::uint32_t k = n.yes; k < n.no; ++k) sum += e.shares[k].weight;
+    return sum;
   }
 
   struct comparison {
     bool negated;
     double threshold;
-    std::uint32_t left, right;  ///< positions in the file
+    std::uint32_t left, right;
   };
 
   /// `x mode t ? yes : no`, with missing values on the side they belong, as `value <= threshold ? left :
   /// right`, where a missing value goes right: it is never <= anything.
-  [[nodiscard]] comparison compare(std::uint32_t i) const {
-    mode m = modes[i];
-    std::uint32_t left = yes_at[i];
-    std::uint32_t right = no_at[i];
-    if (!missing.empty() && missing[i] != 0) {
+  [[nodiscard]] comparison compare(const tree_node& n) const {
+    split m = n.how;
+    std::uint32_t left = n.yes;
+    std::uint32_t right = n.no;
+    if (n.missing_yes) {
       m = opposite(m);
       std::swap(left, right);
     }
-    const double t = values[i];
+    const double t = n.threshold;
     switch (m) {
-      case mode::lt:
-        return {false, below(t, float_input), left, right};
-      case mode::gte:
-        return {true, at_most(-t, float_input), left, right};
-      case mode::gt:
-        return {true, below(-t, float_input), left, right};
+      case split::lt:
+        return {false, below(t, e.float_input), left, right};
+      case split::gte:
+        return {true, at_most(-t, e.float_input), left, right};
+      case split::gt:
+        return {true, below(-t, e.float_input), left, right};
       default:
-        return {false, at_most(t, float_input), left, right};
+        return {false, at_most(t, e.float_input), left, right};
     }
   }
 
   void choose_layout() {
-    for (std::uint32_t i = 0; i < trees.size(); ++i) {
-      if (modes[i] == mode::leaf) {
-        if (f.sums_ == 1 && static_cast<double>(static_cast<float>(weight[i])) != weight[i]) floats = false;
-      } else if (compare(i).negated) {
+    bool float_leaves = true;
+    for (const tree_node& n : e.nodes) {
+      if (n.how == split::leaf) {
+        if (f.sums_ == 1 && static_cast<double>(static_cast<float>(weight(n))) != weight(n))
+          float_leaves = false;
+      } else if (compare(n).negated) {
         f.negated_ = true;
       }
     }
     f.columns_ = (f.negated_ ? 2 : 1) * f.width_ + 1;
-    if (!float_input || trees.size() >= (1U << 24) || f.columns_ > 256) floats = false;
+    narrow = e.float_input && e.nodes.size() < (1U << 24) && f.columns_ <= 256;
+    f.inline_leaves_ = f.sums_ == 1 && (!narrow || float_leaves);
     f.stride_ = f.columns_ <= 16 ? 16 : f.columns_ <= 64 ? 64 : f.columns_ <= 256 ? 256 : f.columns_;
   }
 
@@ -381,30 +143,34 @@ struct forest::builder {
     };
     std::vector<tree> built;
     std::vector<place> queue;
-    out.reserve(trees.size());
+    out.reserve(e.nodes.size());
     using value = typename Node::value;
-    for (const std::uint32_t root : roots) {
+    for (const std::uint32_t root : e.roots) {
       queue.clear();
       const auto begin = static_cast<std::uint32_t>(out.size());
       out.emplace_back();
       queue.push_back({root, begin, 0});
       for (std::size_t head = 0; head < queue.size(); ++head) {
         const place p = queue[head];
-        if (modes[p.from] == mode::leaf) {
+        const tree_node& n = e.nodes[p.from];
+        if (n.how == split::leaf) {
           // The last column is below all: a leaf leads to itself, and its threshold is free to hold its
           // value.
           out[p.to] = Node(0, p.to, columns - 1);
-          if (f.sums_ == 1) {
-            out[p.to].threshold = std::bit_cast<typename Node::key>(static_cast<value>(weight[p.from]));
+          if (f.inline_leaves_) {
+            out[p.to].threshold = std::bit_cast<typename Node::key>(static_cast<value>(weight(n)));
+          } else if (f.sums_ == 1) {
+            out[p.to].threshold = static_cast<typename Node::key>(f.values_.size());
+            f.values_.push_back(weight(n));
           } else {
             out[p.to].threshold = payload[p.from];
           }
           continue;
         }
-        const comparison c = compare(p.from);
+        const comparison c = compare(n);
         const auto left = static_cast<std::uint32_t>(out.size());
         out.resize(out.size() + 2);
-        const auto column = static_cast<std::uint32_t>(features[p.from]) + (c.negated ? width : 0);
+        const auto column = n.column + (c.negated ? width : 0);
         // No key is 0 but the last column's, so nothing goes left there.
         const auto key = std::isnan(c.threshold) ? 0 : key_of(static_cast<value>(c.threshold));
         out[p.to] = Node(key, left, column);
@@ -413,7 +179,6 @@ struct forest::builder {
       }
       built.push_back({begin, queue.back().depth});
     }
-    if (out.size() != trees.size()) refuse(n, "the nodes of a tree form a circle");
     // Trees of one depth walk together without waiting for a deeper one.
     std::stable_sort(built.begin(), built.end(),
                      [](const tree& a, const tree& b) { return a.depth > b.depth; });
@@ -424,46 +189,22 @@ struct forest::builder {
   }
 };
 
-forest::forest(const onnx::node& n, std::size_t width, bool float_input, const onnx::limits& most)
-    : width_(width) {
-  const bool classifier = n.op == "TreeEnsembleClassifier";
-  if (ints_of(n, "nodes_treeids").size() > most.tree_nodes) {
-    refuse(n, "more than " + std::to_string(most.tree_nodes) + " nodes, the limit");
-  }
-  builder b(n, *this, float_input);
-  b.check_lists();
-  if (classifier) {
-    const auto* texts = n.find("classlabels_strings");
-    outputs_ =
-        texts && !texts->strings.empty() ? texts->strings.size() : ints_of(n, "classlabels_int64s").size();
-  } else {
-    const auto* targets = n.find("n_targets");
-    outputs_ = targets && targets->i > 0 ? static_cast<std::size_t>(targets->i) : 0;
-  }
-  if (outputs_ == 0 || outputs_ > most.outputs) {
-    refuse(n, std::to_string(outputs_) + " outputs; 1 to " + std::to_string(most.outputs) + " are possible");
-  }
-  transform_ = post_transform_of(n);
-  const node_index index(n, b.trees, b.ids);
-  b.link(index);
-  b.read_leaves(index, classifier ? "class" : "target");
-
-  base_ = numbers_of(n, "base_values");
-  if (!base_.empty() && base_.size() != sums_) {
-    refuse(n, std::to_string(base_.size()) + " base_values for " + std::to_string(sums_) + " sums");
-  }
-  for (const double v : base_) {
-    if (!std::isfinite(v)) refuse(n, "a base value is not finite");
-    if (v < 0) shares_ = false;
-  }
-  if (const auto* a = n.find("aggregate_function"); a && !a->s.empty() && a->s != "SUM") {
-    if (a->s != "AVERAGE")
-      refuse(n, "aggregate_function " + std::string(a->s.substr(0, 32)) + " is not built in");
-    scale_ = 1 / static_cast<double>(b.roots.size());
-  }
-
+forest::forest(const ensemble& e)
+    : width_(e.width),
+      sums_(e.sums),
+      outputs_(e.outputs),
+      handles_missing_(e.handles_missing),
+      transform_(e.transform),
+      scale_(e.scale),
+      base_(e.base) {
+  check(e);
+  const auto negative = [](double v) { return v < 0; };
+  shares_ = std::none_of(base_.begin(), base_.end(), negative) &&
+            std::none_of(e.shares.begin(), e.shares.end(), [](const leaf_share& s) { return s.weight < 0; });
+  builder b{e, *this};
   b.choose_layout();
-  if (b.floats) {
+  if (sums_ > 1) b.copy_payloads();
+  if (b.narrow) {
     b.lay_out(narrow_);
   } else {
     b.lay_out(wide_);
@@ -507,8 +248,12 @@ inline void walk(const Node* nodes, std::uint32_t* at, std::uint32_t depth, RowO
 
 template <class Node>
 inline void forest::add_leaf(const Node& leaf, double* sums) const {
-  if (sums_ == 1) {
+  if (inline_leaves_) {
     sums[0] += static_cast<double>(std::bit_cast<typename Node::value>(leaf.threshold));
+    return;
+  }
+  if (sums_ == 1) {
+    sums[0] += values_[static_cast<std::size_t>(leaf.threshold)];
     return;
   }
   const auto i = static_cast<std::size_t>(leaf.threshold);

@@ -1,7 +1,5 @@
 #pragma once
-// Tree ensembles (ai.onnx.ml TreeEnsembleRegressor and TreeEnsembleClassifier, see
-// https://onnx.ai/onnx/operators/onnx_aionnxml_TreeEnsembleRegressor.html), laid out for walking many at
-// once.
+// Tree ensembles, laid out for walking many at once.
 //
 // A walk is a chain of dependent loads, so a core that follows one path waits most of the time. Here 16 paths
 // are in flight: 16 rows in one tree, or 16 trees for a single row. Every node is 8 bytes and there is no
@@ -15,28 +13,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "runtime/model/onnx.hpp"
+#include "runtime/model/ensemble.hpp"
 
 namespace troupe::model {
 
-/// What happens to the sums of an ensemble or the scores of a linear model.
-enum class post_transform : std::uint8_t { none, logistic, softmax, softmax_zero };
-
-/// The transform an operator's post_transform attribute names. Throws load_error for the ones not built in.
-[[nodiscard]] post_transform post_transform_of(const onnx::node& n);
-
-/// In place, on one row's scores.
-void apply(post_transform how, double* scores, std::size_t count);
-
-/// Two probabilities out of the one score of a binary classifier. Logistic: of the score; else s and 1 - s,
-/// or s and -s where scores may be negative.
-void split_binary(post_transform how, bool scores_are_shares, double score, double* out);
-
 class forest {
  public:
-  /// `n` is one of the two operators, over rows of `width` columns; `float_input`: they hold float32 values.
-  /// Every index is checked: children exist, each node has one parent, each tree one root. Throws load_error.
-  forest(const onnx::node& n, std::size_t width, bool float_input, const onnx::limits& most);
+  /// Everything is checked first, see check(). Throws load_error.
+  explicit forest(const ensemble& e);
 
   [[nodiscard]] std::size_t outputs() const { return outputs_; }
   /// The trees say where a missing value goes.
@@ -54,7 +38,7 @@ class forest {
   struct narrow_node {
     using value = float;
     using key = std::uint32_t;  ///< a value as what is compared
-    key threshold;              ///< of a leaf: the bits of its value, or the index of its payload
+    key threshold;              ///< of a leaf: the bits of its value, or the index of what it adds
     std::uint32_t link;         ///< left << 8 | column
 
     narrow_node(key t = 0, std::uint32_t left = 0, std::uint32_t column = 0)
@@ -74,11 +58,6 @@ class forest {
     [[nodiscard]] std::uint32_t left() const { return left_; }
     [[nodiscard]] std::uint32_t column() const { return column_; }
   };
-  struct share {  ///< what a leaf adds to one output
-    double weight;
-    std::uint32_t output;
-  };
-
   template <class Node>
   void walk_all(const std::vector<Node>& nodes, const double* in, std::size_t rows, double* sums) const;
   template <std::size_t Stride, class Node, class Key>
@@ -96,7 +75,8 @@ class forest {
   std::size_t outputs_ = 1;
   bool negated_ = false;
   bool handles_missing_ = false;
-  bool shares_ = true;  ///< all leaf weights >= 0
+  bool inline_leaves_ = false;  ///< a leaf's threshold is its value
+  bool shares_ = true;          ///< all leaf weights >= 0
   post_transform transform_ = post_transform::none;
   double scale_ = 1;  ///< 1 / trees for AVERAGE
   std::vector<double> base_;
@@ -106,7 +86,8 @@ class forest {
   std::vector<std::uint32_t> roots_;  ///< by falling depth
   std::vector<std::uint32_t> depths_;
   std::vector<std::uint32_t> payload_begin_;  ///< sums_ > 1: of payload i, [begin[i], begin[i + 1]) in shares
-  std::vector<share> payload_;
+  std::vector<leaf_share> payload_;
+  std::vector<double> values_;  ///< sums_ == 1, and the leaves' values are no float32: by index
 };
 
 }  // namespace troupe::model

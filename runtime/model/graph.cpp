@@ -8,83 +8,12 @@
 #include <unordered_set>
 #include <utility>
 
-#include "runtime/model/steps.hpp"
+#include "runtime/model/onnx_trees.hpp"
+#include "runtime/model/pipeline.hpp"
+#include "runtime/model/shap.hpp"
 
 namespace troupe::model {
 namespace {
-
-constexpr std::size_t most_block_rows = 64;
-constexpr std::size_t block_numbers = 262'144;  ///< of all slots together: 2 MiB of scratch a thread
-
-struct slot {
-  std::size_t width = 0;
-  std::size_t place = 0;  ///< in doubles a row
-};
-
-struct operation {
-  step_ptr run;
-  std::vector<std::uint32_t> inputs;
-  std::uint32_t output = 0;
-};
-
-struct source {  ///< a graph input: columns [begin, begin + width) of a row
-  std::uint32_t slot = 0;
-  std::size_t begin = 0;
-  bool round = false;
-};
-
-class graph_engine final : public engine {
- public:
-  std::vector<slot> slots;
-  std::vector<source> sources;
-  std::vector<operation> operations;
-  std::uint32_t result = 0;
-  std::size_t numbers = 0;  ///< of all slots, a row
-  std::string_view name;
-
-  void score(std::span<const double* const> rows, double* out) const override {
-    run(rows, out, [](const operation&, const columns*, std::size_t) {});
-  }
-
-  std::string_view kind() const override { return name; }
-
-  /// `watch` sees every operation and its inputs before it runs.
-  template <class Watch>
-  void run(std::span<const double* const> rows, double* out, Watch watch) const {
-    thread_local std::vector<double> arena;
-    thread_local std::vector<columns> inputs;
-    const std::size_t most = std::clamp<std::size_t>(block_numbers / numbers, 1, most_block_rows);
-    const std::size_t block = std::min(most, rows.size());
-    if (arena.size() < numbers * block) arena.resize(numbers * block);
-    for (std::size_t done = 0; done < rows.size(); done += block) {
-      const std::size_t count = std::min(block, rows.size() - done);
-      const auto at = [&](std::uint32_t s) { return arena.data() + slots[s].place * block; };
-      for (const source& from : sources) gather(from, rows.subspan(done, count), at(from.slot));
-      double* const answer = out + done * slots[result].width;
-      for (const operation& o : operations) {
-        if (inputs.size() < o.inputs.size()) inputs.resize(o.inputs.size());
-        for (std::size_t i = 0; i < o.inputs.size(); ++i)
-          inputs[i] = {at(o.inputs[i]), slots[o.inputs[i]].width};
-        watch(o, inputs.data(), count);
-        o.run->run(inputs.data(), count, o.output == result ? answer : at(o.output));
-      }
-    }
-  }
-
- private:
-  void gather(const source& from, std::span<const double* const> rows, double* to) const {
-    const std::size_t width = slots[from.slot].width;
-    for (const double* row : rows) {
-      row += from.begin;
-      if (from.round) {
-        for (std::size_t c = 0; c < width; ++c) to[c] = static_cast<double>(static_cast<float>(row[c]));
-      } else {
-        std::copy_n(row, width, to);
-      }
-      to += width;
-    }
-  }
-};
 
 [[noreturn]] void refuse(const onnx::node& n, const std::string& what) {
   throw load_error("operator " + std::string(n.op.substr(0, 64)) + ": " + what);
@@ -285,13 +214,7 @@ class compiler {
   // -- operators
   // -------------------------------------------------------------------------------------------------
 
-  std::uint32_t new_slot(std::size_t width) {
-    engine_->slots.push_back({width, engine_->numbers});
-    engine_->numbers += width;
-    if (engine_->numbers > most_.features * 64)
-      throw load_error("its rows take too much room between operators");
-    return static_cast<std::uint32_t>(engine_->slots.size() - 1);
-  }
+  std::uint32_t new_slot(std::size_t width) { return engine_->add_slot(width, most_.features * 64); }
 
   [[nodiscard]] std::size_t width_of(const value& v) const { return engine_->slots[v.slot].width; }
 
@@ -417,10 +340,17 @@ class compiler {
 
   void add_trees(const onnx::node& n) {
     const value x = data(n, 0);
-    forest f(n, width_of(x), x.is_float, most_);
+    forest f(read_trees(n, width_of(x), x.is_float, most_));
     const std::size_t width = f.outputs();
     has_trees_ = true;
     emit(n, trees(std::move(f)), {x}, width, true, is_classifier(n.op) ? 1 : 0);
+  }
+
+  /// The operator that comes next is a linear model.
+  void last_linear(const affine& a) {
+    if (!hints_.explain) return;
+    linear_ = a;
+    linear_at_ = linear_end_ = engine_->operations.size();
   }
 
   static std::vector<double> floats(const onnx::node& n, std::string_view name) {
@@ -454,6 +384,7 @@ class compiler {
     }
     const post_transform how = post_transform_of(n);
     const std::size_t outputs = a.outputs;
+    last_linear(a);
     if (classifier && outputs == 1 && labels_of(n).size() == 2) {
       return emit(n, linear_binary(std::move(a), how), {x}, 2, true, 1);
     }
@@ -537,6 +468,14 @@ class compiler {
     if (t.type != onnx::element::float32 && t.type != onnx::element::float64) {
       refuse(n, "constant " + in_quotes(t.name) + " is not of floats");
     }
+    // A bias on its own still belongs to the linear model before it.
+    if (op == arithmetic::add && linear_end_ + 1 == engine_->operations.size() &&
+        x.slot == engine_->operations.back().output && t.numbers.size() == linear_.outputs &&
+        w == linear_.outputs) {
+      linear_.bias.resize(linear_.outputs);
+      for (std::size_t i = 0; i < linear_.outputs; ++i) linear_.bias[i] += t.numbers[i];
+      ++linear_end_;
+    }
     emit(n, with_constant(op, t.numbers, a.constant != nullptr, x.is_float), {x}, width, x.is_float);
   }
 
@@ -579,6 +518,7 @@ class compiler {
       for (std::size_t k = 0; k < a.outputs; ++k) a.bias.push_back(beta * c.numbers[size == 1 ? 0 : k]);
     }
     const std::size_t outputs = a.outputs;
+    last_linear(a);
     emit(n, linear(std::move(a), post_transform::none, x.is_float), {x}, outputs, x.is_float);
   }
 
@@ -677,49 +617,35 @@ class compiler {
       throw load_error("it has more than " + std::to_string(most_.outputs) + " outputs");
     compiled_graph made;
     made.output = describe(width);
-    const std::vector<bool> missing = missing_allowed(width);
+    const std::vector<bool> missing = missing_allowed(*engine_, std::vector<double>(width_, 1.0));
     std::vector<feature> features;
     for (std::size_t c = 0; c < width_; ++c) features.push_back({std::move(names_[c]), missing[c]});
     made.schema = schema(std::move(features), named_);
+    if (hints_.explain) explain(made);
     made.engine = std::move(engine_);
     return made;
   }
 
-  /// Tries it: a column may be missing if the answer is a number all the same, and no step that cannot tell a
-  /// missing value met one. For very wide rows all columns are tried at once.
-  [[nodiscard]] std::vector<bool> missing_allowed(std::size_t width) const {
-    constexpr double none = std::numeric_limits<double>::quiet_NaN();
-    constexpr std::size_t most_tries = 4096;
-    std::vector<double> row(width_, 1.0);
-    std::vector<double> out(width);
-    const auto answers = [&] {
-      const double* const rows[] = {row.data()};
-      bool kept = true;
-      const auto is_nan = [](double x) { return std::isnan(x); };
-      engine_->run(rows, out.data(), [&](const operation& o, const columns* in, std::size_t) {
-        for (std::size_t i = 0; i < o.inputs.size() && !o.run->keeps_missing(); ++i) {
-          if (std::any_of(in[i].data, in[i].data + in[i].width, is_nan)) kept = false;
-        }
-      });
-      return kept && std::none_of(out.begin(), out.end(), is_nan);
-    };
-    if (width_ > most_tries) {
-      std::fill(row.begin(), row.end(), none);
-      return std::vector<bool>(width_, answers());
+  void explain(compiled_graph& made) {
+    if (!has_trees_ && linear_end_ + 1 == engine_->operations.size()) {
+      try {
+        made.explain = explain_linear(*engine_, linear_at_, width_, std::move(linear_));
+      } catch (const load_error& error) {
+        made.unexplained = error.what();
+      }
+      return;
     }
-    std::vector<bool> allowed(width_);
-    for (std::size_t c = 0; c < width_; ++c) {
-      row[c] = none;
-      allowed[c] = answers();
-      row[c] = 1;
-    }
-    return allowed;
+    made.unexplained =
+        has_trees_
+            ? "ONNX does not keep how many training rows came by each node of a tree, which explanations "
+              "need; put model.skops, model.json (XGBoost) or model.txt (LightGBM) in its place"
+            : "explanations are built in for trees and linear models";
   }
 
   const onnx::graph& g_;
   const graph_hints& hints_;
   const onnx::limits& most_;
-  std::unique_ptr<graph_engine> engine_ = std::make_unique<graph_engine>();
+  std::unique_ptr<pipeline> engine_ = std::make_unique<pipeline>();
   std::unordered_map<std::string_view, const onnx::tensor*> constants_;
   std::unordered_map<std::string_view, std::pair<const onnx::node*, std::size_t>> producers_;
   std::unordered_map<std::string_view, value> values_;
@@ -732,6 +658,9 @@ class compiler {
   bool has_label_ = false;
   bool has_trees_ = false;
   bool network_ = false;
+  affine linear_;
+  std::size_t linear_at_ = SIZE_MAX - 1;
+  std::size_t linear_end_ = SIZE_MAX - 1;
   bool named_ = false;
   std::size_t width_ = 0;
   std::vector<std::string> names_;

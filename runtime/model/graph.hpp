@@ -26,12 +26,15 @@ namespace troupe::model {
 struct graph_hints {
   std::vector<std::string> features;
   std::vector<std::string> classes;
+  bool explain = false;  ///< keep what explanations need beside the engine
 };
 
 struct compiled_graph {
   model::schema schema;
   output_spec output;
   std::unique_ptr<const model::engine> engine;
+  std::shared_ptr<const explainer> explain = {};  ///< of that engine, which has to outlive it
+  std::string unexplained = {};                   ///< why there is none
 };
 
 /// `file`: the bytes of an ONNX file, needed during the call only. Throws load_error without naming the file.

@@ -96,6 +96,19 @@ model_table::model_table(std::vector<std::shared_ptr<const loaded_model>> models
                        " is not there; name one of " + there);
     }
   }
+  for (const auto& [name, s] : how.splits) {
+    const auto* const g = group_of(name);
+    const auto version = plain_version(s.version);
+    std::shared_ptr<const loaded_model> candidate;
+    for (auto i = g ? g->begin : 0; g && i < g->end; ++i)
+      if (models_[i]->version() == version) candidate = models_[i];
+    if (!candidate)
+      throw load_error("model " + name + ": the new version " + std::string(version) + " is not loaded");
+    const auto equals = s.header.find('=');
+    groups_[static_cast<std::size_t>(g - groups_.data())].split = static_cast<std::uint32_t>(splits_.size());
+    splits_.push_back({s.id, s.route, s.header.substr(0, equals),
+                       equals == std::string::npos ? "" : s.header.substr(equals + 1), std::move(candidate)});
+  }
   if (!how.default_model.empty()) {
     const auto* const g = group_of(how.default_model);
     if (!g) {
@@ -125,14 +138,22 @@ model_table::choice model_table::find(std::string_view name, std::string_view ve
   }
   if (!g) return {};
   const loaded_model* const production = models_[g->production].get();
-  if (version.empty()) return {production, false};
+  if (version.empty()) return {production, false, g->split == UINT32_MAX ? nullptr : &splits_[g->split]};
   version = plain_version(version);
-  if (production->version() == version) return {production, false};
+  if (production->version() == version) return {production, false, nullptr};
   for (auto i = g->begin; i < g->end; ++i) {
-    if (models_[i]->version() == version) return {models_[i].get(), false};
+    if (models_[i]->version() == version) return {models_[i].get(), false, nullptr};
   }
   if (!fallback_) return {};
-  return {production, true};
+  return {production, true, nullptr};
+}
+
+const version_split* model_table::split_of(const loaded_model& m) const {
+  if (splits_.empty()) return nullptr;
+  const auto* const g = group_of(m.name());
+  if (!g || g->split == UINT32_MAX) return nullptr;
+  const version_split& s = splits_[g->split];
+  return models_[g->production].get() == &m || s.candidate.get() == &m ? &s : nullptr;
 }
 
 const loaded_model* model_table::default_model() const {

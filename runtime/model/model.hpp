@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/policy/rollout.hpp"
+
 namespace troupe::model {
 
 /// The engine could not score the rows it was given.
@@ -60,6 +62,8 @@ struct output_spec {
   std::vector<std::string> classes;  ///< empty for regression
 };
 
+class explainer;  // shap.hpp
+
 /// Scores rows. Immutable, so that any number of threads may call score() at once.
 class engine {
  public:
@@ -88,6 +92,9 @@ class loaded_model {
     std::unique_ptr<const model::engine> engine;
     std::uint64_t digest = 0;
     std::filesystem::path path;
+    std::string engine_reason{};  ///< why this engine and no other
+    std::shared_ptr<const model::explainer> explain = {};
+    std::string unexplained = {};
   };
 
   explicit loaded_model(parts p);
@@ -99,12 +106,25 @@ class loaded_model {
   [[nodiscard]] const model::engine& engine() const { return *parts_.engine; }
   /// XXH3 (64 bits) of the model file: the same digest, the same answers.
   [[nodiscard]] std::uint64_t digest() const { return parts_.digest; }
-  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }      ///< 16 hexadecimal digits
+  [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }  ///< 16 hexadecimal digits
+  [[nodiscard]] const std::string& engine_reason() const { return parts_.engine_reason; }
   [[nodiscard]] const std::filesystem::path& path() const { return parts_.path; }  ///< the model file
+  /// Null where the model was loaded without, or cannot be explained; unexplained() says why.
+  [[nodiscard]] const model::explainer* explain() const { return parts_.explain.get(); }
+  [[nodiscard]] const std::string& unexplained() const { return parts_.unexplained; }
 
  private:
   parts parts_;
   std::string digest_hex_;
+};
+
+/// Two versions of a model share its requests, or a new one is compared with the production version.
+struct version_split {
+  std::uint64_t id = 0;  ///< of the rollout
+  policy::route route;
+  std::string header;        ///< of strategy header: its name
+  std::string header_value;  ///< empty: any value
+  std::shared_ptr<const loaded_model> candidate;
 };
 
 /// An immutable snapshot of all loaded models.
@@ -113,12 +133,23 @@ class model_table {
   struct choice {
     const loaded_model* model = nullptr;
     bool fell_back = false;  ///< the version asked for is not loaded, and the production version stands in
+    /// Requests that name no version: the model is the old one, and the split says whether the new one
+    /// answers. Lives as long as the table; null: no rollout.
+    const version_split* split = nullptr;
+  };
+
+  struct split_options {
+    std::uint64_t id = 0;
+    std::string version;  ///< the new one
+    policy::route route;
+    std::string header;  ///< NAME or NAME=VALUE
   };
 
   struct options {
     std::string default_model;  ///< answers an empty name; empty: the only model, if it is alone
     std::map<std::string, std::string> production;  ///< model -> version; others: the highest version
     bool fallback = true;
+    std::map<std::string, split_options> splits = {};  ///< by model
   };
 
   model_table() = default;
@@ -134,6 +165,8 @@ class model_table {
   [[nodiscard]] const std::vector<std::shared_ptr<const loaded_model>>& all() const { return models_; }
   /// What an empty name and version mean; null if there is no default.
   [[nodiscard]] const loaded_model* default_model() const;
+  /// The rollout that `m` is one of the two versions of; null: none.
+  [[nodiscard]] const version_split* split_of(const loaded_model& m) const;
 
  private:
   struct group {  ///< the versions of one model: models_[begin, end)
@@ -141,11 +174,13 @@ class model_table {
     std::uint32_t begin = 0;
     std::uint32_t end = 0;
     std::uint32_t production = 0;
+    std::uint32_t split = UINT32_MAX;
   };
   [[nodiscard]] const group* group_of(std::string_view name) const;
 
   std::vector<std::shared_ptr<const loaded_model>> models_;
   std::vector<group> groups_;
+  std::vector<version_split> splits_;
   std::uint32_t default_group_ = UINT32_MAX;
   bool fallback_ = true;
 };

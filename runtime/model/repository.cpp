@@ -4,15 +4,21 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <exception>
 #include <fstream>
 #include <initializer_list>
 #include <map>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "runtime/model/graph.hpp"
+#include "runtime/model/lightgbm.hpp"
+#include "runtime/model/skops.hpp"
+#include "runtime/model/xgboost.hpp"
 
 namespace troupe::model {
 namespace {
@@ -99,15 +105,88 @@ std::vector<fs::path> folders(const fs::path& in) {
   return found;
 }
 
+constexpr std::string_view model_files[] = {"model.onnx", "model.skops", "model.json", "model.ubj",
+                                            "model.txt"};
+
+/// The one model file in the folder of a version.
+fs::path model_file(const fs::path& version_dir) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (const auto name : model_files) {
+    if (fs::is_regular_file(version_dir / name, error)) found.push_back(version_dir / name);
+  }
+  if (found.size() == 1) return found[0];
+  if (found.size() > 1) {
+    fail(version_dir, "has both " + found[0].filename().string() + " and " + found[1].filename().string() +
+                          "; keep the one that is to answer");
+  }
+  for (const char* name : {"model.pkl", "model.pickle", "model.joblib"}) {
+    const fs::path file = version_dir / name;
+    if (!fs::exists(file, error)) continue;
+    const std::string load = file.extension() == ".joblib" ? "joblib" : "pickle";
+    const std::string from = load == "joblib" ? "'model.joblib'" : "open('" + std::string(name) + "','rb')";
+    fail(file,
+         "is a pickle, which can run any code and is never loaded; convert it where you trust it: "
+         "python -c \"import " +
+             load + ", skops.io; skops.io.dump(" + load + ".load(" + from + "), 'model.skops')\"");
+  }
+  fail(version_dir / "model.onnx", "is missing; export the model to it, or take the folder away");
+}
+
+compiled_graph read_model(const fs::path& file, std::string_view bytes, const graph_hints& hints,
+                          const onnx::limits& most) {
+  // What is called otherwise may still be a pickle, of protocol 2 or later.
+  if (bytes.size() > 2 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5 && file.extension() != ".onnx")
+    throw load_error("is a pickle; write it with skops.io.dump(model, 'model.skops') instead");
+  if (file.extension() == ".skops") return read_skops(bytes, hints, most);
+  if (file.extension() == ".json") return read_xgboost(bytes, false, hints, most);
+  if (file.extension() == ".ubj") return read_xgboost(bytes, true, hints, most);
+  if (file.extension() == ".txt") return read_lightgbm(bytes, hints, most);
+  return compile(bytes, hints, most);
+}
+
+struct version_at {
+  fs::path path;
+  std::string name;
+  std::string number;
+};
+
+/// As many at a time as there are cores: each may wait for a process that compares engines.
+std::vector<std::shared_ptr<const loaded_model>> load_all(const std::vector<version_at>& wanted,
+                                                          const repository_options& how) {
+  std::vector<std::shared_ptr<const loaded_model>> models(wanted.size());
+  std::vector<std::exception_ptr> errors(wanted.size());
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t i = next++; i < wanted.size(); i = next++) try {
+        models[i] = load_model(wanted[i].path, wanted[i].name, wanted[i].number, how.engines, how.explain);
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+  };
+  {
+    std::vector<std::jthread> threads;
+    const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
+    for (std::size_t i = 1; i < std::min(cores, wanted.size()); ++i) threads.emplace_back(work);
+    work();
+  }
+  for (const auto& e : errors)
+    if (e) std::rethrow_exception(e);
+  return models;
+}
+
 }  // namespace
 
+bool is_model_file(std::string_view name) {
+  return std::find(std::begin(model_files), std::end(model_files), name) != std::end(model_files);
+}
+
 std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name,
-                                               std::string version) {
-  const fs::path file = version_dir / "model.onnx";
-  std::error_code error;
-  if (!fs::is_regular_file(file, error))
-    fail(file, "is missing; export the model to it, or take the folder away");
+                                               std::string version, const engine_options& engines,
+                                               bool explain) {
+  const fs::path file = model_file(version_dir);
   graph_hints hints;
+  hints.explain = explain;
   const fs::path yaml = version_dir / "model.yaml";
   if (const auto root = read_yaml(yaml, {"features", "classes"})) {
     hints.features = names(yaml, *root, "features");
@@ -116,10 +195,23 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   const onnx::limits most;
   const std::string bytes = read_file(file, most.file_bytes);
   try {
-    compiled_graph graph = compile(bytes, hints, most);
+    chosen_engine chosen;
+    if (file.extension() == ".onnx") {
+      std::vector<std::vector<double>> examples;
+      const fs::path example = version_dir / "input_example.json";
+      std::error_code error;
+      if (engines.mode == engine_mode::automatic && fs::is_regular_file(example, error))
+        examples = read_examples(read_file(example, most_yaml_bytes));
+      chosen = choose_engine(bytes, hints, most, engines, name + "/" + version, examples);
+    } else {
+      chosen.graph = read_model(file, bytes, hints, most);
+      chosen.why = "ONNX Runtime does not read this file";
+    }
+    auto& graph = chosen.graph;
     return std::make_shared<const loaded_model>(loaded_model::parts{
         std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output),
-        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file});
+        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file, std::move(chosen.why),
+        std::move(graph.explain), std::move(graph.unexplained)});
   } catch (const load_error& e) {
     fail(file, e.what());
   }
@@ -129,19 +221,18 @@ std::shared_ptr<const model_table> repository::load() const {
   const fs::path& directory = options_.directory;
   std::error_code error;
   const auto& source = options_.source;
-  const bool there = fs::is_directory(directory, error);
-  if (!there && source.versions.empty()) {
+  const bool has_directory = fs::is_directory(directory, error);
+  if (!has_directory && source.versions.empty()) {
     fail(directory, "is no directory of models; set models.directory to one");
   }
-  std::vector<std::shared_ptr<const loaded_model>> models;
+  std::vector<version_at> wanted;
   model_table::options how;
   how.fallback = options_.fallback;
-  for (const auto& v : source.versions) models.push_back(load_model(v.directory, v.name, v.version));
+  for (const auto& v : source.versions) wanted.push_back({v.path, v.name, v.version});
   how.production = source.production;
-  for (const fs::path& folder : there ? folders(directory) : std::vector<fs::path>()) {
+  for (const fs::path& folder : has_directory ? folders(directory) : std::vector<fs::path>()) {
     const std::string name = folder.filename().string();
-    if (std::any_of(source.versions.begin(), source.versions.end(),
-                    [&](const auto& v) { return v.name == name; }))
+    if (std::find(options_.not_here.begin(), options_.not_here.end(), name) != options_.not_here.end())
       continue;
     std::map<std::uint64_t, fs::path> versions;
     for (const fs::path& version : folders(folder)) {
@@ -156,8 +247,7 @@ std::shared_ptr<const model_table> repository::load() const {
       fail(folder, "has no version; put a model into " + (folder / "1" / "model.onnx").string() +
                        ", or take the folder away");
     }
-    for (const auto& [number, path] : versions)
-      models.push_back(load_model(path, name, std::to_string(number)));
+    for (const auto& [number, path] : versions) wanted.push_back({path, name, std::to_string(number)});
     const fs::path yaml = folder / "model.yaml";
     if (const auto root = read_yaml(yaml, {"production"}); root && (*root)["production"]) {
       const YAML::Node node = (*root)["production"];
@@ -170,8 +260,9 @@ std::shared_ptr<const model_table> repository::load() const {
       how.production[name] = std::to_string(*number);
     }
   }
-  if (models.empty())
+  if (wanted.empty())
     fail(directory, "has no models; put one into " + (directory / "NAME/1/model.onnx").string());
+  auto models = load_all(wanted, options_);
   how.default_model = options_.default_model;
   if (how.default_model.empty() &&
       std::any_of(models.begin(), models.end(), [](const auto& m) { return m->name() == shipped_model; })) {

@@ -1,8 +1,12 @@
 #pragma once
 // The directory of models on disk:
 //
-//   <directory>/<name>/<version>/model.onnx    the graph
+//   <directory>/<name>/<version>/model.onnx    the model: ONNX,
+//                               model.skops    or scikit-learn's objects as skops writes them,
+//                               model.json     or XGBoost's JSON, or its UBJSON: model.ubj,
+//                               model.txt      or LightGBM's text; exactly one of them
 //   <directory>/<name>/<version>/model.yaml    optional: features: [names], classes: [names]
+//   <directory>/<name>/<version>/input_example.json    optional: rows to compare engines on, as MLflow's
 //   <directory>/<name>/model.yaml              optional: production: 3
 //
 // A version is a number, with or without a leading v. Names that begin with a dot, and files that are none of
@@ -11,10 +15,13 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
+#include "runtime/model/engine_choice.hpp"
 #include "runtime/model/model.hpp"
-#include "runtime/policy/model_source.hpp"
+#include "runtime/model/source.hpp"
 
 namespace troupe::model {
 
@@ -24,9 +31,11 @@ struct repository_options {
   /// the one that ships, if it is there.
   std::string default_model;
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
-  /// Versions from elsewhere. A model among them is not looked for in the directory, which may then be
-  /// missing.
-  policy::model_source_update source = {};
+  engine_options engines{};
+  bool explain = false;  ///< keep what explanations need, about as much memory again as the model
+  /// Versions from elsewhere, a registry; the directory may then be missing.
+  model_source_update source = {};
+  std::vector<std::string> not_here = {};  ///< models that are not looked for in the directory
 };
 
 class repository {
@@ -41,8 +50,13 @@ class repository {
   options options_;
 };
 
-/// Reads `version_dir`/model.onnx and its model.yaml. Throws load_error.
+/// Whether a version's model may be in a file of that name: model.onnx, model.skops, ...
+[[nodiscard]] bool is_model_file(std::string_view name);
+
+/// Reads the model in `version_dir` and its model.yaml. Throws load_error.
 [[nodiscard]] std::shared_ptr<const loaded_model> load_model(const std::filesystem::path& version_dir,
-                                                             std::string name, std::string version);
+                                                             std::string name, std::string version,
+                                                             const engine_options& engines = {},
+                                                             bool explain = false);
 
 }  // namespace troupe::model

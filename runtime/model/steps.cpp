@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace troupe::model {
@@ -64,6 +65,10 @@ class constant_step final : public step {
     });
   }
   bool in_place() const override { return true; }
+  origin_list origins(const std::vector<const origin_list*>& in) const override {
+    if (in[0]->size() == 1 && constant_.size() > 1) return origin_list(constant_.size(), in[0]->front());
+    return *in[0];
+  }
 
  private:
   template <class F>
@@ -134,6 +139,7 @@ class each_step final : public step {
     }
   }
   bool in_place() const override { return true; }
+  origin_list origins(const std::vector<const origin_list*>& in) const override { return *in[0]; }
 
  private:
   F f_;
@@ -146,7 +152,7 @@ step_ptr make_each(F f) {
 
 class normalizer_step final : public step {
  public:
-  explicit normalizer_step(norm kind) : kind_(kind) {}
+  normalizer_step(norm kind, bool round) : kind_(kind), round_(round) {}
   void run(const columns* in, std::size_t rows, double* out) const override {
     const std::size_t width = in[0].width;
     for (std::size_t r = 0; r < rows; ++r) {
@@ -163,15 +169,81 @@ class normalizer_step final : public step {
           for (std::size_t c = 0; c < width; ++c) size += x[c] * x[c];
           size = std::sqrt(size);
           break;
+        case norm::max_abs:
+          for (std::size_t c = 0; c < width; ++c) size = std::max(size, std::fabs(x[c]));
+          break;
       }
       if (size == 0) size = 1;
-      for (std::size_t c = 0; c < width; ++c) out[r * width + c] = to_float(x[c] / size);
+      for (std::size_t c = 0; c < width; ++c) {
+        const double y = x[c] / size;
+        out[r * width + c] = round_ ? to_float(y) : y;
+      }
     }
   }
   bool in_place() const override { return true; }
 
  private:
   norm kind_;
+  bool round_;
+};
+
+/// -1: none of them.
+int position(const category_list& of, double x) {
+  for (std::size_t i = 0; i < of.values.size(); ++i) {
+    if (x == of.values[i] || (std::isnan(x) && std::isnan(of.values[i]))) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+class one_hot_step final : public step {
+ public:
+  one_hot_step(std::vector<category_list> of, std::vector<int> dropped)
+      : of_(std::move(of)), dropped_(std::move(dropped)) {
+    for (std::size_t c = 0; c < of_.size(); ++c) width_ += columns_of(c);
+  }
+  void run(const columns* in, std::size_t rows, double* out) const override {
+    std::fill_n(out, rows * width_, 0.0);
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < of_.size(); ++c) {
+        int at = position(of_[c], in[0].data[r * of_.size() + c]);
+        if (at >= 0 && at != dropped_[c]) {
+          if (dropped_[c] >= 0 && at > dropped_[c]) --at;
+          out[at] = 1;
+        }
+        out += columns_of(c);
+      }
+    }
+  }
+  origin_list origins(const std::vector<const origin_list*>& in) const override {
+    origin_list out;
+    for (std::size_t c = 0; c < of_.size(); ++c) out.insert(out.end(), columns_of(c), (*in[0])[c]);
+    return out;
+  }
+
+ private:
+  [[nodiscard]] std::size_t columns_of(std::size_t c) const {
+    return of_[c].values.size() - (dropped_[c] >= 0 ? 1 : 0);
+  }
+  std::vector<category_list> of_;
+  std::vector<int> dropped_;
+  std::size_t width_ = 0;
+};
+
+class known_step final : public step {
+ public:
+  explicit known_step(std::vector<category_list> of) : of_(std::move(of)) {}
+  void run(const columns* in, std::size_t rows, double* out) const override {
+    for (std::size_t r = 0; r < rows; ++r) {
+      out[r] = 0;
+      for (std::size_t c = 0; c < of_.size(); ++c) {
+        if (position(of_[c], in[0].data[r * of_.size() + c]) < 0)
+          out[r] = std::numeric_limits<double>::quiet_NaN();
+      }
+    }
+  }
+
+ private:
+  std::vector<category_list> of_;
 };
 
 class softmax_rows final : public step {
@@ -193,6 +265,11 @@ class concat_step final : public step {
         out = std::copy_n(in[i].data + r * in[i].width, in[i].width, out);
     }
   }
+  origin_list origins(const std::vector<const origin_list*>& in) const override {
+    origin_list out;
+    for (const origin_list* list : in) out.insert(out.end(), list->begin(), list->end());
+    return out;
+  }
 
  private:
   std::size_t inputs_;
@@ -206,6 +283,11 @@ class pick_step final : public step {
       const double* const x = in[0].data + r * in[0].width;
       for (const std::uint32_t c : which_) *out++ = x[c];
     }
+  }
+  origin_list origins(const std::vector<const origin_list*>& in) const override {
+    origin_list out;
+    for (const std::uint32_t c : which_) out.push_back((*in[0])[c]);
+    return out;
   }
 
  private:
@@ -267,6 +349,10 @@ class forest_step final : public step {
 
 step::~step() = default;
 
+step::origin_list step::origins(const std::vector<const origin_list*>&) const {
+  return {};
+}
+
 step_ptr with_constant(arithmetic op, std::vector<double> constant, bool constant_first, bool round) {
   return std::make_unique<constant_step>(op, std::move(constant), constant_first, round);
 }
@@ -292,8 +378,28 @@ step_ptr imputer(std::vector<double> value, double replaced) {
   });
 }
 
-step_ptr normalizer(norm kind) {
-  return std::make_unique<normalizer_step>(kind);
+step_ptr normalizer(norm kind, bool round) {
+  return std::make_unique<normalizer_step>(kind, round);
+}
+
+step_ptr clip(double low, double high) {
+  return make_each([low, high](double x) { return x < low ? low : x > high ? high : x; });
+}
+
+step_ptr one_hot(std::vector<category_list> of, std::vector<int> dropped) {
+  return std::make_unique<one_hot_step>(std::move(of), std::move(dropped));
+}
+
+step_ptr ordinal(std::vector<category_list> of, double missing, double unknown) {
+  return make_each([of = std::move(of), missing, unknown](double x, std::size_t c) {
+    const int at = position(of[c], x);
+    if (at < 0) return unknown;
+    return std::isnan(x) ? missing : static_cast<double>(at);
+  });
+}
+
+step_ptr known(std::vector<category_list> of) {
+  return std::make_unique<known_step>(std::move(of));
 }
 
 step_ptr binarizer(double threshold) {

@@ -28,6 +28,10 @@ class step {
   [[nodiscard]] virtual bool in_place() const { return false; }
   /// A missing value either has a meaning here or comes out as one. False: it would be taken for a number.
   [[nodiscard]] virtual bool keeps_missing() const { return true; }
+  /// For each output column, the origin of the one input column it comes from; `in` has those of the inputs'
+  /// columns. None: columns are mixed.
+  using origin_list = std::vector<std::uint32_t>;
+  [[nodiscard]] virtual origin_list origins(const std::vector<const origin_list*>& in) const;
 };
 
 using step_ptr = std::unique_ptr<const step>;
@@ -47,8 +51,23 @@ enum class activation : std::uint8_t { relu, sigmoid, tanh };
 [[nodiscard]] step_ptr scaler(std::vector<double> offset, std::vector<double> scale);
 /// Puts `value` (one, or one a column) wherever x equals `replaced`, which may be NaN.
 [[nodiscard]] step_ptr imputer(std::vector<double> value, double replaced);
-enum class norm : std::uint8_t { max, l1, l2 };
-[[nodiscard]] step_ptr normalizer(norm kind);
+enum class norm : std::uint8_t { max, l1, l2, max_abs };
+/// x / norm of the row, a norm of 0 counting as 1; `round`: to float32.
+[[nodiscard]] step_ptr normalizer(norm kind, bool round = true);
+/// Values beyond the two ends become the ends; NaN stays.
+[[nodiscard]] step_ptr clip(double low, double high);
+/// The values a column may have, and what each becomes. NaN equals NaN here.
+struct category_list {
+  std::vector<double> values;
+};
+/// A column for each category of each column, 1 where the value is that category; `dropped`: by column, the
+/// category that has no column of its own, -1 for none. A value that is no category has 0 in all of them.
+[[nodiscard]] step_ptr one_hot(std::vector<category_list> of, std::vector<int> dropped);
+/// The position of each value among its column's categories; `missing` for a category NaN, `unknown` for
+/// none.
+[[nodiscard]] step_ptr ordinal(std::vector<category_list> of, double missing, double unknown);
+/// 0 for a row whose values all are categories, else NaN. One column.
+[[nodiscard]] step_ptr known(std::vector<category_list> of);
 [[nodiscard]] step_ptr binarizer(double threshold);
 [[nodiscard]] step_ptr activate(activation how, bool round);
 [[nodiscard]] step_ptr softmax_step();

@@ -163,6 +163,25 @@ struct metrics::impl {
       gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
   prometheus::Family<Gauge>& models_loaded =
       gauge("troupe_model_loaded", "1 for each model version that is loaded");
+  prometheus::Family<Gauge>& model_info =
+      gauge("troupe_model_info", "1 for each known model version; its state and engine are in the labels");
+  prometheus::Family<Counter>& model_loads =
+      counter("troupe_model_loads_total", "Loads of model versions since the start, by result: ok or failed");
+  prometheus::Family<Gauge>& rollout_share = gauge(
+      "troupe_rollout_share", "Share of a model's requests that its new version gets, while a rollout runs");
+  prometheus::Family<Gauge>& rollout_psi =
+      gauge("troupe_rollout_psi",
+            "Population stability index of the new version's predictions against the old one's");
+  prometheus::Family<Counter>& rollout_requests =
+      counter("troupe_rollout_requests_total",
+              "Requests of a rollout, by side (old, new) and status (success, error)");
+  prometheus::Family<Counter>& rollout_rollbacks =
+      counter("troupe_rollout_rollbacks_total", "Rollouts that were rolled back, by reason");
+  prometheus::Family<Counter>& rollout_promotions =
+      counter("troupe_rollout_promotions_total", "New versions that became the production version");
+  prometheus::Family<Counter>& shadow_requests =
+      counter("troupe_rollout_shadow_requests_total",
+              "Requests for a shadow, by result: scored, or left_out when it was behind");
   prometheus::Family<Counter>& registry_polls =
       counter("troupe_registry_polls_total", "Polls of the model registry");
   prometheus::Family<Gauge>& registry_up = gauge("troupe_registry_up", "1 while the model registry answers");
@@ -214,6 +233,13 @@ struct metrics::impl {
   std::map<const model::loaded_model*, model_series> by_model;
   std::map<int, partition_series> by_partition;
   std::map<std::string, int> breaker_states;
+  std::vector<model_line> model_lines;
+  std::vector<Gauge*> model_gauges;
+  struct rollout_series {
+    Gauge* share;
+    Gauge* psi;
+  };
+  std::map<std::string, rollout_series> by_rollout;
   std::uint64_t rebalances_seen = 0;
   std::atomic<std::uint64_t> all_requests{0};
   std::atomic<std::uint64_t> all_errors{0};
@@ -306,6 +332,85 @@ void metrics::model_unloaded(const model::loaded_model* model) {
   impl_->by_model.erase(it);
   // The address may be another model's next.
   std::erase_if(impl_->by_request, [&](const auto& entry) { return std::get<0>(entry.first) == model; });
+}
+
+void metrics::models(const std::vector<model_line>& all) {
+  const std::lock_guard lock(impl_->mutex);
+  if (all == impl_->model_lines) return;
+  for (auto* g : impl_->model_gauges) impl_->model_info.Remove(g);
+  impl_->model_gauges.clear();
+  for (const auto& l : all) {
+    auto& g = impl_->model_info.Add(
+        {{"model", l.model}, {"version", l.version}, {"state", l.state}, {"engine", l.engine}});
+    g.Set(1);
+    impl_->model_gauges.push_back(&g);
+  }
+  impl_->model_lines = all;
+}
+
+metrics::model_use metrics::use_of(const model::loaded_model* model) const {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_model.find(model);
+  if (it == impl_->by_model.end()) return {};
+  const auto seen = it->second.latency->read();
+  model_use use;
+  use.rows = seen.cumulative.back();
+  use.failed = static_cast<std::uint64_t>(it->second.exceptions->Value());
+  if (use.rows) use.latency_seconds = seen.sum / static_cast<double>(use.rows);
+  return use;
+}
+
+void metrics::model_load(bool ok) {
+  impl_->model_loads.Add({{"result", ok ? "ok" : "failed"}}).Increment();
+}
+
+void metrics::rollout(const std::string& model, const std::string& version, const std::string& strategy,
+                      double share, double psi) {
+  const std::lock_guard lock(impl_->mutex);
+  auto it = impl_->by_rollout.find(model);
+  if (it == impl_->by_rollout.end())
+    it = impl_->by_rollout
+             .emplace(
+                 model,
+                 impl::rollout_series{&impl_->rollout_share.Add(
+                                          {{"model", model}, {"version", version}, {"strategy", strategy}}),
+                                      &impl_->rollout_psi.Add({{"model", model}, {"version", version}})})
+             .first;
+  it->second.share->Set(share);
+  it->second.psi->Set(psi);
+}
+
+void metrics::rollout_gone(const std::string& model) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_rollout.find(model);
+  if (it == impl_->by_rollout.end()) return;
+  impl_->rollout_share.Remove(it->second.share);
+  impl_->rollout_psi.Remove(it->second.psi);
+  impl_->by_rollout.erase(it);
+}
+
+void metrics::rollout_requests(const std::string& model, bool new_version, std::size_t ok,
+                               std::size_t failed) {
+  const char* side = new_version ? "new" : "old";
+  if (ok)
+    impl_->rollout_requests.Add({{"model", model}, {"side", side}, {"status", "success"}})
+        .Increment(as_number(ok));
+  if (failed)
+    impl_->rollout_requests.Add({{"model", model}, {"side", side}, {"status", "error"}})
+        .Increment(as_number(failed));
+}
+
+void metrics::rolled_back(const std::string& model, const std::string& reason) {
+  impl_->rollout_rollbacks.Add({{"model", model}, {"reason", reason}}).Increment();
+}
+
+void metrics::promoted(const std::string& model) {
+  impl_->rollout_promotions.Add({{"model", model}}).Increment();
+}
+
+void metrics::shadowed(std::size_t scored, std::size_t left_out) {
+  if (scored) impl_->shadow_requests.Add({{"result", "scored"}}).Increment(as_number(scored));
+  if (left_out) impl_->shadow_requests.Add({{"result", "left_out"}}).Increment(as_number(left_out));
 }
 
 void metrics::answered(const answered_line& line) {

@@ -55,6 +55,32 @@ class metrics {
   }
   void model_loaded(const model::loaded_model* model, std::string_view name, std::string_view version);
   void model_unloaded(const model::loaded_model* model);
+  struct model_line {
+    std::string model;
+    std::string version;
+    std::string state;
+    std::string engine;
+    [[nodiscard]] bool operator==(const model_line&) const = default;
+  };
+  /// All versions that are known; replaces what was said before.
+  void models(const std::vector<model_line>& all);
+  struct model_use {
+    std::uint64_t rows = 0;
+    std::uint64_t failed = 0;    ///< requests
+    double latency_seconds = 0;  ///< mean
+  };
+  [[nodiscard]] model_use use_of(const model::loaded_model* model) const;
+  void model_load(bool ok);
+
+  // Rollouts.
+  void rollout(const std::string& model, const std::string& version, const std::string& strategy,
+               double share, double psi);
+  void rollout_gone(const std::string& model);
+  void rollout_requests(const std::string& model, bool new_version, std::size_t ok, std::size_t failed);
+  void rolled_back(const std::string& model, const std::string& reason);
+  void promoted(const std::string& model);
+  /// Requests that a shadow scored, and those that it left out because it was behind.
+  void shadowed(std::size_t scored, std::size_t left_out);
 
   // The way of a request.
   void answered(const answered_line& line);

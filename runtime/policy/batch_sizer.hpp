@@ -17,7 +17,7 @@
 namespace troupe::policy {
 
 /// Share of a class's target that one batch may take: what arrives meanwhile waits for it to end.
-inline constexpr double batch_share_of_target = 0.06;
+inline constexpr double batch_share_of_target = 0.08;
 
 class batch_sizer {
  public:

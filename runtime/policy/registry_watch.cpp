@@ -46,10 +46,6 @@ std::optional<model_reference> parse_model_reference(std::string_view text) {
 
 registry_watch::registry_watch(watch_config config, std::uint64_t seed) : config_(config), state_(seed) {}
 
-void registry_watch::remember(const std::string& reference, const std::string& version) {
-  current_[reference] = version;
-}
-
 std::vector<version_change> registry_watch::changes(
     const std::map<std::string, std::string>& resolved) const {
   std::vector<version_change> found;

@@ -43,9 +43,6 @@ class registry_watch {
  public:
   registry_watch(watch_config config, std::uint64_t seed);
 
-  /// What is served already, as remembered; no change is reported for it.
-  void remember(const std::string& reference, const std::string& version);
-
   /// The answers of one poll: the version of each reference that was resolved. A reference that is missing
   /// keeps its version: an answer that did not come says nothing about the model.
   [[nodiscard]] std::vector<version_change> changes(const std::map<std::string, std::string>& resolved) const;

@@ -72,7 +72,7 @@ class sla_queue {
   };
 
   /// Throws std::invalid_argument when there is no class, or one has a target <= 0 or a floor outside [0, 1].
-  explicit sla_queue(std::vector<class_config> classes, double late_floor = 0.01);
+  explicit sla_queue(std::vector<class_config> classes, double late_floor = 0.002);
 
   /// Index of a new model; indexes are never used twice.
   std::size_t add_model();

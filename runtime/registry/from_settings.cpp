@@ -33,6 +33,8 @@ poller_options poller_options_of(const config::mlflow_settings& s) {
   o.cache_versions = s.cache_versions;
   o.max_version_bytes = s.max_version_bytes;
   o.watch.interval = s.poll_interval;
+  o.watch.backoff_min = std::min(policy::second, s.poll_interval);
+  o.watch.backoff_max = s.poll_interval;
   return o;
 }
 

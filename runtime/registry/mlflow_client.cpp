@@ -398,6 +398,10 @@ mlflow_client::mlflow_client(client_options options) : impl_(std::make_unique<im
 
 mlflow_client::~mlflow_client() = default;
 
+void mlflow_client::attempts(int most) {
+  impl_->options.attempts = most;
+}
+
 std::string mlflow_client::server_version() {
   return one_line(impl_->get("/version", false).body, 40);
 }
@@ -405,6 +409,7 @@ std::string mlflow_client::server_version() {
 version_info mlflow_client::resolve(const policy::model_reference& r) {
   using kind = policy::model_reference::kind;
   auto& i = *impl_;
+  i.artifact_uris.clear();  // a name and number may stand for another version by now
   const std::string api = "/api/2.0/mlflow/";
   const std::string name = encoded(r.name, false);
   version_info found;

@@ -69,6 +69,9 @@ class mlflow_client {
   mlflow_client(const mlflow_client&) = delete;
   mlflow_client& operator=(const mlflow_client&) = delete;
 
+  /// From now on, calls are tried so often.
+  void attempts(int most);
+
   // All throw registry_error.
   [[nodiscard]] std::string server_version();
   [[nodiscard]] version_info resolve(const policy::model_reference& reference);

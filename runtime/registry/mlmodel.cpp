@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <string_view>
 
 #include "runtime/registry/mlflow_client.hpp"
 
@@ -40,6 +41,11 @@ std::vector<std::string> columns_of(const std::string& inputs) {
   return names;
 }
 
+/// The flavours of boosters hold a pickle when they were given a scikit-learn estimator.
+bool is_pickle(std::string_view file) {
+  return file.ends_with(".pkl") || file.ends_with(".pickle") || file.ends_with(".joblib");
+}
+
 double number_in(const json& value) {
   if (value.is_null()) return std::numeric_limits<double>::quiet_NaN();
   if (!value.is_number()) throw std::runtime_error("input example: a value is no number");
@@ -65,6 +71,7 @@ mlmodel parse_mlmodel(const std::string& text) {
                                      std::pair{"lightgbm", flavour::lightgbm}}) {
       if (m.kind != flavour::none) break;
       m.file = path_of(flavours[name], "data");
+      if (is_pickle(m.file)) m.file.clear();
       if (!m.file.empty()) m.kind = kind;
     }
     if (const YAML::Node sklearn = flavours["sklearn"];

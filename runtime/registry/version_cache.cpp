@@ -111,6 +111,12 @@ std::string sha256_of(std::string_view text) {
   return d.hex();
 }
 
+std::uint64_t version_cache::stamp(const fs::path& version) const {
+  std::ifstream in(version / manifest_name, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  return std::stoull(sha256_of(text).substr(0, 16), nullptr, 16);
+}
+
 version_cache::version_cache(fs::path directory) : directory_(std::move(directory)) {
   std::error_code error;
   fs::create_directories(directory_ / "models", error);

@@ -8,6 +8,7 @@
 // is killed, and of two processes one wins and the other uses it. `.manifest` lists each file with its size
 // and SHA-256; a version that does not match it is set aside and counts as absent.
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -26,6 +27,9 @@ class version_cache {
   /// and made anew; empty: any.
   [[nodiscard]] std::optional<std::filesystem::path> find(const std::string& name, const std::string& version,
                                                           const std::string& origin) const;
+
+  /// One number for the files of a version that find() or add() returned: others, another number.
+  [[nodiscard]] std::uint64_t stamp(const std::filesystem::path& version) const;
 
   /// Adds what `fill` writes into an empty folder; returns where it is. Passes on what `fill` throws, and
   /// throws std::runtime_error.

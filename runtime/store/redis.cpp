@@ -630,13 +630,12 @@ class redis_cache final : public level2_cache {
   /// An item was not stored: said once a connection and text.
   void complain(const std::string& text) {
     if (std::exchange(complained_, text) == text) return;
-    if (options_.log) options_.log(4, "Redis does not store: " + text);
+    if (options_.log) options_.log(5, "Redis does not store: " + text);
   }
 
   void heard() {
     last_heard_ = steady_now();
-    if (late_) tell({true, false, {}});
-    late_ = silent_ = false;
+    if (std::exchange(silent_, false)) tell({true, false, {}});
   }
 
   void wait() {
@@ -671,7 +670,6 @@ class redis_cache final : public level2_cache {
       const lookup_ptr l = std::move(deadlines_.front());
       deadlines_.pop_front();
       if (l->ended) continue;
-      if (!std::exchange(late_, true)) tell({false, false, address_ + ": no answer within redis.timeout"});
       get_result out;
       out.timed_out = true;
       out.error = "no answer within redis.timeout";
@@ -688,7 +686,7 @@ class redis_cache final : public level2_cache {
       if (silent_for >= hung_after_) {
         fail("no answer for " + std::to_string(hung_after_ / millisecond) + " ms, connecting anew");
       } else if (silent_for >= silent_after_ && !silent_) {
-        late_ = silent_ = true;
+        silent_ = true;
         tell({false, false,
               address_ + ": no answer for " + std::to_string(silent_after_ / millisecond) + " ms"});
       }
@@ -756,7 +754,7 @@ class redis_cache final : public level2_cache {
       }
       if (phase_ == phase::ready) count(&store_counters::disconnects);
       phase_ = phase::idle;
-      late_ = silent_ = false;
+      silent_ = false;
       drop_sets();
       std::uniform_real_distribution<double> jitter(0.8, 1.2);
       const nanos pause = f.fatal ? options_.reconnect_fatal : backoff_;
@@ -824,7 +822,6 @@ class redis_cache final : public level2_cache {
   bool want_read_ = false;
   bool want_write_ = false;
   bool tcp_up_ = false;
-  bool late_ = false;  // a look-up timed out, or silent: not connected, as far as anyone outside is concerned
   bool silent_ = false;  // so long that look-ups are not even sent
   std::string tls_error_;
   std::string complained_;

@@ -79,7 +79,8 @@ struct redis_options {
   nanos reconnect_max = 2'000'000'000;
   nanos reconnect_fatal = 30'000'000'000;  ///< after what only a person can mend
   std::uint64_t seed = 0;                  ///< of the backoff's jitter; 0: random
-  /// Level as in syslog. Called from the store's thread.
+  /// Level as in syslog: 6 connected, 3 and 4 not available, 5 an item was refused. Called from the store's
+  /// thread.
   std::function<void(int level, const std::string& text)> log;
 };
 

@@ -2,10 +2,11 @@
 # shellcheck shell=bash
 
 build_packages=(
-  g++ cmake ninja-build pkg-config ca-certificates
+  g++ cmake ninja-build pkg-config ca-certificates python3-pip  # pip fetches ONNX Runtime
   libcaf-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev prometheus-cpp-dev
-  zlib1g-dev libzstd-dev liblz4-dev  # librdkafka's own
+  zlib1g-dev                         # models of skops, and librdkafka
+  libzstd-dev liblz4-dev             # librdkafka's own
 )
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven)
 

@@ -15,6 +15,7 @@
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/model/live_models.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "tests/actors/deterministic_system.hpp"
@@ -62,6 +63,8 @@ class stage {
     table_ = std::make_shared<const model::model_table>(
         std::vector<std::shared_ptr<const model::loaded_model>>{model_}, model::model_table::options{});
 
+    live->publish(table_);
+
     supervisor_args sup;
     sup.restarts.intensity = options.intensity;
     sup.restarts.period = 60'000'000'000;
@@ -77,6 +80,8 @@ class stage {
         (*map)[model_.get()] = caf::actor_cast<breaker_actor>(h);
         who.breakers = map;
       }
+      if (spec.kind == "model_keeper") who.keeper = caf::actor_cast<model_keeper_actor>(h);
+      if (spec.kind == "shadow_scorer") who.shadow = caf::actor_cast<shadow_scorer_actor>(h);
       ++who.revision;
       return who;
     };
@@ -118,12 +123,13 @@ class stage {
       a.id = ++shards;
       a.model = model_;
       a.metrics = metrics;
+      a.gate = gate;
       return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
     });
     child("partition_consumer", [this](bool restart) {
       partition_consumer_args a;
       a.queue = queue;
-      a.models = table_;
+      a.models = live;
       a.parser.class_targets = {100'000'000, 60'000'000'000};
       a.parser.default_class = 1;
       a.credit_records = options.credit_records;
@@ -169,6 +175,8 @@ class stage {
 
   stage_options options;
   deterministic_system system;
+  std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
+  std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});

@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import re
 
 import troupe_test as t
 
@@ -52,3 +53,5 @@ with t.Stage() as stage:
     print(json.dumps(report))
     assert report["lost"] == 0 and report["predicted"] == records, report
     assert node.stop() == 0, node.stderr()
+    events = [e for e in re.findall(r'"event":"(redis_\w+)"', node.stdout() + node.stderr()) if e != "redis_refuses_items"]
+    assert "redis_lost" in events and events[-1] == "redis_connected", events

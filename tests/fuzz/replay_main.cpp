@@ -1,5 +1,6 @@
-// Runs a fuzz target without a fuzzer: every file of the corpus folder, then a fixed number of seeded mutations of
-// each (bit flips, byte changes, cuts, repeats, splices of two files). Same seed, same inputs: a crash replays.
+// Runs a fuzz target without a fuzzer: every file of the corpus folder, then a fixed number of seeded
+// mutations of each (bit flips, byte changes, cuts, repeats, splices of two files). Same seed, same inputs: a
+// crash replays.
 //   fuzz_<name> CORPUS [--seed N] [--mutations N]     CORPUS may also be one file, which is run as it is
 #include <algorithm>
 #include <cstdint>
@@ -47,18 +48,27 @@ class mutator {
     const auto place = out.begin() + static_cast<std::ptrdiff_t>(at);
     const std::size_t left = out.size() - at;
     switch (below(7)) {
-      case 0: out[at] = static_cast<std::uint8_t>(out[at] ^ (1U << below(8))); break;
-      case 1: out[at] = static_cast<std::uint8_t>(below(256)); break;
+      case 0:
+        out[at] = static_cast<std::uint8_t>(out[at] ^ (1U << below(8)));
+        break;
+      case 1:
+        out[at] = static_cast<std::uint8_t>(below(256));
+        break;
       case 2: {  // the values at which a length or a count is most often wrong
         static constexpr std::uint8_t edges[] = {0x00, 0x01, 0x7f, 0x80, 0xff, '0', '"', '-'};
         const std::size_t count = std::min<std::size_t>(left, 1 + below(9));
         std::fill_n(place, count, edges[below(std::size(edges))]);
         break;
       }
-      case 3: out.resize(at); break;
-      case 4: out.erase(place, place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(left, 1 + below(16)))); break;
+      case 3:
+        out.resize(at);
+        break;
+      case 4:
+        out.erase(place, place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(left, 1 + below(16))));
+        break;
       case 5: {
-        const bytes piece(place, place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(left, 1 + below(64))));
+        const bytes piece(place,
+                          place + static_cast<std::ptrdiff_t>(std::min<std::size_t>(left, 1 + below(64))));
         out.insert(place, piece.begin(), piece.end());
         break;
       }
@@ -96,7 +106,8 @@ int main(int argc, char** argv) try {
     return 0;
   }
   if (!std::filesystem::is_directory(corpus)) {
-    std::fprintf(stderr, "usage: %s CORPUS [--seed N] [--mutations N]: no such folder: %s\n", argv[0], corpus.c_str());
+    std::fprintf(stderr, "usage: %s CORPUS [--seed N] [--mutations N]: no such folder: %s\n", argv[0],
+                 corpus.c_str());
     return 2;
   }
   std::vector<std::filesystem::path> files;
@@ -112,11 +123,10 @@ int main(int argc, char** argv) try {
   for (const auto& file : files) inputs.push_back(read(file));
 
   // What is about to run, so that an aborted run leaves the input that did it.
-  const std::filesystem::path last = std::filesystem::temp_directory_path() /
-                                     ("troupe-" + std::filesystem::path(argv[0]).filename().string() + "-last-input");
-  const auto run = [&](const bytes& input) {
-    LLVMFuzzerTestOneInput(input.data(), input.size());
-  };
+  const std::filesystem::path last =
+      std::filesystem::temp_directory_path() /
+      ("troupe-" + std::filesystem::path(argv[0]).filename().string() + "-last-input");
+  const auto run = [&](const bytes& input) { LLVMFuzzerTestOneInput(input.data(), input.size()); };
   std::size_t count = 0;
   const auto keep = [&](const bytes& input) {
     std::ofstream out(last, std::ios::binary | std::ios::trunc);

@@ -61,6 +61,15 @@ TEST(ResultWriter, Classifier) {
       R"("timestamp":1731650000123})");
 }
 
+TEST(ResultWriter, ProbabilitiesKeepWithinOneDespiteRounding) {
+  const auto of = [](std::initializer_list<double> p) {
+    return nlohmann::json::parse(prediction(R"({"features":[1,2],"model":"iris"})", p))["probabilities"]
+        .dump();
+  };
+  EXPECT_EQ(of({1.0000000149011612, 0, -1e-9}), "[1,0,0]");
+  EXPECT_EQ(of({1.00001, 0, -0.5}), "[1.00001,0,-0.5]") << "scores that are no shares stay";
+}
+
 TEST(ResultWriter, SeveralTargets) {
   const auto two = make_model("two", "1", {{"x", false}}, true, {model::task::regression, 2, {}});
   test_batch b;

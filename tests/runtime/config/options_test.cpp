@@ -117,7 +117,8 @@ TEST_F(Options, EveryValueNamesItsOrigin) {
 
 TEST_F(Options, EveryOptionCanBeSetByFlagAndVariable) {
   for (const auto& o : options()) {
-    if (o.type == value_type::map || o.type == value_type::classes) continue;
+    if (o.type == value_type::map || o.type == value_type::classes || o.type == value_type::rollouts)
+      continue;
     const auto by_flag = load_all("", {}, {o.key + "=" + o.default_value});
     EXPECT_EQ(shown(by_flag, o.key).origin, "--set");
     EXPECT_EQ(shown(by_flag, o.key).value, o.default_value);
@@ -257,7 +258,14 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:1: kafka.results_topic: must differ from kafka.requests_topic: results would be read as "
        "requests"},
       {"kafka: {gather_min: 6ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
+      {"kafka: {brokers: 'a:9092,notaport:abc'}\n",
+       "x.yaml:1: kafka.brokers: 'notaport:abc' is not allowed; expected host:port, such as broker:9092"},
+      {"kafka: {brokers: 'a:65536'}\n",
+       "x.yaml:1: kafka.brokers: 'a:65536' is not allowed; expected host:port, such as broker:9092"},
       {"redis: {tls_ca: ca.pem}\n", "x.yaml:1: redis.tls_ca: needs redis.tls: true"},
+      {"redis: {tls_cert: c.pem, tls_key: k.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls: true"},
+      {"redis: {tls: true, tls_cert: c.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls_key beside it"},
+      {"redis: {tls: true, tls_key: k.pem}\n", "x.yaml:1: redis.tls_key: needs redis.tls_cert beside it"},
       {"classes: []\n",
        "x.yaml:1: classes: expected a list, most urgent first, of entries such as {name: interactive, "
        "target: 100ms}"},
@@ -430,7 +438,7 @@ TEST_F(Options, TheSchemaKnowsEveryOption) {
   const auto schema = nlohmann::json::parse(json_schema());
   EXPECT_EQ(schema["additionalProperties"], false);
   for (const auto& o : options()) {
-    if (o.type == value_type::classes) continue;
+    if (o.type == value_type::classes || o.type == value_type::rollouts) continue;
     const auto dot = o.key.find('.');
     const auto& section = schema["properties"][o.key.substr(0, dot)];
     EXPECT_TRUE(section["properties"].contains(o.key.substr(dot + 1))) << o.key;

@@ -22,7 +22,7 @@ std::shared_ptr<const loaded_model> make(const std::string& name, const std::str
 
 /// "name/version", with a + where it fell back; "none".
 std::string found(const model_table& t, std::string_view name, std::string_view version) {
-  const auto [m, fell_back] = t.find(name, version);
+  const auto [m, fell_back, split] = t.find(name, version);
   return m ? m->name() + "/" + m->version() + (fell_back ? "+" : "") : "none";
 }
 

@@ -121,6 +121,31 @@ TEST_F(repository_test, the_default_is_the_only_model_or_the_one_that_ships) {
   EXPECT_EQ(load("b")->default_model()->name(), "b");
 }
 
+TEST_F(repository_test, takes_exactly_one_model_file) {
+  put("a/1/model.onnx", linear(1));
+  put("a/1/model.skops", "?");
+  EXPECT_EQ(refusal(), "/a/1: has both model.onnx and model.skops; keep the one that is to answer");
+  fs::remove(root / "a/1/model.onnx");
+  EXPECT_EQ(refusal(), "/a/1/model.skops: as a ZIP archive it has no directory");
+  fs::remove(root / "a/1/model.skops");
+  put("a/1/model.pkl", "\x80\x04.");
+  EXPECT_EQ(
+      refusal(),
+      "/a/1/model.pkl: is a pickle, which can run any code and is never loaded; convert it where you trust "
+      "it: python -c \"import pickle, skops.io; skops.io.dump(pickle.load(open('model.pkl','rb')), "
+      "'model.skops')\"");
+  put("a/1/model.skops", "\x80\x04pickled");
+  EXPECT_EQ(refusal(),
+            "/a/1/model.skops: is a pickle; write it with skops.io.dump(model, 'model.skops') instead");
+  fs::remove(root / "a/1/model.skops");
+  put("a/1/model.txt", "hello");
+  EXPECT_EQ(refusal(),
+            "/a/1/model.txt: does not begin with 'tree'; write it with Booster.save_model('model.txt')");
+  fs::remove(root / "a/1/model.txt");
+  put("a/1/model.json", "{}");
+  EXPECT_EQ(refusal(), "/a/1/model.json: it has no learner; is it a model of XGBoost?");
+}
+
 TEST_F(repository_test, errors_name_the_file_and_the_remedy) {
   EXPECT_EQ(refusal(), ": has no models; put one into /NAME/1/model.onnx");
   put("a/notes.txt", "?");

@@ -19,9 +19,9 @@ TEST(gather, follows_the_rate) {
     nanos least, most;
   };
   for (const auto& r :
-       {row{100, 0, 0}, row{1'000, 0, 0}, row{1'400, 0, 0},
-        row{5'000, 900 * microsecond, 1'000 * microsecond},
-        row{10'750, 2'400 * microsecond, 2'600 * microsecond}, row{21'000, 5 * millisecond, 5 * millisecond},
+       {row{100, 0, 0}, row{1'000, 0, 0}, row{2'800, 0, 0}, row{5'000, 110 * microsecond, 150 * microsecond},
+        row{20'000, microsecond * 1'050, microsecond * 1'150},
+        row{41'500, microsecond * 2'400, microsecond * 2'600}, row{85'000, 5 * millisecond, 5 * millisecond},
         row{500'000, 5 * millisecond, 5 * millisecond}}) {
     const nanos hold = fed(r.rate).hold();
     EXPECT_GE(hold, r.least) << r.rate;
@@ -31,7 +31,7 @@ TEST(gather, follows_the_rate) {
 
 TEST(gather, the_same_rate_in_batches_is_the_same_rate) {
   EXPECT_NEAR(fed(50'000, 500).rate(2 * second), 50'000, 3'000);
-  EXPECT_EQ(fed(50'000, 500).hold(), 5 * millisecond);
+  EXPECT_EQ(fed(90'000, 500).hold(), 5 * millisecond);
   EXPECT_EQ(fed(500, 20).hold(), 0);
 }
 

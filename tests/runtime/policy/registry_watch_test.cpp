@@ -34,7 +34,7 @@ TEST(ModelReference, Refused) {
 
 TEST(RegistryWatch, ReportsWhatChangedUntilItIsAccepted) {
   registry_watch w({}, 1);
-  w.remember("a", "1");
+  w.accept({"a", "", "1"});
   EXPECT_TRUE(w.changes({{"a", "1"}}).empty());
   const std::vector<version_change> expected = {{"a", "1", "2"}, {"b", "", "7"}};
   EXPECT_EQ(w.changes({{"a", "2"}, {"b", "7"}}), expected);

@@ -1,0 +1,53 @@
+#include "cli/models/admin_client.hpp"
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+namespace troupe::cli {
+
+using nlohmann::json;
+
+admin_client::admin_client(const models_options& o) : url_(o.url) {
+  const auto settings = settings_of(o.common, true).values;
+  if (url_.empty()) url_ = "http://127.0.0.1:" + std::to_string(settings.metrics.port);
+  while (url_.ends_with('/')) url_.pop_back();
+  token_ = settings.admin.token;
+  if (!o.token_file.empty()) {
+    std::ifstream in(o.token_file);
+    if (!in) throw usage_error(o.token_file + ": the token can't be read");
+    token_.assign(std::istreambuf_iterator<char>(in), {});
+    while (token_.ends_with('\n') || token_.ends_with('\r')) token_.pop_back();
+  }
+  if (token_.empty())
+    throw usage_error(
+        "no admin token: give --token-file, TROUPE_ADMIN_TOKEN or admin.token in the configuration");
+}
+
+std::string admin_client::call(const std::string& method, const std::string& path,
+                               const std::string& body) const {
+  http_answer got = http_call(method, url_ + path, token_, body);
+  if (got.status >= 200 && got.status < 300) return std::move(got.body);
+  const json said = json::parse(got.body, nullptr, false);
+  if (got.status == 404 && path == "/admin/models" && !said.is_object())
+    throw std::runtime_error(url_ + ": has no /admin; set admin.token on the node");
+  const bool named = said.is_object() && said.contains("error") && said["error"].is_string();
+  throw std::runtime_error(named ? said["error"].get<std::string>() : url_ + path + ": " + got.status_line);
+}
+
+int admin_client::command(const std::string& verb, const models_options& o) const {
+  json body = {{"model", o.model}};
+  if (!o.version.empty()) body["version"] = o.version;
+  const std::string got = post("/admin/models/" + verb, body.dump());
+  if (o.common.json) {
+    std::printf("%s", got.c_str());
+    return ok;
+  }
+  const json said = json::parse(got, nullptr, false);
+  std::printf("%s: %s\n", o.model.c_str(), said.value("result", std::string("done")).c_str());
+  return ok;
+}
+
+}  // namespace troupe::cli

@@ -1,0 +1,31 @@
+#pragma once
+// What the `troupe models` commands share: a running node's /admin/models.
+
+#include <string>
+
+#include "cli/commands.hpp"
+
+namespace troupe::cli {
+
+class admin_client {
+ public:
+  /// Throws usage_error when there is no token.
+  explicit admin_client(const models_options& o);
+
+  /// The body. Throws std::runtime_error with the node's own words for anything but success.
+  [[nodiscard]] std::string get(const std::string& path) const { return call("GET", path, {}); }
+  [[nodiscard]] std::string post(const std::string& path, const std::string& body) const {
+    return call("POST", path, body);
+  }
+  /// POST /admin/models/<verb> for the options' model and version; prints what came of it. An exit status.
+  int command(const std::string& verb, const models_options& o) const;
+
+ private:
+  [[nodiscard]] std::string call(const std::string& method, const std::string& path,
+                                 const std::string& body) const;
+
+  std::string url_;
+  std::string token_;
+};
+
+}  // namespace troupe::cli

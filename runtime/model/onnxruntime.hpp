@@ -1,0 +1,114 @@
+#pragma once
+// ONNX Runtime as a library that is opened when a model needs it, by name, at run time: nothing of it is
+// needed to build. Its C API is a table of functions that only ever grows at its end, so the functions used
+// here are named by their positions in OrtApi
+// (https://github.com/microsoft/onnxruntime/blob/main/include/onnxruntime/core/session/onnxruntime_c_api.h).
+// Any version from 1.17 on does.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/model/tensor.hpp"
+
+namespace troupe::model::onnxruntime {
+
+struct session_options {
+  std::filesystem::path library;  ///< empty: the one that scripts/deps put there, else the system's
+  int threads = 1;                ///< within an operator
+  /// In order of preference; cpu, cuda, tensorrt, openvino. What the library lacks is a load_error.
+  std::vector<std::string> providers = {"cpu"};
+};
+
+/// Where the library would be taken from: `wanted`, or the prefix of scripts/deps, or the name that the
+/// system's loader knows.
+[[nodiscard]] std::filesystem::path library_path(const std::filesystem::path& wanted);
+
+class library;
+
+/// A loaded graph. Immutable: any number of threads may run it at once.
+class session {
+ public:
+  /// `file`: the bytes of an ONNX file, needed during the call only. Throws load_error: the library is
+  /// missing, too old or none; the graph is one it cannot load.
+  session(std::string_view file, const session_options& how);
+  session(const session&) = delete;
+  session& operator=(const session&) = delete;
+  ~session();
+
+  [[nodiscard]] const std::vector<tensor_spec>& inputs() const { return inputs_; }
+  [[nodiscard]] const std::vector<tensor_spec>& outputs() const { return outputs_; }
+  [[nodiscard]] const std::string& library_version() const;
+
+  /// All inputs in, the outputs `wanted` by name out (none: all that are tensors). Throws model_error.
+  [[nodiscard]] std::vector<tensor> run(std::span<const tensor> given,
+                                        std::span<const std::string> wanted = {}) const;
+
+ private:
+  friend class table;
+  friend class bare_run;
+  const library* library_;
+  void* handle_ = nullptr;
+  std::vector<tensor_spec> inputs_;
+  std::vector<tensor_spec> outputs_;
+};
+
+/// How a session reads rows and answers them.
+struct table_spec {
+  std::size_t columns = 0;
+  std::vector<std::string> names;  ///< of the columns, where each has an input of its own
+  std::size_t width = 0;           ///< doubles of an answer
+  bool classification = false;
+  std::vector<std::string> classes;  ///< where the graph's answer itself names them (a map)
+};
+
+/// Rows of doubles through a session. Inputs: one of [N, k] of float32, float64, int32 or int64, or k inputs
+/// of one such column each. Outputs: one tensor of numbers (regression), or a label and probabilities, as a
+/// tensor or as maps. A graph with a fixed number of rows is run as often as it takes, its last rows padded.
+class table {
+ public:
+  /// `columns`: for a graph that leaves its width open; 0: unknown. Scores a row of zeros to learn the
+  /// width of an answer. Throws load_error.
+  table(std::string_view file, const session_options& how, std::size_t columns);
+
+  [[nodiscard]] const table_spec& spec() const { return spec_; }
+  [[nodiscard]] const session& graph() const { return session_; }
+
+  /// `out`: rows.size() x spec().width. Any number of threads at once. Throws model_error.
+  void score(std::span<const double* const> rows, double* out) const;
+
+ private:
+  void describe_inputs(std::size_t columns);
+  void choose_output();
+  void run(std::span<const double* const> rows, std::size_t padded, double* out, std::size_t* width,
+           std::vector<std::string>* classes) const;
+
+  session session_;
+  table_spec spec_;
+  std::size_t fixed_rows_ = 0;  ///< 0: any number
+  std::size_t output_ = 0;
+  bool maps_ = false;
+};
+
+/// The library's own Run() over one prepared batch of zeros of a graph with one float32 input of
+/// [rows, columns], for comparison: nothing is converted or copied.
+class bare_run {
+ public:
+  bare_run(const session& s, std::size_t rows, std::size_t columns);
+  bare_run(const bare_run&) = delete;
+  bare_run& operator=(const bare_run&) = delete;
+  ~bare_run();
+  void operator()() const;
+
+ private:
+  const session& session_;
+  std::vector<float> data_;
+  void* input_ = nullptr;
+};
+
+}  // namespace troupe::model::onnxruntime
