@@ -135,6 +135,9 @@ int models_show(const models_options& options);
 int models_fetch(const models_options& options);
 int models_import(const models_options& options);
 
+/// troupe models score: `model` is the folder of a version, `rows` a file, JSON lists a line.
+int models_score(const models_options& options);
+
 struct check_options {
   common_options common;
 };

@@ -204,7 +204,8 @@ int main(int argc, char** argv) {
     auto* c = c_models->add_subcommand(name, help);
     add_common(c, models.common);
     if (model)
-      c->add_option(model, models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS");
+      c->add_option(model, models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS")
+          ->required();
     model_commands[c] = run;
     return c;
   };
@@ -224,6 +225,13 @@ int main(int argc, char** argv) {
   c_import->add_option("--rows", models.rows,
                        "CSV of rows to compare on (default: the version's input example)");
   c_import->footer("Example:  troupe models import models:/churn/1 --register");
+  auto* c_score =
+      c_models->add_subcommand("score", "What the version in a folder predicts, without a broker");
+  add_common(c_score, models.common);
+  c_score->add_option("folder", models.model, "Folder of a version")->required();
+  c_score->add_option("FILE", models.rows, "Rows, a JSON list of numbers a line ('-': standard input)")
+      ->required();
+  model_commands[c_score] = cli::models_score;
   cli::explain_options explain;
   auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
   add_common(c_explain, explain.common);

@@ -16,19 +16,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
+fs::path program() {
+  std::error_code error;
+  return fs::read_symlink("/proc/self/exe", error);
+}
+
 /// Beside the sources, or where an installation puts it.
 fs::path converter() {
   std::error_code error;
   std::vector<fs::path> places;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  for (fs::path up = self.parent_path(); up.has_relative_path(); up = up.parent_path()) {
-    places.push_back(up / "scripts/models/to_onnx.py");
-    places.push_back(up / "share/troupe/models/to_onnx.py");
+  for (fs::path up = program().parent_path(); up.has_relative_path(); up = up.parent_path()) {
+    places.push_back(up / "scripts/models/convert.py");
+    places.push_back(up / "share/troupe/models/convert.py");
   }
   for (const auto& place : places)
     if (fs::is_regular_file(place, error)) return place;
   throw std::runtime_error(
-      "scripts/models/to_onnx.py is not beside this program; run it by hand from the sources");
+      "scripts/models/convert.py is not beside this program; run it by hand from the sources");
 }
 
 }  // namespace
@@ -55,6 +59,7 @@ int models_import(const models_options& o) {
     const auto set = [](const char* name, const std::string& value) {
       if (!value.empty()) ::setenv(name, value.c_str(), 1);
     };
+    set("TROUPE_PROGRAM", program().string());
     set("MLFLOW_TRACKING_URI", s.mlflow.uri);
     set("MLFLOW_TRACKING_USERNAME", s.mlflow.username);
     set("MLFLOW_TRACKING_PASSWORD", s.mlflow.password);

@@ -269,8 +269,7 @@ TEST(Poller, KeepsTheRunningVersionWhenTheNewOneIsNoGood) {
   EXPECT_FALSE(r.changed);
   EXPECT_THAT(r.rejected, testing::ElementsAre("m"));
   ASSERT_EQ(r.problems.size(), 1U);
-  EXPECT_THAT(r.problems[0],
-              testing::EndsWith("models:/m/Production: broken graph"));
+  EXPECT_THAT(r.problems[0], testing::EndsWith("models:/m/Production: broken graph"));
   EXPECT_EQ(p->current().production.at("m"), "2");
   EXPECT_TRUE(p->poll_once().problems.empty()) << "said once";
 }
