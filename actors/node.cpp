@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <map>
 #include <mutex>
@@ -208,15 +209,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void follow_registry() {
     if (!registry) return;
-    registry->start([this](const model::model_source_update& update, const registry::poll_report& report) {
-      registry_polled(report);
-      if (!report.changed) return;
-      for (const auto& [name, version] : update.production)
-        observe::log(observe::level::info, "registry", "registry_changed",
-                     "the registry names other versions; they are loaded beside the others",
-                     {{"model", name}, {"version", version}});
-      tell_keeper(update);
-    });
+    registry->start(
+        [this, before = registry->current().production](const model::model_source_update& update,
+                                                        const registry::poll_report& report) mutable {
+          registry_polled(report);
+          if (!report.changed) return;
+          for (const auto& [name, version] : update.production) {
+            auto& was = before[name];
+            if (was == version) continue;
+            observe::log(observe::level::info, "registry", "registry_changed",
+                         "the registry names another version; it is loaded beside the others",
+                         {{"model", name}, {"version", version}, {"before", was}});
+            was = version;
+          }
+          tell_keeper(update);
+        });
   }
 
   void tell_keeper(model::model_source_update u) {
@@ -280,7 +287,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     model::loader_options o;
     o.directory = settings.models.directory;
     o.engines = model_options(settings).engines;
-    o.watch = settings.models.watch;
+    // With a registry there need not be a directory.
+    o.watch = settings.models.watch && (!registry || std::filesystem::is_directory(o.directory));
     o.every = std::chrono::milliseconds(settings.models.poll_interval / 1'000'000);
     o.recent = recent;
     o.found = [this](model::model_source_update u) { tell_keeper(without_registry(std::move(u))); };

@@ -428,9 +428,11 @@ version_info mlflow_client::resolve(const policy::model_reference& r) {
       i.fail(failure::not_found, "no version of " + r.name + " is in stage " + r.value);
     found = i.info(list->front());
   } else {
-    auto all = versions(r.name);
-    if (all.empty()) i.fail(failure::not_found, "there is no model " + r.name + ", or it has no version");
-    found = std::move(all.front());
+    const json body = i.call(search_path(r.name, 1));
+    const json* list = impl::member(body, "model_versions");
+    if (!list || !list->is_array() || list->empty())
+      i.fail(failure::not_found, "there is no model " + r.name + ", or it has no version");
+    found = i.info(list->front());
   }
   if (found.name != r.name) i.fail(failure::bad_answer, "answers for another model than " + r.name);
   if (!found.status.empty() && found.status != "READY")
@@ -439,16 +441,19 @@ version_info mlflow_client::resolve(const policy::model_reference& r) {
   return found;
 }
 
+std::string mlflow_client::search_path(const std::string& name, int most) const {
+  if (name.find('\'') != std::string::npos)
+    impl_->fail(failure::not_found, "a model's name can't hold a quote");
+  return "/api/2.0/mlflow/model-versions/search?max_results=" + std::to_string(most) +
+         "&order_by=version_number%20DESC&filter=" + encoded("name='" + name + "'", false);
+}
+
 std::vector<version_info> mlflow_client::versions(const std::string& name) {
   auto& i = *impl_;
-  const std::string filter = "name='" + name + "'";
-  if (name.find('\'') != std::string::npos) i.fail(failure::not_found, "a model's name can't hold a quote");
   std::vector<version_info> all;
   std::string token;
   for (int page = 0; page < most_pages; ++page) {
-    std::string path =
-        "/api/2.0/mlflow/model-versions/search?max_results=100&order_by=version_number%20DESC&filter=" +
-        encoded(filter, false);
+    std::string path = search_path(name, 100);
     if (!token.empty()) path += "&page_token=" + encoded(token, false);
     const json body = i.call(path);
     if (const json* list = impl::member(body, "model_versions"); list && list->is_array())

@@ -89,6 +89,8 @@ class mlflow_client {
 
  private:
   struct impl;
+  /// Newest versions first.
+  [[nodiscard]] std::string search_path(const std::string& name, int most) const;
   std::unique_ptr<impl> impl_;
 };
 

@@ -40,7 +40,7 @@ POLL = 2.0
 ADMIN = {"Authorization": "Bearer secret-of-the-test"}
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 LOGIN = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
-SEARCH = "max_results=100&order_by=version_number%20DESC&filter="
+SEARCH = "max_results={}&order_by=version_number%20DESC&filter="
 
 
 def say(what, **more):
@@ -331,6 +331,10 @@ def first_answer(kafka, before, version):
 
 
 def under_load(stage, kafka, registry, node):
+    began = time.time()
+    node.polls(1)
+    node.polls(5)
+    say("polls", seconds_each=round((time.time() - began) / 6, 2))
     before = kafka.client.end_offsets("inference-results")
     traffic = load(stage, kafka, "promotions", options.seconds)
     time.sleep(min(5, options.seconds / 6))
@@ -473,7 +477,8 @@ def record(registry, file):
                f"{api}/registered-models/alias?name={name}&alias=champion", f"{api}/registered-models/alias?name={name}&alias=ghost",
                f"{api}/registered-models/alias?name=nope&alias=ghost", f"{api}/model-versions/get?name={name}&version=2",
                f"{api}/model-versions/get?name={name}&version=99",
-               f"{api}/model-versions/search?{SEARCH}name%3D%27{name}%27", f"{api}/model-versions/search?{SEARCH}name%3D%27nope%27",
+               *(f"{api}/model-versions/search?{SEARCH.format(most)}name%3D%27{of}%27" for most in (1, 100) for of in (name, "nope")),
+              
                f"{api}/registered-models/get?name={name}", f"{api}/model-versions/get-download-uri?name={name}&version=1",
                f"{files}?path={urllib.parse.quote(folder, safe='')}", f"{files}/{folder}/MLmodel", f"{files}/{folder}/model.onnx",
                f"{files}/{folder}/input_example.json", f"{files}/{folder}/nope.bin"]
