@@ -342,7 +342,7 @@ def under_load(stage, kafka, registry, node):
     for version in ("3", "2", "3"):
         asked.append(registry.promote(version))
         changed.append(node.wait_production(version))
-        node.polls(2)
+        time.sleep(POLL)
     assert traffic.running, "it all happened under load"
     result = finished(traffic)
     seen = first_answer(kafka, before, "3") - asked[0]
