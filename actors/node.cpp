@@ -385,7 +385,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
     configure_models();
     loader->look_now();
-    if (registry) registry->poll_soon();
+    if (registry) (void)registry->poll_soon();
     observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
                  {{"applied", applied}});
   }
@@ -717,7 +717,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return registry->status();
   }
 
-  void sync_registry() override { registry->poll_soon(); }
+  std::uint64_t sync_registry() override { return registry->poll_soon(); }
 
   [[nodiscard]] command_result command(model_command c) override {
     c.result = std::make_shared<std::promise<command_result>>();

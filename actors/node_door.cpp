@@ -115,7 +115,7 @@ http::response command(door_state& state, model_command::what op, const std::str
 http::response registry_state(door_state& state, bool sync) {
   const auto now = state.registry_now();
   if (!now) return http::error_response(404, "no registry is configured: set mlflow.uri and mlflow.models");
-  if (sync) state.sync_registry();
+  if (sync) return {202, json({{"poll", state.sync_registry()}}).dump() + "\n", "application/json", {}};
   json references = json::array();
   for (const auto& r : now->references) {
     json one = {{"reference", r.reference}, {"model", r.name}, {"version", nullptr}};
@@ -123,7 +123,7 @@ http::response registry_state(door_state& state, bool sync) {
     if (!r.problem.empty()) one["problem"] = r.problem;
     references.push_back(std::move(one));
   }
-  return {sync ? 202 : 200,
+  return {200,
           json({{"polls", now->polls}, {"reached", now->reached}, {"references", references}}).dump() + "\n",
           "application/json",
           {}};

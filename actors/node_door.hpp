@@ -7,7 +7,7 @@
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
 //   GET  /admin/registry                     what the references of the registry stand for
-//   POST /admin/registry/sync                asks the registry at once; GET shows when it is done
+//   POST /admin/registry/sync                asks the registry at once: {"poll": N}, over when GET has N polls
 //   POST /admin/rollout {"model": "churn", "version": "4", "strategy": "canary", "percent": 5, ...}
 //        fields as in the configuration's `rollout`; {"model": "churn", "strategy": "off"} ends one
 
@@ -40,7 +40,8 @@ class door_state {
   [[nodiscard]] virtual command_result command(model_command c) = 0;
   /// nullopt: none is configured.
   [[nodiscard]] virtual std::optional<registry::poller_status> registry_now() const = 0;
-  virtual void sync_registry() = 0;
+  /// The number of the poll that comes now.
+  virtual std::uint64_t sync_registry() = 0;
 };
 
 struct door_options {

@@ -28,12 +28,12 @@ bool settled(const json& registry, const json& models) {
 
 int models_sync(const models_options& o) {
   const admin_client node(o);
-  const json before = json::parse(node.post("/admin/registry/sync", "{}"));
+  const json asked = json::parse(node.post("/admin/registry/sync", "{}"));
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(o.wait_s);
-  json after = before;
+  json after = {{"references", json::array()}};
   while (o.wait_s > 0 && !stop_requested()) {
     after = json::parse(node.get("/admin/registry"));
-    if (after.at("polls") > before.at("polls") && settled(after, json::parse(node.get("/admin/models"))))
+    if (after.at("polls") >= asked.at("poll") && settled(after, json::parse(node.get("/admin/models"))))
       break;
     if (std::chrono::steady_clock::now() > end)
       throw std::runtime_error(

@@ -79,6 +79,7 @@ struct registry_poller::impl {
   std::mutex mutex;
   std::condition_variable wake;
   bool soon = false;
+  std::atomic<std::uint64_t> begun{0};
   std::thread thread;
   std::unique_ptr<mlflow_client> client;
   version_cache cache;
@@ -218,6 +219,7 @@ struct registry_poller::impl {
 
   poll_report poll() {
     poll_report report;
+    ++begun;
     const bool had_problems = !wrong.empty();
     if (std::exchange(first, false)) client->attempts(recall() ? 1 : options.client.attempts);
     std::map<std::string, std::string> answers;
@@ -280,7 +282,7 @@ struct registry_poller::impl {
   void show(model::model_source_update next, bool reached) {
     const std::lock_guard lock(shown_mutex);
     update = std::move(next);
-    ++shown.polls;
+    shown.polls = begun;
     shown.reached = reached;
     shown.references.clear();
     for (const auto& r : references) {
@@ -326,6 +328,8 @@ struct registry_poller::impl {
       } catch (const std::exception& e) {  // out of memory, or a bug: the models that run go on
         report.problems.emplace_back(e.what());
         watch.polled(false, steady_now());
+        const std::lock_guard show(shown_mutex);
+        shown.polls = begun;
       }
       if (!stopping) on_poll(update, report);
       lock.lock();
@@ -358,12 +362,15 @@ void registry_poller::start(listener on_poll) {
   impl_->thread = std::thread([i = impl_.get(), on_poll = std::move(on_poll)] { i->run(on_poll); });
 }
 
-void registry_poller::poll_soon() {
+std::uint64_t registry_poller::poll_soon() {
+  std::uint64_t number = 0;
   {
     const std::lock_guard lock(impl_->mutex);
     impl_->soon = true;
+    number = impl_->begun + 1;
   }
   impl_->wake.notify_all();
+  return number;
 }
 
 void registry_poller::stop() {

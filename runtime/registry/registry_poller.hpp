@@ -75,8 +75,8 @@ class registry_poller {
   using listener = std::function<void(const model::model_source_update&, const poll_report&)>;
   /// Called after each poll, on the poller's thread. The first poll comes after the interval.
   void start(listener on_poll);
-  /// Polls at once, after the poll that runs.
-  void poll_soon();
+  /// Polls at once, after the poll that runs. It is over when status() has that many polls.
+  std::uint64_t poll_soon();
   /// Ends a download, too. No call after it.
   void stop();
 
