@@ -90,6 +90,8 @@ struct cache_state {
     const double* row = r.batch->row(r, 0, width);
     for (std::size_t i = 0; i < width; ++i)
       if (std::isnan(row[i])) return std::nullopt;
+    if (r.model->schema().texts)
+      return codec::row_key(r.model->digest(), {row, width}, r.model->schema().inputs);
     return codec::row_key(r.model->digest(), {row, width});
   }
 

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "runtime/codec/result_writer.hpp"
+#include "runtime/model/engine_process.hpp"
+#include "runtime/model/input_step.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/model/warm_up.hpp"
 #include "runtime/observe/log.hpp"
@@ -12,6 +14,13 @@
 
 namespace troupe {
 namespace {
+
+/// Why a record has no prediction.
+struct failure {
+  error_code code = error_code::none;
+  std::string why;
+  bool poison = false;  ///< to the dead letters: it ends what scores it
+};
 
 struct shard_state {
   static inline const char* name = "model_shard";
@@ -22,8 +31,25 @@ struct shard_state {
   std::vector<const double*> rows;
   nanos offered = INT64_MIN / 2;
 
-  /// Scores everything; `failed` tells the records that the engine would not score even alone.
-  nanos score(const row_refs& refs, std::vector<double>& out, std::vector<std::uint8_t>& failed) {
+  /// One record again. `died`: the batch it was in ended the process that scores; if it does so again alone,
+  /// it is poison.
+  failure alone(std::span<const double* const> own, double* out, bool died) {
+    const auto& m = *args.model;
+    try {
+      m.engine().score(own, out);
+      return {};
+    } catch (const model::row_error& e) {
+      return {error_code::invalid_features, e.what(), false};
+    } catch (const model::model_error& e) {
+      observe::log_every(observe::level::error, "model_shard", "model_failed", 10, e.what(),
+                         {{"model", std::string(m.name())}, {"version", std::string(m.version())}});
+      const bool poison = died && dynamic_cast<const model::engine_died*>(&e) != nullptr;
+      return {error_code::model_failed, e.what(), poison};
+    }
+  }
+
+  /// Scores everything; `failed`: by record, those that the engine would not score even alone. Empty: none.
+  nanos score(const row_refs& refs, std::vector<double>& out, std::vector<failure>& failed) {
     const auto& m = *args.model;
     const std::size_t in_width = m.schema().features.size();
     const std::size_t out_width = m.output().width;
@@ -34,18 +60,14 @@ struct shard_state {
     const auto begin = std::chrono::steady_clock::now();
     try {
       m.engine().score(rows, out.data());
-    } catch (const model::model_error&) {
-      failed.assign(refs.size(), 0);
+    } catch (const model::model_error& e) {
+      const bool died = dynamic_cast<const model::engine_died*>(&e) != nullptr;
+      failed.resize(refs.size());
       std::size_t at = 0;
       for (std::size_t i = 0; i < refs.size(); ++i) {
         const std::size_t n = refs[i].rows;
-        try {
-          m.engine().score(std::span(rows).subspan(at, n), out.data() + at * out_width);
-        } catch (const model::model_error& e) {
-          failed[i] = 1;
-          observe::log_every(observe::level::error, "model_shard", "model_failed", 10, e.what(),
-                             {{"model", std::string(m.name())}, {"version", std::string(m.version())}});
-        }
+        failed[i] =
+            alone(std::span<const double* const>(rows).subspan(at, n), out.data() + at * out_width, died);
         at += n;
       }
     }
@@ -125,7 +147,7 @@ void run(self_ptr self, const grant& g) {
   const auto& m = *s.args.model;
   const row_refs& refs = *g.rows;
   auto outputs = std::make_shared<std::vector<double>>();
-  std::vector<std::uint8_t> failed;
+  std::vector<failure> failed;
   const nanos took = s.score(refs, *outputs, failed);
 
   auto set = make_answer_set();
@@ -133,19 +155,31 @@ void run(self_ptr self, const grant& g) {
   set->rows.add_all(refs);
   set->answers.resize(refs.size());
   set->text.reserve(refs.size() * 192);
-  std::uint32_t bad = 0;
+  std::uint32_t bad = 0;    // the model's fault
+  bool unanswered = false;  // any without a prediction
   std::size_t at = 0;
   for (std::size_t i = 0; i < refs.size(); ++i) {
     const record& r = refs[i];
     answer& a = set->answers[i];
     a.request = &r;
     a.begin = static_cast<std::uint32_t>(set->text.size());
-    const bool ok = (failed.empty() || !failed[i]) &&
-                    s.writer.prediction(set->text, r, outputs->data() + at * m.output().width);
-    if (!ok) {
-      a.code = error_code::model_failed;
-      s.writer.error(set->text, r, a.code, "the model gave no finite prediction for this request");
-      ++bad;
+    failure why;
+    if (!failed.empty()) why = std::move(failed[i]);
+    if (why.code == error_code::none &&
+        !s.writer.prediction(set->text, r, outputs->data() + at * m.output().width))
+      why = {error_code::model_failed, "the model gave no finite prediction for this request", false};
+    if (why.code != error_code::none) {
+      a.code = why.code;
+      a.dead = why.poison;
+      bad += why.code == error_code::model_failed;
+      unanswered = true;
+      if (a.dead) {
+        a.reason_begin = a.begin;
+        set->text += "scoring this record ended the engine process twice: " + why.why;
+        a.reason_size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
+      } else {
+        s.writer.error(set->text, r, a.code, why.why);
+      }
     }
     a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
     at += r.rows;
@@ -158,7 +192,7 @@ void run(self_ptr self, const grant& g) {
     tell_keeper(self, refs, *set, *outputs, took);
     send_to_shadow(self, g);
   }
-  if (s.args.recent) {
+  if (s.args.recent && m.schema().inputs.empty()) {
     const nanos now = caf_line::now(self);
     if (now - s.offered >= offer_every) {
       s.offered = now;
@@ -167,7 +201,7 @@ void run(self_ptr self, const grant& g) {
   }
   caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed});
   caf_line::send(self, s.to.producer, answers{std::move(set)});
-  if (bad == 0 && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});
+  if (!unanswered && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});
   if (s.to.breakers) {
     const auto it = s.to.breakers->find(&m);
     if (it != s.to.breakers->end())

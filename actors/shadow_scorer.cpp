@@ -29,9 +29,9 @@ struct shadow_state {
     candidate = &new_one;
     columns.clear();
     const auto& features = new_one.schema().features;
-    fits = true;
+    fits = old_one.schema().inputs == new_one.schema().inputs;
     if (!old_one.schema().named || !new_one.schema().named) {
-      fits = features.size() == old_one.schema().features.size();
+      fits = fits && features.size() == old_one.schema().features.size();
       for (std::size_t i = 0; i < features.size(); ++i) columns.push_back(static_cast<int>(i));
       return;
     }

@@ -42,12 +42,13 @@ find_package(ZLIB QUIET)
 troupe_need(ZLIB_FOUND zlib)
 troupe_vendor(zlib ZLIB::ZLIB)
 
-foreach(package simdjson libxxhash)
+foreach(package simdjson libxxhash libturbojpeg libpng)
   pkg_check_modules(${package} QUIET IMPORTED_TARGET ${package})
   troupe_need(${package}_FOUND ${package})
 endforeach()
 troupe_vendor(simdjson PkgConfig::simdjson)
 troupe_vendor(xxhash PkgConfig::libxxhash)
+troupe_vendor(pictures PkgConfig::libturbojpeg PkgConfig::libpng)
 
 # Debian's CAF 0.17 has no CMake package.
 find_path(CAF_INCLUDE_DIRECTORY caf/all.hpp)

@@ -43,7 +43,7 @@ troupe_library(troupe_config runtime/config
 troupe_library(troupe_observe runtime/observe
   USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json)
 troupe_library(troupe_model runtime/model
-  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml vendor_zlib)
+  USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml vendor_zlib vendor_pictures)
 target_compile_definitions(troupe_model PRIVATE
   TROUPE_ONNXRUNTIME_LIBRARY="${PROJECT_SOURCE_DIR}/.deps/onnxruntime/lib/libonnxruntime.so")
 target_link_libraries(troupe_model PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)

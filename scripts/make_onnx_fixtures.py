@@ -84,3 +84,25 @@ save("slow", [h.make_node("MatMul", ["x", "w"], ["a0"])] +
      [h.make_node("ReduceSum", ["a40", "axes"], ["s"]), h.make_node("Elu", ["s"], ["y"])],
      [tensor("x", T.FLOAT, "N", 3)], [tensor("y", T.FLOAT, "N", 1)],
      [("w", np.ones((3, 64), dtype=np.float32)), ("m", np.eye(64, dtype=np.float32)), ("axes", np.array([1], dtype=np.int64))])
+
+# Tensors: a grid and a name a row, three answers of different shapes.
+save("tensors", [h.make_node("ReduceSum", ["grid", "all"], ["sum"], keepdims=0), h.make_node("Neg", ["grid"], ["turned"]),
+                 h.make_node("LabelEncoder", ["name"], ["code"], domain="ai.onnx.ml", keys_strings=["a", "b", ""], values_int64s=[1, 2, 9],
+                             default_int64=-1)],
+     [tensor("grid", T.FLOAT, "N", 2, 3), tensor("name", T.STRING, "N")],
+     [tensor("sum", T.FLOAT, "N"), tensor("turned", T.FLOAT, "N", 2, 3), tensor("code", T.INT64, "N")],
+     [("all", np.array([1, 2], dtype=np.int64))])
+save("tokens", [h.make_node("Cast", ["ids"], ["f"], to=T.FLOAT), h.make_node("ReduceSum", ["f", "one"], ["y"], keepdims=1)],
+     [tensor("ids", T.INT64, "N", "L")], [tensor("y", T.FLOAT, "N", 1)], [("one", np.array([1], dtype=np.int64))])
+save("bytes", [h.make_node("Identity", ["x"], ["y"])], [tensor("x", T.UINT8, "N", 6)], [tensor("y", T.UINT8, "N", 6)])
+save("halves", [h.make_node("Neg", ["x"], ["y"])], [tensor("x", T.FLOAT16, "N", 2)], [tensor("y", T.FLOAT16, "N", 2)])
+save("picture", [h.make_node("Flatten", ["x"], ["y"])], [tensor("x", T.FLOAT, "N", 3, 4, 6)], [tensor("y", T.FLOAT, "N", 72)])
+
+# Goes round as often as the largest number of its rows says: as long as one likes.
+body = h.make_graph([h.make_node("Abs", ["v"], ["w"]), h.make_node("Identity", ["go"], ["on"])], "body",
+                    [tensor("i", T.INT64), tensor("go", T.BOOL), tensor("v", T.FLOAT, None, None)],
+                    [tensor("on", T.BOOL), tensor("w", T.FLOAT, None, None)])
+save("rounds", [h.make_node("ReduceMax", ["x"], ["most"], keepdims=0), h.make_node("Cast", ["most"], ["trips"], to=T.INT64),
+                h.make_node("Loop", ["trips", "go", "x"], ["end"], body=body), h.make_node("Sub", ["end", "end"], ["zero"]),
+                h.make_node("Add", ["zero", "x"], ["y"])],
+     [tensor("x", T.FLOAT, "N", 1)], [tensor("y", T.FLOAT, "N", 1)], [("go", np.array(True))])

@@ -54,10 +54,10 @@ int main(int argc, char** argv) {
   std::ifstream in(TROUPE_SOURCE_DIRECTORY "/tests/runtime/model/data/onnxruntime/mlp.onnx",
                    std::ios::binary);
   const std::string file{std::istreambuf_iterator<char>(in), {}};
-  const model::onnxruntime::table table(file, {}, 0);
+  const model::onnxruntime::table table(file, {}, {});
   model::engine_process_options how;
   how.command = {"/proc/self/exe", "engine"};
-  const model::engine_process process(file, 0, how);
+  const model::engine_process process(file, {}, how);
   std::printf("ONNX Runtime %s, perceptron 10-64-64-1, one thread, medians in us of %d rounds\n",
               table.graph().library_version().c_str(), rounds);
   std::printf("%6s %10s %12s %10s %10s %10s\n", "rows", "Run()", "in process", "more", "child", "more");

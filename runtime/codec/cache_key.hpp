@@ -4,8 +4,13 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "runtime/policy/flat_cache.hpp"
+
+namespace troupe::model {
+struct tensor_input;
+}
 
 namespace troupe::codec {
 
@@ -13,6 +18,9 @@ namespace troupe::codec {
 /// under the same version, never shares an entry. -0 and 0 differ, and a row with NaN must not be looked up
 /// at all.
 [[nodiscard]] policy::cache_key row_key(std::uint64_t model_digest, std::span<const double> row);
+/// Of a row with texts: their contents count, not where they lie.
+[[nodiscard]] policy::cache_key row_key(std::uint64_t model_digest, std::span<const double> row,
+                                        const std::vector<model::tensor_input>& inputs);
 
 /// "troupe:" and 32 hexadecimal digits.
 [[nodiscard]] std::string level2_name(const policy::cache_key& key);

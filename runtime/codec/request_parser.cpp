@@ -1,7 +1,5 @@
 #include "runtime/codec/request_parser.hpp"
 
-#include <simdjson.h>
-
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -11,7 +9,10 @@
 #include <string_view>
 #include <utility>
 
+#include "runtime/codec/content_type.hpp"
+#include "runtime/codec/dom_text.hpp"
 #include "runtime/codec/json_text.hpp"
+#include "runtime/codec/tensor_rows.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::codec {
@@ -23,10 +24,6 @@ namespace dom = simdjson::dom;
 constexpr std::size_t kept_capacity = std::size_t{64} << 10;
 constexpr std::size_t first_capacity = std::size_t{4} << 10;
 constexpr nanos never = std::numeric_limits<nanos>::max();
-
-// Tokens that JSON has no number for stand as these strings in a repaired text (see `repair`).
-constexpr std::string_view not_a_number{"\0NaN\0", 5};
-constexpr std::string_view out_of_range{"\0range\0", 7};
 
 bool token_char(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '+' || c == '-' ||
@@ -104,34 +101,6 @@ std::string_view number_text(std::string_view json, std::string_view key) {
   return found;
 }
 
-/// The element as what its type says it is.
-template <class T>
-T as(const dom::element& e) {
-  T value{};
-  return e.get(value) == simdjson::SUCCESS ? value : T{};
-}
-
-std::string_view found(const dom::element& e) {
-  switch (e.type()) {
-    case dom::element_type::ARRAY:
-      return "a list";
-    case dom::element_type::OBJECT:
-      return "an object";
-    case dom::element_type::BOOL:
-      return "a boolean";
-    case dom::element_type::NULL_VALUE:
-      return "null";
-    case dom::element_type::STRING: {
-      const std::string_view text = as<std::string_view>(e);
-      if (text == not_a_number) return "NaN or Infinity";
-      if (text == out_of_range) return "a number beyond the range of a double";
-      return "a string";
-    }
-    default:
-      return "a number";
-  }
-}
-
 /// NaN is tolerated (to be refused by name) among features alone.
 bool holds_not_a_number(const dom::element& e) {
   switch (e.type()) {
@@ -207,6 +176,8 @@ class request_parser::work {
   };
 
   void parse_record(record& r);
+  [[nodiscard]] std::string_view bytes_type(const record& r) const;
+  bool readable(record& r);
   bool read(record& r, dom::object& object);
   bool repair(std::string_view json);
   simdjson::error_code run(const char* json, std::size_t size, dom::element& root);
@@ -220,6 +191,9 @@ class request_parser::work {
   void priority(record& r, const fields& f, const overrides& h);
   void timeout(record& r, const fields& f, const overrides& h, nanos base);
   void features(record& r, const std::optional<dom::element>& given);
+  void settle(record& r, const tensor_fault& fault) {
+    if (fault.code != error_code::none) fail(r, fault.code, fault.message);
+  }
   bool list_row(record& r, const dom::array& list, std::size_t row);
   bool named_row(record& r, const dom::object& object, std::size_t row);
 
@@ -331,20 +305,34 @@ bool request_parser::work::repair(std::string_view json) {
   return changed;
 }
 
-/// The value as a JSON object, or false with the error in the record.
-bool request_parser::work::read(record& r, dom::object& object) {
-  std::string_view json = r.value;
-  was_repaired_ = false;
-  if (json.data() == nullptr) {
+/// The content type of a value that is no JSON; empty: it is JSON.
+std::string_view request_parser::work::bytes_type(const record& r) const {
+  for (std::uint32_t i = 0; i < r.headers_count; ++i) {
+    const header& one = batch_->headers[r.headers_begin + i];
+    if (one.name == "content-type" && holds_bytes(one.value)) return one.value;
+  }
+  return {};
+}
+
+bool request_parser::work::readable(record& r) {
+  if (r.value.data() == nullptr) {
     fail(r, error_code::invalid_json, "the record has no value (a tombstone)");
     return false;
   }
-  if (json.size() > options_.max_record_bytes) {
+  if (r.value.size() > options_.max_record_bytes) {
     fail(r, error_code::too_large,
-         "the value has " + std::to_string(json.size()) + " bytes, more than the " +
+         "the value has " + std::to_string(r.value.size()) + " bytes, more than the " +
              std::to_string(options_.max_record_bytes) + " of kafka.max_record_bytes");
     return false;
   }
+  return true;
+}
+
+/// The value as a JSON object, or false with the error in the record.
+bool request_parser::work::read(record& r, dom::object& object) {
+  was_repaired_ = false;
+  if (!readable(r)) return false;
+  std::string_view json = r.value;
   // One byte order mark is skipped, here rather than in the library, whose versions differ in this.
   constexpr std::string_view mark = "\xef\xbb\xbf";
   if (json.starts_with(mark)) json.remove_prefix(mark.size());
@@ -395,40 +383,42 @@ void request_parser::work::parse_record(record& r) {
   if (r.timestamp_ms > 0 && r.timestamp_ms < batch.arrived_ms)
     base = later(base, static_cast<double>(r.timestamp_ms - batch.arrived_ms) * 1e6);
 
+  fields f;
   dom::object object;
-  if (!read(r, object)) {
+  const std::string_view bytes_as = bytes_type(r);
+  if (bytes_as.empty() ? !read(r, object) : !readable(r)) {
     default_id(r);
     r.target = base;
     return;
   }
 
-  fields f;
-  for (const auto field : object) {
-    switch (field.key.size()) {
-      case 5:
-        if (field.key == "model") f.model = field.value;
-        break;
-      case 8:
-        if (field.key == "features") f.features = field.value;
-        if (field.key == "priority") f.priority = field.value;
-        break;
-      case 10:
-        if (field.key == "request_id") f.request_id = field.value;
-        if (field.key == "timeout_ms") f.timeout = field.value;
-        break;
-      case 13:
-        if (field.key == "model_version") f.version = field.value;
-        break;
-      default:
-        break;
+  if (bytes_as.empty())
+    for (const auto field : object) {
+      switch (field.key.size()) {
+        case 5:
+          if (field.key == "model") f.model = field.value;
+          break;
+        case 8:
+          if (field.key == "features") f.features = field.value;
+          if (field.key == "priority") f.priority = field.value;
+          break;
+        case 10:
+          if (field.key == "request_id") f.request_id = field.value;
+          if (field.key == "timeout_ms") f.timeout = field.value;
+          break;
+        case 13:
+          if (field.key == "model_version") f.version = field.value;
+          break;
+        default:
+          break;
+      }
+      if (was_repaired_ && field.key != "features" && holds_not_a_number(field.value)) {
+        fail(r, error_code::invalid_json, "the value is not valid JSON: NaN or Infinity");
+        default_id(r);
+        r.target = base;
+        return;
+      }
     }
-    if (was_repaired_ && field.key != "features" && holds_not_a_number(field.value)) {
-      fail(r, error_code::invalid_json, "the value is not valid JSON: NaN or Infinity");
-      default_id(r);
-      r.target = base;
-      return;
-    }
-  }
   overrides h;
   for (std::uint32_t i = 0; i < r.headers_count; ++i) {
     const header& one = batch.headers[r.headers_begin + i];
@@ -448,7 +438,11 @@ void request_parser::work::parse_record(record& r) {
       base, r.cls < options_.class_targets.size() ? static_cast<double>(options_.class_targets[r.cls]) : 0);
   timeout(r, f, h, base);
   if (r.error == error_code::none) {
-    features(r, f.features);
+    if (bytes_as.empty()) {
+      features(r, f.features);
+    } else {
+      settle(r, take_bytes(r, batch, bytes_as));
+    }
     if (r.error != error_code::none) {
       batch.values.resize(r.values_begin);
       r.rows = 0;
@@ -810,6 +804,8 @@ void request_parser::work::features(record& r, const std::optional<dom::element>
     fail(r, error_code::invalid_features, given ? "features is null" : "the request has no features");
     return;
   }
+  if (!r.model->schema().inputs.empty())
+    return settle(r, read_tensors(*given, r, *batch_, {options_.max_rows, options_.max_values}));
   dom::object object;
   if (given->get(object) == simdjson::SUCCESS) {
     if (named_row(r, object, 0)) r.rows = 1;

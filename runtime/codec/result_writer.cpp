@@ -5,8 +5,10 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
 
+#include "runtime/codec/content_type.hpp"
 #include "runtime/codec/json_text.hpp"
 #include "runtime/model/model.hpp"
 
@@ -146,6 +148,11 @@ const result_writer::model_text& result_writer::text_of(const model::loaded_mode
   append_quoted(t.tail, t.name);
   t.tail += t.version_field;
   const auto& output = model.output();
+  for (const auto& part : output.parts) {
+    std::string& head = t.parts.emplace_back(t.parts.empty() ? "{" : ",");
+    append_quoted(head, part.name);
+    head += ':';
+  }
   if (output.kind == model::task::classification) {
     for (std::size_t i = 0; i < output.width; ++i) {
       std::string& label = t.classes.emplace_back();
@@ -202,7 +209,18 @@ bool result_writer::prediction(std::string& into, const record& request, const d
   out += "{\"request_id\":";
   out += request.request_id;
   out += ",\"prediction\":";
-  if (model.output().kind == model::task::regression) {
+  const auto& parts = model.output().parts;
+  if (!parts.empty()) {
+    items(out, rows, list, [&](std::size_t row) {
+      const double* p = outputs + row * width;
+      for (std::size_t k = 0; k < parts.size(); ++k) {
+        out += text.parts[k];
+        items(out, parts[k].width, parts[k].width != 1, [&](std::size_t i) { out.number(p[i]); });
+        p += parts[k].width;
+      }
+      out += '}';
+    });
+  } else if (model.output().kind == model::task::regression) {
     items(out, rows, list, [&](std::size_t row) {
       items(out, width, width != 1, [&](std::size_t i) { out.number(outputs[row * width + i]); });
     });
@@ -222,10 +240,29 @@ bool result_writer::prediction(std::string& into, const record& request, const d
       if (p > 1 && p <= 1 + rounding) return 1.0;
       return p < 0 && p >= -rounding ? 0.0 : p;
     };
-    out += ",\"probabilities\":";
-    items(out, rows, list, [&](std::size_t row) {
-      items(out, width, true, [&](std::size_t i) { out.number(share(outputs[row * width + i])); });
-    });
+    const std::size_t top = model.output().top_k;
+    if (top > 0) {
+      std::vector<std::size_t> order(width);
+      out += ",\"top_k\":";
+      items(out, rows, list, [&](std::size_t row) {
+        const double* p = outputs + row * width;
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
+                          [&](std::size_t a, std::size_t b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
+        items(out, top, true, [&](std::size_t i) {
+          out += "{\"class\":";
+          out += text.classes[order[i]];
+          out += ",\"probability\":";
+          out.number(share(p[order[i]]));
+          out += '}';
+        });
+      });
+    } else {
+      out += ",\"probabilities\":";
+      items(out, rows, list, [&](std::size_t row) {
+        items(out, width, true, [&](std::size_t i) { out.number(share(outputs[row * width + i])); });
+      });
+    }
     out += ",\"confidence\":";
     items(out, rows, list, [&](std::size_t row) { out.number(share(outputs[row * width + best(row)])); });
   }
@@ -300,6 +337,7 @@ void result_writer::result_headers(std::vector<header>& out, std::span<const hea
     if (trace == nullptr && h.name == "traceparent" && valid_traceparent(h.value)) trace = &h;
   for (const header& h : request_headers) {
     if (consumed(h.name)) continue;
+    if (h.name == "content-type" && holds_bytes(h.value)) continue;  // a result is JSON
     if (h.name == "tracestate" && trace == nullptr) continue;
     if (h.name != "traceparent") {
       out.push_back(h);

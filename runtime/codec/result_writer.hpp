@@ -57,6 +57,7 @@ class result_writer {
     std::string tail;                  ///< ,"model_name":"..","model_version":".."
     std::string version_field;         ///< ,"model_version":".."
     std::vector<std::string> classes;  ///< as JSON strings
+    std::vector<std::string> parts;    ///< what stands before the value of each output
   };
   const model_text& text_of(const model::loaded_model& model);
   void timestamp(std::string& out, std::int64_t epoch_ms) const;

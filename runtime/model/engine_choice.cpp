@@ -20,8 +20,9 @@ constexpr std::size_t most_examples = 256;
 
 class inside_engine : public engine {
  public:
-  inside_engine(std::string_view file, const onnxruntime::session_options& how, std::size_t columns)
-      : table_(file, how, columns) {}
+  inside_engine(std::string_view file, const onnxruntime::session_options& how,
+                onnxruntime::table_hints hints)
+      : table_(file, how, std::move(hints)) {}
   void score(std::span<const double* const> rows, double* out) const override { table_.score(rows, out); }
   [[nodiscard]] std::string_view kind() const override { return "onnxruntime"; }
   [[nodiscard]] const onnxruntime::table_spec& spec() const { return table_.spec(); }
@@ -32,8 +33,8 @@ class inside_engine : public engine {
 
 class isolated_engine : public engine {
  public:
-  isolated_engine(std::string_view file, std::size_t columns, engine_process_options how)
-      : process_(file, columns, std::move(how)) {}
+  isolated_engine(std::string_view file, onnxruntime::table_hints hints, engine_process_options how)
+      : process_(file, std::move(hints), std::move(how)) {}
   void score(std::span<const double* const> rows, double* out) const override { process_.score(rows, out); }
   [[nodiscard]] std::string_view kind() const override { return "onnxruntime"; }
   [[nodiscard]] const onnxruntime::table_spec& spec() const { return process_.spec(); }
@@ -76,9 +77,33 @@ said read_said(const onnx::graph& g) {
   return s;
 }
 
+void describe_output(const onnxruntime::table_spec& spec, const graph_hints& hints, const said& s,
+                     output_spec& made) {
+  made.width = spec.width;
+  made.parts = spec.parts;
+  const bool classes = spec.classification || !hints.classes.empty() || hints.softmax;
+  made.kind = classes ? task::classification : task::regression;
+  if (!classes) return;
+  if (!spec.parts.empty())
+    throw load_error("model.yaml lists classes, and the model has several outputs; pick one with outputs:");
+  made.classes = !hints.classes.empty() ? hints.classes : !spec.classes.empty() ? spec.classes : s.classes;
+  if (made.classes.empty())
+    for (std::size_t k = 0; k < spec.width; ++k) made.classes.push_back(std::to_string(k));
+  if (made.classes.size() != spec.width)
+    throw load_error(std::to_string(made.classes.size()) + " class names for " + std::to_string(spec.width) +
+                     " probabilities; list them as classes: in model.yaml");
+}
+
 /// Schema and output in the words of graph.hpp.
 void describe(const onnxruntime::table_spec& spec, const graph_hints& hints, const said& s,
               compiled_graph& made) {
+  if (!spec.inputs.empty()) {
+    if (!hints.features.empty())
+      throw load_error("model.yaml lists features, and the graph takes tensors: leave features out");
+    made.schema = schema(spec.inputs);
+    describe_output(spec, hints, s, made.output);
+    return;
+  }
   std::vector<std::string> names = spec.names;
   bool named = !names.empty();
   if (!hints.features.empty()) {
@@ -101,33 +126,29 @@ void describe(const onnxruntime::table_spec& spec, const graph_hints& hints, con
     throw load_error("two features are called " + *twice);
   made.schema = schema(std::move(features), named);
 
-  made.output.width = spec.width;
-  made.output.kind = spec.classification || !hints.classes.empty() ? task::classification : task::regression;
-  if (made.output.kind == task::regression) return;
-  made.output.classes = !hints.classes.empty()  ? hints.classes
-                        : !spec.classes.empty() ? spec.classes
-                                                : s.classes;
-  if (made.output.classes.empty())
-    for (std::size_t k = 0; k < spec.width; ++k) made.output.classes.push_back(std::to_string(k));
-  if (made.output.classes.size() != spec.width)
-    throw load_error(std::to_string(made.output.classes.size()) + " class names for " +
-                     std::to_string(spec.width) + " probabilities; list them as classes: in model.yaml");
+  describe_output(spec, hints, s, made.output);
 }
 
 compiled_graph by_onnxruntime(std::string_view file, const graph_hints& hints, const engine_options& how,
                               const std::string& name, const said& s) {
   compiled_graph made;
+  onnxruntime::table_hints rows;
+  rows.columns = hints.features.size();
+  rows.shapes = hints.shapes;
+  rows.step = hints.input;
+  rows.outputs = hints.outputs;
+  rows.softmax = hints.softmax;
   if (how.isolated) {
     engine_process_options o;
     o.command = how.command;
     o.session = how.session;
     o.batch_limit = how.timeout;
     if (how.tell) o.tell = [tell = how.tell, name](const std::string& what) { tell(name, what); };
-    auto e = std::make_unique<const isolated_engine>(file, hints.features.size(), std::move(o));
+    auto e = std::make_unique<const isolated_engine>(file, std::move(rows), std::move(o));
     describe(e->spec(), hints, s, made);
     made.engine = std::move(e);
   } else {
-    auto e = std::make_unique<const inside_engine>(file, how.session, hints.features.size());
+    auto e = std::make_unique<const inside_engine>(file, how.session, std::move(rows));
     describe(e->spec(), hints, s, made);
     made.engine = std::move(e);
   }
@@ -162,7 +183,7 @@ std::size_t differing(const compiled_graph& a, const compiled_graph& b,
 std::vector<std::vector<double>> read_examples(std::string_view text) {
   const json root = json::parse(text, nullptr, false);
   const json* rows = &root;
-  for (const char* key : {"data", "inputs"})
+  for (const char* key : {"dataframe_split", "data", "inputs", "instances"})
     if (root.is_object() && root.contains(key)) rows = &root[key];
   std::vector<std::vector<double>> found;
   if (!rows->is_array()) return found;
@@ -214,11 +235,15 @@ std::vector<std::vector<double>> probe_rows(const onnx::graph& g, std::size_t co
   return rows;
 }
 
-chosen_engine choose_engine(std::string_view file, const graph_hints& hints, const onnx::limits& most,
-                            const engine_options& how, const std::string& name,
-                            std::span<const std::vector<double>> examples) {
+namespace {
+
+chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx::limits& most,
+                     const engine_options& how, const std::string& name,
+                     std::span<const std::vector<double>> examples) {
   chosen_engine made;
   if (how.mode == engine_mode::builtin) {
+    if (hints.beyond_tables())
+      throw load_error("model.yaml asks for what only ONNX Runtime does; set models.engine to auto");
     made.graph = compile(file, hints, most);
     made.why = "models.engine";
     return made;
@@ -227,6 +252,7 @@ chosen_engine choose_engine(std::string_view file, const graph_hints& hints, con
   std::string refused;
   try {
     g = onnx::read(file, most);
+    if (hints.beyond_tables()) throw load_error("model.yaml asks for what only ONNX Runtime does");
     if (how.mode == engine_mode::automatic) {
       made.graph = compile(file, hints, most);
       made.why = "every operator is built in";
@@ -270,10 +296,24 @@ chosen_engine choose_engine(std::string_view file, const graph_hints& hints, con
   if (differ > 0) {
     made.why = "the built-in engine answers " + std::to_string(differ) + " of " +
                std::to_string(probes.size()) + " probe rows differently";
+    made.graph.explain.reset();  // it explains the engine that goes
+    made.graph.unexplained = "ONNX Runtime scores it";
     made.graph.engine = std::move(other.engine);
   } else {
     made.why += ", and ONNX Runtime agrees on " + std::to_string(probes.size()) + " probe rows";
   }
+  return made;
+}
+
+}  // namespace
+
+chosen_engine choose_engine(std::string_view file, const graph_hints& hints, const onnx::limits& most,
+                            const engine_options& how, const std::string& name,
+                            std::span<const std::vector<double>> examples) {
+  chosen_engine made = choose(file, hints, most, how, name, examples);
+  if (hints.top_k > 0 && made.graph.output.kind != task::classification)
+    throw load_error("model.yaml: top_k is of a classification; list its classes:");
+  made.graph.output.top_k = std::min(hints.top_k, made.graph.output.width);
   return made;
 }
 

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -20,22 +21,22 @@
 #include <csignal>
 #include <cstring>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <thread>
 #include <utility>
 
+#include "runtime/model/cells.hpp"
 #include "runtime/model/engine_wire.hpp"
-#include "runtime/model/onnx.hpp"
 
 namespace troupe::model {
 namespace {
 
 using clock = std::chrono::steady_clock;
-using json = nlohmann::json;
 
 constexpr int child_socket = 3;
 constexpr std::size_t most_rows = 4096;
+// Of one batch's texts; pages that are never written cost nothing.
+constexpr std::size_t text_room = std::size_t{32} << 20;
 
 std::string errno_text() {
   return std::generic_category().message(errno);
@@ -77,7 +78,7 @@ class mapping {
     if (at_) munmap(at_, bytes_);
   }
   [[nodiscard]] double* doubles() const { return reinterpret_cast<double*>(at_); }
-  [[nodiscard]] const char* text() const { return reinterpret_cast<const char*>(at_); }
+  [[nodiscard]] char* text() const { return reinterpret_cast<char*>(at_); }
 
  private:
   std::byte* at_ = nullptr;
@@ -189,6 +190,7 @@ struct child {
   descriptor socket;
   mapping rows;
   std::size_t capacity = 0;
+  char* texts = nullptr;  ///< behind the answers; null: no cell is a text
 
   child() = default;
   child(const child&) = delete;
@@ -214,46 +216,13 @@ struct child {
   std::string ending;
 };
 
-json to_json(const onnxruntime::table_spec& s) {
-  return {{"columns", s.columns},
-          {"names", s.names},
-          {"width", s.width},
-          {"classification", s.classification},
-          {"classes", s.classes}};
-}
-
-onnxruntime::table_spec spec_of(const std::string& text, std::size_t columns) {
-  try {
-    const json j = json::parse(text);
-    onnxruntime::table_spec s;
-    s.columns = j.at("columns").get<std::size_t>();
-    s.names = j.at("names").get<std::vector<std::string>>();
-    s.width = j.at("width").get<std::size_t>();
-    s.classification = j.at("classification").get<bool>();
-    s.classes = j.at("classes").get<std::vector<std::string>>();
-    const onnx::limits most;
-    const bool fits = s.columns > 0 && s.columns <= most.features && s.width > 0 && s.width <= most.outputs &&
-                      (s.names.empty() || s.names.size() == s.columns) &&
-                      (s.classes.empty() || s.classes.size() == s.width);
-    if (fits) return s;
-  } catch (const json::exception&) {
-  }
-  (void)columns;
-  throw load_error("the engine process described its model in no sensible way");
-}
-
-bool same(const onnxruntime::table_spec& a, const onnxruntime::table_spec& b) {
-  return a.columns == b.columns && a.names == b.names && a.width == b.width &&
-         a.classification == b.classification && a.classes == b.classes;
-}
-
 }  // namespace
 
 class engine_process::body {
  public:
-  body(std::string_view file, std::size_t columns, engine_process_options how)
+  body(std::string_view file, onnxruntime::table_hints hints, engine_process_options how)
       : how_(std::move(how)),
-        columns_(columns),
+        hints_(std::move(hints)),
         stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         model_(memory_file("troupe-model", file.size())),
         model_bytes_(file.size()) {
@@ -298,9 +267,10 @@ class engine_process::body {
                           (why_.empty() ? "" : " (" + why_ + ")"));
       c = ready_;
     }
-    for (std::size_t at = 0; at < rows.size(); at += c->capacity) {
-      const auto part = rows.subspan(at, std::min(c->capacity, rows.size() - at));
-      round_trip(c, part, out + at * spec_.width, deadline);
+    for (std::size_t at = 0; at < rows.size();) {
+      const std::size_t n = rows_that_fit(*c, rows.subspan(at));
+      round_trip(c, rows.subspan(at, n), out + at * spec_.width, deadline);
+      at += n;
     }
   }
 
@@ -331,10 +301,50 @@ class engine_process::body {
     throw engine_died(what);
   }
 
+  [[nodiscard]] std::size_t rows_that_fit(const child& c, std::span<const double* const> rows) const {
+    const std::size_t most = std::min(c.capacity, rows.size());
+    if (!c.texts) return most;
+    std::size_t bytes = 0;
+    for (std::size_t r = 0; r < most; ++r) {
+      each_text([&](std::size_t cell) { bytes += text_in(rows[r][cell]).size(); });
+      if (bytes <= text_room) continue;
+      if (r == 0)
+        throw row_error("the request's texts have more than " + std::to_string(text_room) + " bytes");
+      return r;
+    }
+    return most;
+  }
+
+  template <class Use>
+  void each_text(Use use) const {
+    for (const auto& i : spec_.inputs)
+      if (i.holds != tensor_input::kind::number)
+        for (std::size_t k = 0; k < i.size; ++k) use(i.begin + k);
+  }
+
+  /// Rows into the shared buffer, their texts behind.
+  void put(const child& c, std::span<const double* const> rows) const {
+    double* to = c.rows.doubles();
+    std::size_t used = 0;
+    for (const double* row : rows) {
+      std::copy_n(row, spec_.columns, to);
+      if (c.texts) {
+        each_text([&](std::size_t cell) {
+          const std::string_view text = text_in(row[cell]);
+          text.copy(c.texts + used, text.size());
+          // An empty text is no zero cell: that stands for no input at all.
+          to[cell] =
+              std::bit_cast<double>((std::uint64_t{used} << 32) | text.size() | std::uint64_t{1} << 63);
+          used += text.size();
+        });
+      }
+      to += spec_.columns;
+    }
+  }
+
   void round_trip(const std::shared_ptr<child>& c, std::span<const double* const> rows, double* out,
                   clock::time_point deadline) {
-    double* to = c->rows.doubles();
-    for (const double* row : rows) to = std::copy_n(row, spec_.columns, to);
+    put(*c, rows);
     const wire::request ask{++last_id_, static_cast<std::uint32_t>(rows.size()), 0};
     if (!send_packet(c->socket.get(), bytes_of(ask), {}, -1, MSG_DONTWAIT))
       lose(c, "the engine process was gone when a batch came");
@@ -346,9 +356,11 @@ class engine_process::body {
     const auto size = static_cast<std::size_t>(got);
     if (size >= sizeof said) std::memcpy(&said, packet.data(), sizeof said);
     if (size < sizeof said || size > packet.size() || said.id != ask.id || said.rows != ask.rows ||
-        said.failed > 1 || (said.failed == 0 && size != sizeof said))
+        said.said > wire::result::bad_row || (said.said == wire::result::scored && size != sizeof said))
       lose(c, "the engine process answered what it was not asked, and was killed");
-    if (said.failed) throw model_error(std::string(packet.data() + sizeof said, size - sizeof said));
+    const std::string why(packet.data() + sizeof said, size - sizeof said);
+    if (said.said == wire::result::bad_row) throw row_error(why);
+    if (said.said == wire::result::refused) throw model_error(why);
     std::copy_n(c->rows.doubles() + c->capacity * spec_.columns, rows.size() * spec_.width, out);
   }
 
@@ -508,29 +520,31 @@ class engine_process::body {
   void start(child& c, bool first) {
     const auto deadline = clock::now() + std::chrono::nanoseconds(how_.load_limit);
     spawn(c);
-    const json job = {{"library", how_.session.library.string()},
-                      {"threads", how_.session.threads},
-                      {"providers", how_.session.providers},
-                      {"columns", columns_}};
     const wire::job head{wire::magic, 0, model_bytes_};
-    send_packet(c.socket.get(), bytes_of(head), job.dump(), model_.get(), MSG_DONTWAIT);
-    auto spec = spec_of(hear(c, wire::part::last, deadline), columns_);
+    send_packet(c.socket.get(), bytes_of(head), wire::text_of({how_.session, hints_}), model_.get(),
+                MSG_DONTWAIT);
+    auto spec = wire::spec_from(hear(c, wire::part::last, deadline));
     if (first)
       spec_ = std::move(spec);
-    else if (!same(spec, spec_))
+    else if (spec != spec_)
       throw load_error("the engine process describes its model differently than before");
     const std::size_t row_bytes = (spec_.columns + spec_.width) * sizeof(double);
     c.capacity = std::clamp<std::size_t>(how_.buffer_bytes / row_bytes, 1, most_rows);
-    const wire::buffer size{wire::magic, static_cast<std::uint32_t>(c.capacity), c.capacity * row_bytes};
+    bool texts = false;
+    each_text([&](std::size_t) { texts = true; });
+    const std::size_t text_bytes = texts ? text_room : 0;
+    const wire::buffer size{wire::magic, static_cast<std::uint32_t>(c.capacity),
+                            c.capacity * row_bytes + text_bytes, text_bytes};
     const descriptor shared = memory_file("troupe-rows", size.bytes);
     seal(shared, 0);
     c.rows = mapping(shared.get(), size.bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
+    if (texts) c.texts = c.rows.text() + c.capacity * row_bytes;
     send_packet(c.socket.get(), bytes_of(size), {}, shared.get(), MSG_DONTWAIT);
     hear(c, wire::part::ready, deadline);
   }
 
   const engine_process_options how_;
-  const std::size_t columns_;
+  const onnxruntime::table_hints hints_;
   const descriptor stop_;
   const descriptor model_;
   const std::size_t model_bytes_;
@@ -550,8 +564,9 @@ class engine_process::body {
   std::thread keeper_;
 };
 
-engine_process::engine_process(std::string_view file, std::size_t columns, engine_process_options how)
-    : body_(std::make_unique<body>(file, columns, std::move(how))) {}
+engine_process::engine_process(std::string_view file, onnxruntime::table_hints hints,
+                               engine_process_options how)
+    : body_(std::make_unique<body>(file, std::move(hints), std::move(how))) {}
 
 engine_process::~engine_process() = default;
 
@@ -597,15 +612,39 @@ std::unique_ptr<const onnxruntime::table> load(std::string_view packet, const de
   if (head.magic != wire::magic || fstat(model.get(), &s) != 0 ||
       static_cast<std::uint64_t>(s.st_size) != head.model_bytes || head.model_bytes == 0)
     throw load_error("the job does not fit the model that came with it");
-  const json job = json::parse(packet.substr(sizeof head));
-  onnxruntime::session_options how;
-  how.library = job.at("library").get<std::string>();
-  how.threads = job.at("threads").get<int>();
-  how.providers = job.at("providers").get<std::vector<std::string>>();
+  wire::work what = wire::work_from(packet.substr(sizeof head));
   const mapping file(model.get(), head.model_bytes, PROT_READ, MAP_PRIVATE);
-  return std::make_unique<const onnxruntime::table>(std::string_view(file.text(), head.model_bytes), how,
-                                                    job.at("columns").get<std::size_t>());
+  return std::make_unique<const onnxruntime::table>(std::string_view(file.text(), head.model_bytes),
+                                                    what.session, std::move(what.hints));
 }
+
+/// The texts of a batch, which cells of rows point to. The rows are the parent's own, and trusted.
+class incoming_texts {
+ public:
+  incoming_texts(const onnxruntime::table_spec& spec, std::string_view room) : room_(room) {
+    for (const auto& i : spec.inputs)
+      if (i.holds != tensor_input::kind::number)
+        for (std::size_t k = 0; k < i.size; ++k) cells_.push_back(i.begin + k);
+  }
+  void point(std::span<const double* const> rows, double* first, std::size_t columns) {
+    if (cells_.empty()) return;
+    views_.resize(rows.size() * cells_.size());
+    std::size_t n = 0;
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      for (const std::size_t c : cells_) {
+        double& cell = first[r * columns + c];
+        const auto bits = std::bit_cast<std::uint64_t>(cell) & ~(std::uint64_t{1} << 63);
+        const std::uint64_t at = std::min<std::uint64_t>(bits >> 32, room_.size());
+        views_[n] = room_.substr(at, bits & 0xffffffff);
+        cell = text_cell(&views_[n++]);
+      }
+  }
+
+ private:
+  std::string_view room_;
+  std::vector<std::size_t> cells_;
+  std::vector<std::string_view> views_;
+};
 
 }  // namespace
 
@@ -623,7 +662,7 @@ int serve_engine(int socket) {
       table = load(std::string_view(packet.data(), static_cast<std::size_t>(got)), model);
     }
     const auto& spec = table->spec();
-    if (!describe(socket, to_json(spec).dump())) return 0;
+    if (!describe(socket, wire::text_of(spec))) return 0;
 
     wire::buffer size;
     descriptor shared;
@@ -633,11 +672,12 @@ int serve_engine(int socket) {
     std::memcpy(&size, packet.data(), sizeof size);
     struct stat s {};
     if (size.magic != wire::magic || size.capacity == 0 || fstat(shared.get(), &s) != 0 ||
-        static_cast<std::uint64_t>(s.st_size) != size.bytes ||
-        size.bytes != size.capacity * (spec.columns + spec.width) * sizeof(double))
+        static_cast<std::uint64_t>(s.st_size) != size.bytes || size.text_bytes > size.bytes ||
+        size.bytes - size.text_bytes != size.capacity * (spec.columns + spec.width) * sizeof(double))
       throw load_error("the buffer does not fit the model");
     const mapping rows(shared.get(), size.bytes, PROT_READ | PROT_WRITE, MAP_SHARED);
     double* const answers = rows.doubles() + size.capacity * spec.columns;
+    incoming_texts texts(spec, {rows.text() + size.bytes - size.text_bytes, size.text_bytes});
     std::vector<const double*> pointers(size.capacity);
     for (std::size_t r = 0; r < size.capacity; ++r) pointers[r] = rows.doubles() + r * spec.columns;
     // The first runs of a graph are slow: they are had before anyone waits.
@@ -652,12 +692,15 @@ int serve_engine(int socket) {
       if (static_cast<std::size_t>(n) != sizeof ask) return 1;
       std::memcpy(&ask, packet.data(), sizeof ask);
       if (ask.rows == 0 || ask.rows > size.capacity) return 1;
-      wire::reply answer{ask.id, ask.rows, 0};
+      wire::reply answer{ask.id, ask.rows, wire::result::scored};
       std::string why;
       try {
-        table->score(std::span(pointers).first(ask.rows), answers);
+        const auto asked = std::span(pointers).first(ask.rows);
+        texts.point(asked, rows.doubles(), spec.columns);
+        table->score(asked, answers);
       } catch (const model_error& e) {
-        answer.failed = 1;
+        const bool row = dynamic_cast<const row_error*>(&e) != nullptr;
+        answer.said = row ? wire::result::bad_row : wire::result::refused;
         why = std::string(e.what()).substr(0, 1000);
       }
       if (!send_packet(socket, bytes_of(answer), why, -1, 0)) return 0;

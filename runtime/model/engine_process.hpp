@@ -48,7 +48,7 @@ struct engine_process_options {
 class engine_process {
  public:
   /// Starts the child and returns when it has loaded and warmed up. Throws load_error.
-  engine_process(std::string_view file, std::size_t columns, engine_process_options how);
+  engine_process(std::string_view file, onnxruntime::table_hints hints, engine_process_options how);
   engine_process(const engine_process&) = delete;
   engine_process& operator=(const engine_process&) = delete;
   /// Ends the child.

@@ -12,11 +12,13 @@
 // Flatten where they change nothing. Any other operator on the way to the answer is a load_error that names
 // it.
 
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/model/input_step.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/model/onnx.hpp"
 
@@ -27,6 +29,17 @@ struct graph_hints {
   std::vector<std::string> features;
   std::vector<std::string> classes;
   bool explain = false;  ///< keep what explanations need beside the engine
+  /// What only ONNX Runtime's rows know: see onnxruntime::table_hints.
+  input_step input = {};
+  std::map<std::string, std::vector<std::int64_t>> shapes = {};
+  std::vector<std::string> outputs = {};
+  bool softmax = false;
+  std::size_t top_k = 0;
+
+  /// The built-in engines are passed over.
+  [[nodiscard]] bool beyond_tables() const {
+    return input.is != input_step::kind::none || !shapes.empty() || !outputs.empty() || softmax;
+  }
 };
 
 struct compiled_graph {

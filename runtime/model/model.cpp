@@ -41,6 +41,15 @@ schema::schema(std::vector<feature> columns, bool has_names)
   }
 }
 
+schema::schema(std::vector<tensor_input> tensors) : inputs(std::move(tensors)) {
+  std::size_t cells = 0;
+  for (const auto& i : inputs) {
+    cells += i.size;
+    texts |= i.holds != tensor_input::kind::number;
+  }
+  features.resize(cells);
+}
+
 int schema::index_of(std::string_view name) const {
   if (slots_.empty()) return -1;
   const std::size_t mask = slots_.size() - 1;

@@ -36,11 +36,31 @@ struct feature {
                          ///< in every tree
 };
 
+/// An input of a model whose rows are not one list of numbers.
+struct tensor_input {
+  enum class kind : std::uint8_t {
+    number,
+    text,
+    bytes  ///< a text whose JSON is base64
+  };
+  std::string name;
+  kind holds = kind::number;
+  std::vector<std::int64_t> shape;  ///< of a row; none: one value
+  std::size_t begin = 0;            ///< its first cell in a row
+  std::size_t size = 1;             ///< cells
+
+  bool operator==(const tensor_input&) const = default;
+};
+
 /// The columns of a row. `features` stays as constructed: names are looked up in an index made then.
 struct schema {
   schema() = default;
   explicit schema(std::vector<feature> columns, bool has_names = false);
+  /// A row is the cells of these, one input after the other; `features` is as many without names.
+  explicit schema(std::vector<tensor_input> tensors);
 
+  std::vector<tensor_input> inputs;  ///< none: a row is a list of numbers
+  bool texts = false;                ///< some cells are texts (cells.hpp)
   std::vector<feature> features;
   bool named = false;  ///< the names are the model's own, not f0, f1, ...
 
@@ -57,9 +77,17 @@ enum class task : std::uint8_t { regression, classification };
 /// What a row's answer is: `width` doubles. Regression: one for each target. Classification: one probability
 /// for each class, in the order of `classes`.
 struct output_spec {
+  /// One of several answers of a model, `width` doubles.
+  struct part {
+    std::string name;
+    std::size_t width = 1;
+    bool operator==(const part&) const = default;
+  };
   task kind = task::regression;
   std::size_t width = 1;
-  std::vector<std::string> classes;  ///< empty for regression
+  std::vector<std::string> classes = {};  ///< empty for regression
+  std::vector<part> parts = {};           ///< of a regression with several outputs: they add up to width
+  std::size_t top_k = 0;                  ///< so many classes are answered, the likeliest first; 0: all
 };
 
 class explainer;  // shap.hpp
@@ -104,7 +132,7 @@ class loaded_model {
   [[nodiscard]] const model::schema& schema() const { return parts_.schema; }
   [[nodiscard]] const output_spec& output() const { return parts_.output; }
   [[nodiscard]] const model::engine& engine() const { return *parts_.engine; }
-  /// XXH3 (64 bits) of the model file: the same digest, the same answers.
+  /// XXH3 (64 bits) of the model file, seeded with that of its model.yaml: the same digest, the same answers.
   [[nodiscard]] std::uint64_t digest() const { return parts_.digest; }
   [[nodiscard]] const std::string& digest_hex() const { return digest_hex_; }  ///< 16 hexadecimal digits
   [[nodiscard]] const std::string& engine_reason() const { return parts_.engine_reason; }

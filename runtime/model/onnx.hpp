@@ -80,6 +80,7 @@ struct limits {
   std::size_t graph_nodes = 10'000;
   std::size_t tree_nodes = 50'000'000;
   std::size_t features = 100'000;
+  std::size_t cells = 1'000'000;  ///< of a row of tensors
   std::size_t outputs = 10'000;
 };
 

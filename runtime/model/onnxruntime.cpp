@@ -3,13 +3,17 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
-#include "runtime/model/model.hpp"
+#include "runtime/model/cells.hpp"
+#include "runtime/model/onnx.hpp"
 
 #ifndef TROUPE_ONNXRUNTIME_LIBRARY
 #define TROUPE_ONNXRUNTIME_LIBRARY ""
@@ -309,64 +313,114 @@ std::vector<value> run_it(const library& l, void* handle, std::span<const char* 
   return made;
 }
 
+/// Calls `use` with a value of the C++ type that holds such elements; float16 has none.
+template <class Use>
+void with_type(element_type type, Use use) {
+  switch (type) {
+    case element_type::float32:
+      return use(float{});
+    case element_type::float64:
+      return use(double{});
+    case element_type::uint8:
+      return use(std::uint8_t{});
+    case element_type::int8:
+      return use(std::int8_t{});
+    case element_type::uint16:
+      return use(std::uint16_t{});
+    case element_type::int16:
+      return use(std::int16_t{});
+    case element_type::uint32:
+      return use(std::uint32_t{});
+    case element_type::int32:
+      return use(std::int32_t{});
+    case element_type::uint64:
+      return use(std::uint64_t{});
+    case element_type::int64:
+      return use(std::int64_t{});
+    case element_type::boolean:
+      return use(bool{});
+    default:
+      throw model_error("values of " + std::string(name_of(type)) + " are no numbers");
+  }
+}
+
 bool is_number(element_type t) {
+  return size_of(t) != 0 && t != element_type::boolean;
+}
+
+bool is_table_number(element_type t) {
   return t == element_type::float32 || t == element_type::float64 || t == element_type::int32 ||
          t == element_type::int64;
 }
 
-template <class T>
-void widen(const void* from, std::size_t count, double* to) {
-  const T* const numbers = static_cast<const T*>(from);
-  for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<double>(numbers[i]);
+bool is_real(element_type t) {
+  return t == element_type::float32 || t == element_type::float64 || t == element_type::float16;
+}
+
+/// IEEE 754 binary16.
+float from_half(std::uint16_t h) {
+  const float sign = h >> 15 ? -1.0F : 1.0F;
+  const int exponent = (h >> 10) & 31;
+  const auto fraction = static_cast<float>(h & 1023);
+  if (exponent == 31)
+    return fraction == 0 ? sign * std::numeric_limits<float>::infinity()
+                         : std::numeric_limits<float>::quiet_NaN();
+  return sign * (exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25));
+}
+
+/// Rounds to the nearest, ties to even.
+std::uint16_t to_half(double x) {
+  const std::uint16_t sign = std::signbit(x) ? 0x8000 : 0;
+  const double size = std::fabs(x);
+  if (std::isnan(x)) return 0x7e00;
+  if (size >= 65520) return sign | 0x7c00;
+  if (size < 0x1p-14) return sign | static_cast<std::uint16_t>(std::nearbyint(std::ldexp(size, 24)));
+  int exponent = 0;
+  const double fraction = std::frexp(size, &exponent);  // [0.5, 1)
+  const auto bits = static_cast<std::uint16_t>(std::nearbyint(std::ldexp(fraction, 11)));
+  return sign | static_cast<std::uint16_t>(((exponent + 13) << 10) + bits);
 }
 
 void to_doubles(element_type type, const void* from, std::size_t count, double* to) {
-  switch (type) {
-    case element_type::float32:
-      return widen<float>(from, count, to);
-    case element_type::float64:
-      return widen<double>(from, count, to);
-    case element_type::int32:
-      return widen<std::int32_t>(from, count, to);
-    case element_type::int64:
-      return widen<std::int64_t>(from, count, to);
-    default:
-      throw model_error("an output of " + std::string(name_of(type)) + " is no number");
+  if (type == element_type::float16) {
+    const auto* const halves = static_cast<const std::uint16_t*>(from);
+    for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<double>(from_half(halves[i]));
+    return;
   }
+  with_type(type, [&]<class T>(T) {
+    const T* const numbers = static_cast<const T*>(from);
+    for (std::size_t i = 0; i < count; ++i) to[i] = static_cast<double>(numbers[i]);
+  });
 }
 
 /// Rounds as a cast does; what an integer cannot hold is the request's fault.
-template <class T>
-T narrowed(double x) {
-  if constexpr (std::is_integral_v<T>) {
-    constexpr double most = static_cast<double>(std::int64_t{1} << (8 * sizeof(T) - 2)) * 2;
-    if (!(x >= -most && x < most)) throw model_error("a value does not fit into the model's integer input");
-  }
-  return static_cast<T>(x);
-}
-
-template <class T>
-void fill(std::span<const double* const> rows, std::size_t padded, std::size_t from, std::size_t columns,
-          T* to) {
-  for (std::size_t r = 0; r < padded; ++r) {
-    const double* const row = rows[std::min(r, rows.size() - 1)] + from;
-    for (std::size_t c = 0; c < columns; ++c) *to++ = narrowed<T>(row[c]);
+template <class T, class From>
+T narrowed(From x) {
+  if constexpr (std::is_same_v<T, bool>) {
+    return x != 0;
+  } else if constexpr (std::is_integral_v<T>) {
+    const double beyond = std::ldexp(1.0, std::numeric_limits<T>::digits);
+    const auto number = static_cast<double>(x);
+    if (!(number < beyond) || number < static_cast<double>(std::numeric_limits<T>::min()))
+      throw row_error("a number does not fit into the model's integer input");
+    return static_cast<T>(number);
+  } else {
+    return static_cast<T>(x);
   }
 }
 
-void fill_as(element_type type, std::span<const double* const> rows, std::size_t padded, std::size_t from,
-             std::size_t columns, std::byte* to) {
-  void* const p = to;
-  switch (type) {
-    case element_type::float32:
-      return fill(rows, padded, from, columns, static_cast<float*>(p));
-    case element_type::float64:
-      return fill(rows, padded, from, columns, static_cast<double*>(p));
-    case element_type::int32:
-      return fill(rows, padded, from, columns, static_cast<std::int32_t*>(p));
-    default:
-      return fill(rows, padded, from, columns, static_cast<std::int64_t*>(p));
+/// `count` numbers as elements of that type.
+template <class From>
+void put(element_type type, const From* from, std::size_t count, std::byte* to) {
+  if (type == element_type::float16) {
+    auto* const halves = reinterpret_cast<std::uint16_t*>(to);
+    for (std::size_t i = 0; i < count; ++i) halves[i] = to_half(static_cast<double>(from[i]));
+    return;
   }
+  with_type(type, [&]<class T>(T) {
+    T* const out = reinterpret_cast<T*>(to);
+    for (std::size_t i = 0; i < count; ++i) out[i] = narrowed<T>(from[i]);
+  });
 }
 
 std::string described(const tensor_spec& s) {
@@ -486,144 +540,327 @@ std::vector<tensor> session::run(std::span<const tensor> given, std::span<const 
 // -- rows
 // ------------------------------------------------------------------------------------------------------------
 
-table::table(std::string_view file, const session_options& how, std::size_t columns) : session_(file, how) {
-  describe_inputs(columns);
-  choose_output();
+class table::made {
+ public:
+  std::vector<value> values;  ///< by part
+};
+
+table::table(std::string_view file, const session_options& how, table_hints hints)
+    : session_(file, how), hints_(std::move(hints)) {
+  describe_inputs();
+  choose_outputs();
   const std::vector<double> zeros(spec_.columns, 0.0);
   const double* const rows[] = {zeros.data()};
+  const std::size_t padded = std::max<std::size_t>(1, fixed_rows_);
   try {
-    run(rows, std::max<std::size_t>(1, fixed_rows_), nullptr, &spec_.width, &spec_.classes);
+    const made first = run(rows, padded);
+    for (std::size_t part = 0; part < outputs_.size(); ++part) {
+      widths_.push_back(width_of(first, part, padded));
+      spec_.width += widths_.back();
+      if (outputs_.size() > 1)
+        spec_.parts.push_back({session_.outputs()[outputs_[part]].name, widths_.back()});
+    }
   } catch (const model_error& e) {
     throw load_error("a row of zeros cannot be scored: " + std::string(e.what()));
   }
-  if (spec_.width == 0) throw load_error("output " + session_.outputs()[output_].name + " is empty");
 }
 
-void table::describe_inputs(std::size_t columns) {
+void table::describe_inputs() {
   const auto& in = session_.inputs();
   if (in.empty()) throw load_error("it has no inputs");
+  bool plain = hints_.step.is == input_step::kind::none && hints_.shapes.empty();
   for (const auto& i : in) {
     if (!i.is_tensor) throw load_error("input " + described(i) + " is no tensor");
-    if (i.type == element_type::string)
-      throw load_error("input " + described(i) +
-                       " takes strings, and requests carry numbers only: encode them before the export");
+    if (size_of(i.type) == 0 && i.type != element_type::string)
+      throw load_error("input " + described(i) + " is of a type that cannot be served");
     const bool column = in.size() > 1 && i.shape.size() == 1;
-    if (!is_number(i.type) || (i.shape.size() != 2 && !column))
-      throw load_error("input " + described(i) + " is no row of numbers (float32, float64, int32 or int64)");
-    if (in.size() > 1 && !column && i.shape[1] != 1 && i.shape[1] != -1)
-      throw load_error("it has " + std::to_string(in.size()) + " inputs, and " + described(i) +
-                       " is not a single column");
+    plain = plain && is_table_number(i.type) && (i.shape.size() == 2 || column) &&
+            (in.size() == 1 || column || i.shape[1] == 1 || i.shape[1] == -1);
+    if (i.shape.empty()) throw load_error("input " + described(i) + " has no dimension for rows");
     if (i.shape[0] == 0 || i.shape[0] > 4096 ||
         (fixed_rows_ && i.shape[0] > 0 && static_cast<std::size_t>(i.shape[0]) != fixed_rows_))
       throw load_error("input " + described(i) + " has a number of rows that cannot be served");
     if (i.shape[0] > 0) fixed_rows_ = static_cast<std::size_t>(i.shape[0]);
   }
+  for (const auto& given : hints_.shapes) {
+    const std::string& name = given.first;
+    if (std::none_of(in.begin(), in.end(), [&](const auto& i) { return i.name == name; }))
+      throw load_error("model.yaml gives a shape for " + name + "; its inputs are " + listed(in));
+  }
+  if (hints_.step.is != input_step::kind::none && in.size() != 1)
+    throw load_error("model.yaml makes one input out of bytes, and the graph has " + listed(in));
+  if (plain)
+    describe_table();
+  else
+    describe_tensors();
+}
+
+void table::describe_table() {
+  const auto& in = session_.inputs();
   if (in.size() > 1) {
     spec_.columns = in.size();
-    for (const auto& i : in) spec_.names.push_back(i.name);
-  } else {
-    spec_.columns = in[0].shape[1] > 0 ? static_cast<std::size_t>(in[0].shape[1]) : columns;
-    if (spec_.columns == 0)
-      throw load_error("input " + described(in[0]) +
-                       " has no width: list its columns as features: in model.yaml");
+    for (const auto& i : in) {
+      spec_.names.push_back(i.name);
+      plans_.push_back({{}, plans_.size(), 1});
+      if (i.shape.size() == 2) plans_.back().shape = {1};
+    }
+    return;
+  }
+  spec_.columns = in[0].shape[1] > 0 ? static_cast<std::size_t>(in[0].shape[1]) : hints_.columns;
+  if (spec_.columns == 0)
+    throw load_error(
+        "input " + described(in[0]) +
+        " has no width: list its columns as features: in model.yaml, or give the shape of a row, " +
+        "shapes: {" + in[0].name + ": [...]}");
+  plans_.push_back({{static_cast<std::int64_t>(spec_.columns)}, 0, spec_.columns});
+}
+
+std::vector<std::int64_t> table::row_shape(const tensor_spec& input) const {
+  std::vector<std::int64_t> shape(input.shape.begin() + 1, input.shape.end());
+  const auto given = hints_.shapes.find(input.name);
+  if (given == hints_.shapes.end() && hints_.step.is == input_step::kind::image) {
+    const auto wanted = hints_.step.image.shape();
+    bool fits = shape.size() == wanted.size();
+    for (std::size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == wanted[i];
+    if (!fits)
+      throw load_error("model.yaml makes " + shape_text(wanted) + " of an image, and the graph takes " +
+                       described(input));
+    return wanted;
+  }
+  if (given != hints_.shapes.end()) {
+    bool fits = shape.size() == given->second.size();
+    for (std::size_t i = 0; fits && i < shape.size(); ++i)
+      fits = given->second[i] > 0 && (shape[i] < 0 || shape[i] == given->second[i]);
+    if (!fits)
+      throw load_error("model.yaml gives a row of " + input.name + " the shape " + shape_text(given->second) +
+                       ", and the graph takes " + described(input));
+    return given->second;
+  }
+  if (hints_.step.is == input_step::kind::bytes && shape.size() == 1 && shape[0] < 0)
+    return {static_cast<std::int64_t>(hints_.step.size())};
+  for (const auto d : shape)
+    if (d < 0)
+      throw load_error("input " + described(input) +
+                       " leaves more open than the number of rows: give the shape of a row in model.yaml, " +
+                       "shapes: {" + input.name + ": [...]}");
+  return shape;
+}
+
+void table::describe_tensors() {
+  const onnx::limits most;
+  for (const auto& i : session_.inputs()) {
+    plan p{row_shape(i), spec_.columns, 0};
+    tensor_input t{i.name, tensor_input::kind::number, p.shape, p.begin, 1};
+    try {
+      p.size = element_count(p.shape, most.cells);
+    } catch (const model_error& e) {
+      throw load_error("input " + described(i) + ": " + e.what());
+    }
+    if (p.size == 0) throw load_error("input " + described(i) + " is empty");
+    t.size = p.size;
+    if (i.type == element_type::string) t.holds = tensor_input::kind::text;
+    if (hints_.step.is != input_step::kind::none) {
+      if (p.size != hints_.step.size() || i.type == element_type::string)
+        throw load_error("model.yaml makes " + std::to_string(hints_.step.size()) +
+                         " numbers of a request's bytes, and a row of the graph's " + described(i) + " has " +
+                         std::to_string(p.size));
+      t.holds = tensor_input::kind::bytes;
+      t.shape.clear();
+      t.size = 1;
+    }
+    spec_.columns += t.size;
+    if (spec_.columns > most.cells)
+      throw load_error("a row has more than " + std::to_string(most.cells) + " values");
+    plans_.push_back(std::move(p));
+    spec_.inputs.push_back(std::move(t));
   }
 }
 
-void table::choose_output() {
+void table::choose_outputs() {
   const auto& out = session_.outputs();
-  const auto is_real = [](const tensor_spec& s) {
-    return s.is_tensor && (s.type == element_type::float32 || s.type == element_type::float64);
-  };
   const auto is_label = [](const tensor_spec& s) {
     return s.is_tensor && (s.type == element_type::int64 || s.type == element_type::string);
   };
-  if (out.size() == 1 && out[0].is_tensor && is_number(out[0].type)) return;
-  if (out.size() == 2 && is_label(out[0]) && (is_real(out[1]) || !out[1].is_tensor)) {
-    output_ = 1;
+  for (const auto& name : hints_.outputs) {
+    const auto at = std::find_if(out.begin(), out.end(), [&](const auto& o) { return o.name == name; });
+    if (at == out.end() || !at->is_tensor || !is_number(at->type))
+      throw load_error("model.yaml lists the output " + name + "; it has to be a tensor of numbers among " +
+                       listed(out));
+    outputs_.push_back(static_cast<std::size_t>(at - out.begin()));
+  }
+  if (!outputs_.empty()) {
+    if (hints_.softmax && outputs_.size() > 1)
+      throw load_error("model.yaml: softmax is of one output, and outputs lists several");
+    return;
+  }
+  if (out.size() == 2 && is_label(out[0]) &&
+      ((out[1].is_tensor && is_real(out[1].type)) || !out[1].is_tensor)) {
+    outputs_ = {1};
     maps_ = !out[1].is_tensor;
     spec_.classification = true;
     return;
   }
-  throw load_error("its outputs are " + listed(out) +
-                   "; one tensor of numbers is served (regression), or a label and its probabilities");
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (!out[i].is_tensor || !is_number(out[i].type))
+      throw load_error("its outputs are " + listed(out) +
+                       "; tensors of numbers are served (regression), or a label and its probabilities; "
+                       "outputs: in model.yaml may pick some");
+    outputs_.push_back(i);
+  }
+  if (hints_.softmax && outputs_.size() > 1)
+    throw load_error("model.yaml: softmax is of one output; pick it with outputs:");
 }
 
-void table::run(std::span<const double* const> rows, std::size_t padded, double* out, std::size_t* width,
-                std::vector<std::string>* classes) const {
+table::made table::run(std::span<const double* const> rows, std::size_t padded) const {
   const library& l = *session_.library_;
   const auto& in = session_.inputs();
-  const std::size_t across = in.size() > 1 ? 1 : spec_.columns;
   thread_local std::vector<std::byte> bytes;
   thread_local std::vector<const char*> names;
   thread_local std::vector<void*> raw;
+  thread_local std::vector<float> decoded;
   std::size_t total = 0;
-  for (const auto& i : in) total += (padded * across * size_of(i.type) + 63) / 64 * 64;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    total += (padded * plans_[i].size * size_of(in[i].type) + 63) / 64 * 64;
   if (bytes.size() < total) bytes.resize(total);
   names.clear();
   raw.clear();
   std::vector<value> values;
   values.reserve(in.size());
+  std::vector<std::int64_t> shape;
   std::size_t at = 0;
   for (std::size_t i = 0; i < in.size(); ++i) {
-    const std::size_t size = padded * across * size_of(in[i].type);
-    fill_as(in[i].type, rows, padded, i * across, across, bytes.data() + at);
-    const std::int64_t shape[] = {static_cast<std::int64_t>(padded), static_cast<std::int64_t>(across)};
-    values.push_back(
-        over(l, bytes.data() + at, size, std::span(shape).first(in[i].shape.size()), in[i].type));
+    const plan& p = plans_[i];
+    shape.assign(1, static_cast<std::int64_t>(padded));
+    shape.insert(shape.end(), p.shape.begin(), p.shape.end());
+    if (in[i].type == element_type::string) {
+      values.emplace_back(l);
+      l.call<create_tensor>(l.allocator, static_cast<const std::int64_t*>(shape.data()), shape.size(),
+                            static_cast<int>(in[i].type), values.back().into());
+      std::vector<std::string> texts;
+      for (std::size_t r = 0; r < padded; ++r)
+        for (std::size_t c = 0; c < p.size; ++c) {
+          texts.emplace_back(text_in(rows[std::min(r, rows.size() - 1)][p.begin + c]));
+          if (texts.back().find('\0') != std::string::npos)
+            throw row_error("input " + in[i].name + ": a string holds a zero byte");
+        }
+      std::vector<const char*> pointers;
+      for (const auto& t : texts) pointers.push_back(t.c_str());
+      l.call<fill_string_tensor>(values.back().get(), static_cast<const char* const*>(pointers.data()),
+                                 pointers.size());
+    } else {
+      const std::size_t element = size_of(in[i].type);
+      const std::size_t size = padded * p.size * element;
+      for (std::size_t r = 0; r < padded; ++r) {
+        std::byte* const to = bytes.data() + at + r * p.size * element;
+        if (r >= rows.size() && rows.size() > 0) {  // padding
+          std::memcpy(to, bytes.data() + at + (rows.size() - 1) * p.size * element, p.size * element);
+          continue;
+        }
+        const double* const row = rows[r] + p.begin;
+        if (hints_.step.is == input_step::kind::none) {
+          put(in[i].type, row, p.size, to);
+          continue;
+        }
+        decoded.assign(p.size, 0.0F);
+        // The cell 0 is no request's: it stands for an input of zeros when the graph is tried.
+        if (std::bit_cast<std::uint64_t>(*row) != 0) apply(hints_.step, text_in(*row), decoded.data());
+        put(in[i].type, decoded.data(), p.size, to);
+      }
+      values.push_back(over(l, bytes.data() + at, size, shape, in[i].type));
+      at += (size + 63) / 64 * 64;
+    }
     names.push_back(in[i].name.c_str());
     raw.push_back(values.back().get());
-    at += (size + 63) / 64 * 64;
   }
-  const char* const wanted[] = {session_.outputs()[output_].name.c_str()};
-  const auto made = run_it(l, session_.handle_, names, raw, wanted);
-  void* const answer = made[0].get();
+  std::vector<const char*> wanted;
+  for (const auto o : outputs_) wanted.push_back(session_.outputs()[o].name.c_str());
+  return {run_it(l, session_.handle_, names, raw, wanted)};
+}
+
+std::size_t table::width_of(const made& first, std::size_t part, std::size_t padded) {
+  const library& l = *session_.library_;
+  void* const answer = first.values[part].get();
+  std::size_t width = 0;
   if (!maps_) {
     const auto [type, shape] = shape_of(l, answer);
     const std::size_t count = element_count(shape);
     const bool by_rows = !shape.empty() && static_cast<std::size_t>(shape[0]) == padded;
-    if (width) {
-      if (count == 0 || count % padded != 0 || (!by_rows && count != padded))
-        throw model_error("for " + std::to_string(padded) + " rows it answers a tensor of shape " +
-                          shape_text(shape));
-      *width = count / padded;
-    } else if (count != padded * spec_.width) {
-      throw model_error("for " + std::to_string(padded) + " rows it answered a tensor of shape " +
+    if (count % padded != 0 || (!by_rows && count != padded))
+      throw model_error("for " + std::to_string(padded) + " rows it answers a tensor of shape " +
                         shape_text(shape));
+    width = count / padded;
+  } else {
+    value map(l), keys(l);
+    l.call<get_value>(static_cast<const void*>(answer), 0, l.allocator, map.into());
+    l.call<get_value>(static_cast<const void*>(map.get()), 0, l.allocator, keys.into());
+    const auto [type, shape] = shape_of(l, keys.get());
+    width = element_count(shape);
+    if (type == element_type::string) {
+      spec_.classes = strings_of(l, keys.get(), width);
+    } else {
+      void* data = nullptr;
+      l.call<tensor_data>(keys.get(), &data);
+      for (std::size_t k = 0; k < width; ++k)
+        spec_.classes.push_back(std::to_string(static_cast<const std::int64_t*>(data)[k]));
     }
-    void* data = nullptr;
-    l.call<tensor_data>(answer, &data);
-    if (out) to_doubles(type, data, rows.size() * spec_.width, out);
-    return;
   }
+  if (width == 0) throw model_error("output " + session_.outputs()[outputs_[part]].name + " is empty");
+  return width;
+}
+
+void table::read_maps(void* answer, std::size_t rows, std::size_t padded, double* out) const {
+  const library& l = *session_.library_;
   std::size_t count = 0;
   l.call<get_value_count>(static_cast<const void*>(answer), &count);
   if (count != padded)
     throw model_error("for " + std::to_string(padded) + " rows it answered " + std::to_string(count) +
                       " maps");
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    value map(l), keys(l), numbers(l);
+  for (std::size_t r = 0; r < rows; ++r) {
+    value map(l), numbers(l);
     l.call<get_value>(static_cast<const void*>(answer), static_cast<int>(r), l.allocator, map.into());
     l.call<get_value>(static_cast<const void*>(map.get()), 1, l.allocator, numbers.into());
     const auto [type, shape] = shape_of(l, numbers.get());
     const std::size_t n = element_count(shape);
-    if (width) {
-      *width = n;
-      l.call<get_value>(static_cast<const void*>(map.get()), 0, l.allocator, keys.into());
-      if (shape_of(l, keys.get()).type == element_type::string) {
-        *classes = strings_of(l, keys.get(), n);
-      } else {
-        void* data = nullptr;
-        l.call<tensor_data>(keys.get(), &data);
-        for (std::size_t k = 0; k < n; ++k)
-          classes->push_back(std::to_string(static_cast<const std::int64_t*>(data)[k]));
-      }
-    } else if (n != spec_.width) {
+    if (n != spec_.width)
       throw model_error("a map of " + std::to_string(n) + " probabilities where others have " +
                         std::to_string(spec_.width));
-    }
     void* data = nullptr;
     l.call<tensor_data>(numbers.get(), &data);
-    if (out) to_doubles(type, data, n, out + r * spec_.width);
+    to_doubles(type, data, n, out + r * spec_.width);
+  }
+}
+
+void table::read(const made& answers, std::size_t rows, std::size_t padded, double* out) const {
+  const library& l = *session_.library_;
+  if (maps_) return read_maps(answers.values[0].get(), rows, padded, out);
+  thread_local std::vector<double> numbers;
+  std::size_t begin = 0;
+  for (std::size_t part = 0; part < outputs_.size(); ++part) {
+    void* const answer = answers.values[part].get();
+    const std::size_t width = widths_[part];
+    const auto [type, shape] = shape_of(l, answer);
+    if (element_count(shape) != padded * width)
+      throw model_error("for " + std::to_string(padded) + " rows it answered a tensor of shape " +
+                        shape_text(shape));
+    void* data = nullptr;
+    l.call<tensor_data>(answer, &data);
+    if (outputs_.size() == 1) {
+      to_doubles(type, data, rows * width, out);
+    } else {
+      numbers.resize(rows * width);
+      to_doubles(type, data, rows * width, numbers.data());
+      for (std::size_t r = 0; r < rows; ++r)
+        std::copy_n(numbers.data() + r * width, width, out + r * spec_.width + begin);
+    }
+    begin += width;
+  }
+  if (!hints_.softmax) return;
+  for (std::size_t r = 0; r < rows; ++r) {
+    double* const row = out + r * spec_.width;
+    const double highest = *std::max_element(row, row + spec_.width);
+    double sum = 0;
+    for (std::size_t k = 0; k < spec_.width; ++k) sum += row[k] = std::exp(row[k] - highest);
+    for (std::size_t k = 0; k < spec_.width; ++k) row[k] /= sum;
   }
 }
 
@@ -632,7 +869,7 @@ void table::score(std::span<const double* const> rows, double* out) const {
   const std::size_t step = fixed_rows_ ? fixed_rows_ : rows.size();
   for (std::size_t at = 0; at < rows.size(); at += step) {
     const auto part = rows.subspan(at, std::min(step, rows.size() - at));
-    run(part, step, out + at * spec_.width, nullptr, nullptr);
+    read(run(part, step), part.size(), step, out + at * spec_.width);
   }
 }
 

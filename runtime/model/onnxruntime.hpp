@@ -8,12 +8,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "runtime/model/input_step.hpp"
 #include "runtime/model/tensor.hpp"
 
 namespace troupe::model::onnxruntime {
@@ -58,40 +60,71 @@ class session {
   std::vector<tensor_spec> outputs_;
 };
 
+/// What a graph leaves open, or is to be given otherwise than as numbers.
+struct table_hints {
+  std::size_t columns = 0;  ///< of a graph that leaves its width open; 0: unknown
+  /// By input: the dimensions of a row, where the graph leaves more open than the number of rows.
+  std::map<std::string, std::vector<std::int64_t>> shapes = {};
+  input_step step = {};                   ///< makes the numbers of the only input out of bytes
+  std::vector<std::string> outputs = {};  ///< those to answer with; none: chosen by their types
+  bool softmax = false;                   ///< the answer holds logits
+};
+
 /// How a session reads rows and answers them.
 struct table_spec {
-  std::size_t columns = 0;
+  std::size_t columns = 0;         ///< cells of a row
   std::vector<std::string> names;  ///< of the columns, where each has an input of its own
   std::size_t width = 0;           ///< doubles of an answer
   bool classification = false;
-  std::vector<std::string> classes;  ///< where the graph's answer itself names them (a map)
+  std::vector<std::string> classes;           ///< where the graph's answer itself names them (a map)
+  std::vector<tensor_input> inputs = {};      ///< none: a row is a list of numbers
+  std::vector<output_spec::part> parts = {};  ///< of an answer of several outputs
+
+  bool operator==(const table_spec&) const = default;
 };
 
-/// Rows of doubles through a session. Inputs: one of [N, k] of float32, float64, int32 or int64, or k inputs
-/// of one such column each. Outputs: one tensor of numbers (regression), or a label and probabilities, as a
-/// tensor or as maps. A graph with a fixed number of rows is run as often as it takes, its last rows padded.
+/// Rows of cells through a session. Inputs: one of [N, k] of numbers, or k inputs of one such column each,
+/// make a table; any other inputs of [N, ...] of numbers or strings are tensors. Outputs: tensors of numbers
+/// (regression), or a label and probabilities, as a tensor or as maps. A graph with a fixed number of rows is
+/// run as often as it takes, its last rows padded.
 class table {
  public:
-  /// `columns`: for a graph that leaves its width open; 0: unknown. Scores a row of zeros to learn the
-  /// width of an answer. Throws load_error.
-  table(std::string_view file, const session_options& how, std::size_t columns);
+  /// Scores a row of zeros to learn the width of an answer. Throws load_error.
+  table(std::string_view file, const session_options& how, table_hints hints);
 
   [[nodiscard]] const table_spec& spec() const { return spec_; }
   [[nodiscard]] const session& graph() const { return session_; }
 
-  /// `out`: rows.size() x spec().width. Any number of threads at once. Throws model_error.
+  /// `out`: rows.size() x spec().width. Any number of threads at once. Throws model_error, row_error where a
+  /// row's own contents are at fault.
   void score(std::span<const double* const> rows, double* out) const;
 
  private:
-  void describe_inputs(std::size_t columns);
-  void choose_output();
-  void run(std::span<const double* const> rows, std::size_t padded, double* out, std::size_t* width,
-           std::vector<std::string>* classes) const;
+  /// An input and where a row has it.
+  struct plan {
+    std::vector<std::int64_t> shape;  ///< of a row
+    std::size_t begin = 0;
+    std::size_t size = 0;  ///< elements a row
+  };
+
+  void describe_inputs();
+  void describe_table();
+  void describe_tensors();
+  [[nodiscard]] std::vector<std::int64_t> row_shape(const tensor_spec& input) const;
+  void choose_outputs();
+  class made;  ///< what a run answered
+  [[nodiscard]] made run(std::span<const double* const> rows, std::size_t padded) const;
+  std::size_t width_of(const made& first, std::size_t part, std::size_t padded);
+  void read(const made& answers, std::size_t rows, std::size_t padded, double* out) const;
+  void read_maps(void* answer, std::size_t rows, std::size_t padded, double* out) const;
 
   session session_;
+  table_hints hints_;
   table_spec spec_;
-  std::size_t fixed_rows_ = 0;  ///< 0: any number
-  std::size_t output_ = 0;
+  std::vector<plan> plans_;           ///< by input
+  std::size_t fixed_rows_ = 0;        ///< 0: any number
+  std::vector<std::size_t> outputs_;  ///< by part, the session's
+  std::vector<std::size_t> widths_;   ///< by part
   bool maps_ = false;
 };
 

@@ -18,6 +18,7 @@
 #include "runtime/model/graph.hpp"
 #include "runtime/model/lightgbm.hpp"
 #include "runtime/model/skops.hpp"
+#include "runtime/model/tensor_yaml.hpp"
 #include "runtime/model/xgboost.hpp"
 
 namespace troupe::model {
@@ -188,9 +189,14 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   graph_hints hints;
   hints.explain = explain;
   const fs::path yaml = version_dir / "model.yaml";
-  if (const auto root = read_yaml(yaml, {"features", "classes"})) {
+  std::uint64_t said = 0;  // what model.yaml says changes the answers, too
+  if (const auto root = read_yaml(
+          yaml, {"features", "classes", "classes_file", "input", "shapes", "outputs", "softmax", "top_k"})) {
     hints.features = names(yaml, *root, "features");
     hints.classes = names(yaml, *root, "classes");
+    const std::string text = read_file(yaml, most_yaml_bytes);
+    said = XXH3_64bits(text.data(), text.size());
+    read_tensor_hints(text, yaml, hints);
   }
   const onnx::limits most;
   const std::string bytes = read_file(file, most.file_bytes);
@@ -203,6 +209,8 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
       if (engines.mode == engine_mode::automatic && fs::is_regular_file(example, error))
         examples = read_examples(read_file(example, most_yaml_bytes));
       chosen = choose_engine(bytes, hints, most, engines, name + "/" + version, examples);
+    } else if (hints.beyond_tables() || hints.top_k > 0) {
+      fail(yaml, "input, shapes, outputs, softmax and top_k are of ONNX models");
     } else {
       chosen.graph = read_model(file, bytes, hints, most);
       chosen.why = "ONNX Runtime does not read this file";
@@ -210,8 +218,8 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
     auto& graph = chosen.graph;
     return std::make_shared<const loaded_model>(loaded_model::parts{
         std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output),
-        std::move(graph.engine), XXH3_64bits(bytes.data(), bytes.size()), file, std::move(chosen.why),
-        std::move(graph.explain), std::move(graph.unexplained)});
+        std::move(graph.engine), XXH3_64bits_withSeed(bytes.data(), bytes.size(), said), file,
+        std::move(chosen.why), std::move(graph.explain), std::move(graph.unexplained)});
   } catch (const load_error& e) {
     fail(file, e.what());
   }

@@ -5,7 +5,7 @@
 //                               model.skops    or scikit-learn's objects as skops writes them,
 //                               model.json     or XGBoost's JSON, or its UBJSON: model.ubj,
 //                               model.txt      or LightGBM's text; exactly one of them
-//   <directory>/<name>/<version>/model.yaml    optional: features: [names], classes: [names]
+//   <directory>/<name>/<version>/model.yaml    optional: features, classes, and what docs/models.md lists
 //   <directory>/<name>/<version>/input_example.json    optional: rows to compare engines on, as MLflow's
 //   <directory>/<name>/model.yaml              optional: production: 3
 //

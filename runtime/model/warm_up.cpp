@@ -41,6 +41,7 @@ std::vector<double> recent_rows::take(const std::string& model, std::size_t widt
 }
 
 std::vector<double> probe_rows(const std::filesystem::path& version_dir, const schema& columns) {
+  if (!columns.inputs.empty()) return {};
   for (const char* name : {"probe.json", "input_example.json"}) {
     const auto file = version_dir / name;
     std::error_code error;
@@ -49,7 +50,10 @@ std::vector<double> probe_rows(const std::filesystem::path& version_dir, const s
     const std::string where = file.string();
     if (size > most_probe_bytes) throw load_error(where + ": has more than 16 MiB; a few rows are enough");
     std::ifstream in(file, std::ios::binary);
-    const json rows = json::parse(in, nullptr, false);
+    json rows = json::parse(in, nullptr, false);
+    // MLflow's forms of input_example.json.
+    for (const char* key : {"dataframe_split", "data", "inputs", "instances"})
+      if (rows.is_object() && rows.contains(key)) rows = json(rows[key]);
     if (!rows.is_array()) throw load_error(where + ": expected a JSON list of rows");
     const std::size_t width = columns.features.size();
     std::vector<double> values;
@@ -82,7 +86,7 @@ warm_up_result warm_up(const loaded_model& m, const recent_rows& recent) {
   std::vector<double> values = probe_rows(m.path().parent_path(), m.schema());
   result.from = "probe";
   const bool own = !values.empty();
-  if (values.empty()) {
+  if (values.empty() && m.schema().inputs.empty()) {
     values = recent.take(m.name(), width);
     result.from = "recent";
   }

@@ -57,28 +57,29 @@ int scripted(std::string_view how) {
   if (how == "other json") return put(wire::part::last, "[1, 2"), 1;
   if (how == "too wide") {
     put(wire::part::last,
-        R"({"columns": 3, "names": [], "width": 4000000000, "classification": false, "classes": []})");
+        R"({"columns": 3, "names": [], "width": 4000000000, "classification": false, "classes": [], "inputs": [], "parts": []})");
     return 1;
   }
-  put(wire::part::last, R"({"columns": 3, "names": [], "width": 3, "classification": false, "classes": []})");
+  put(wire::part::last,
+      R"({"columns": 3, "names": [], "width": 3, "classification": false, "classes": [], "inputs": [], "parts": []})");
   if (!hear()) return 0;
   put(wire::part::ready);
   while (hear()) {
     wire::request ask;
     std::memcpy(&ask, packet.data(), sizeof ask);
-    wire::reply answer{ask.id, ask.rows, 0};
+    wire::reply answer{ask.id, ask.rows, wire::result::scored};
     if (how == "crash") std::raise(SIGKILL);
     if (how == "leave") return 0;
     if (how == "hang") pause();
     if (how == "wrong id") answer.id += 1;
     if (how == "wrong rows") answer.rows += 1;
-    if (how == "wrong kind") answer.failed = 7;
+    if (how == "wrong kind") answer.said = static_cast<wire::result>(7);
     if (how == "empty") {
       put(std::uint8_t{0});
     } else if (how == "long") {
       put(answer, std::string(30000, 'x'));
     } else if (how == "inherited") {
-      answer.failed = 1;
+      answer.said = wire::result::refused;
       put(answer, inheritance());
     } else {
       put(answer);

@@ -39,7 +39,7 @@ std::vector<double> score(const onnxruntime::table& t, const std::vector<std::ve
 
 std::string refusal(const std::string& file, const onnxruntime::session_options& how = {}) {
   try {
-    const onnxruntime::table t(file, how, 0);
+    const onnxruntime::table t(file, how, {});
   } catch (const load_error& e) {
     return e.what();
   }
@@ -64,7 +64,7 @@ TEST_F(OnnxRuntime, RowsOfEveryNumberOfRowsThatAGraphFixes) {
   const std::vector<std::vector<double>> rows = {{1, -1, 0.5},   {-2, 2, 0},   {3, -0.25, -3},
                                                  {0.125, 4, -4}, {-5, -6, -7}, {8, 9, -10}};
   for (const char* name : {"elu", "elu_one_row", "elu_four_rows"}) {
-    const onnxruntime::table t(graph(name), {}, 0);
+    const onnxruntime::table t(graph(name), {}, {});
     ASSERT_EQ(t.spec().columns, 3U) << name;
     ASSERT_EQ(t.spec().width, 3U) << name;
     EXPECT_FALSE(t.spec().classification);
@@ -78,23 +78,24 @@ TEST_F(OnnxRuntime, RowsOfEveryNumberOfRowsThatAGraphFixes) {
 }
 
 TEST_F(OnnxRuntime, IntegersColumnsAndOpenWidths) {
-  EXPECT_EQ(score(onnxruntime::table(graph("integers"), {}, 0), {{3, 4}, {5, 0}}),
+  EXPECT_EQ(score(onnxruntime::table(graph("integers"), {}, {}), {{3, 4}, {5, 0}}),
             (std::vector<double>{3, 4, 5, 0}));
   const double third = 1.0 / 3;  // is not what a float would hold
-  EXPECT_EQ(score(onnxruntime::table(graph("doubles"), {}, 0), {{-third, 1}}),
+  EXPECT_EQ(score(onnxruntime::table(graph("doubles"), {}, {}), {{-third, 1}}),
             (std::vector<double>{third, 1}));
-  EXPECT_THROW(score(onnxruntime::table(graph("integers"), {}, 0), {{1e30, 4}}), model_error);
-  EXPECT_THROW(score(onnxruntime::table(graph("integers"), {}, 0), {{NAN, 4}}), model_error);
-  const onnxruntime::table columns(graph("columns"), {}, 0);
+  EXPECT_THROW(score(onnxruntime::table(graph("integers"), {}, {}), {{1e30, 4}}), model_error);
+  EXPECT_THROW(score(onnxruntime::table(graph("integers"), {}, {}), {{NAN, 4}}), model_error);
+  const onnxruntime::table columns(graph("columns"), {}, {});
   EXPECT_EQ(columns.spec().names, (std::vector<std::string>{"age", "height"}));
   EXPECT_EQ(score(columns, {{1, 2}, {3, 4}}), (std::vector<double>{1, 2, 3, 4}));
   EXPECT_NE(refusal(graph("elu_open_width")).find("features: in model.yaml"), std::string::npos);
-  EXPECT_EQ(score(onnxruntime::table(graph("elu_open_width"), {}, 2), {{1, 2}}), (std::vector<double>{1, 2}));
+  EXPECT_EQ(score(onnxruntime::table(graph("elu_open_width"), {}, {.columns = 2}), {{1, 2}}),
+            (std::vector<double>{1, 2}));
 }
 
 TEST_F(OnnxRuntime, ClassifiersByTensorAndByMap) {
   for (const char* name : {"probabilities", "maps"}) {
-    const onnxruntime::table t(graph(name), {}, 0);
+    const onnxruntime::table t(graph(name), {}, {});
     ASSERT_TRUE(t.spec().classification);
     ASSERT_EQ(t.spec().width, 3U);
     const auto out = score(t, {{3, 0, 0}, {0, 0, 5}});
@@ -110,8 +111,7 @@ TEST_F(OnnxRuntime, ClassifiersByTensorAndByMap) {
 }
 
 TEST_F(OnnxRuntime, RefusalsNameWhatIsWrong) {
-  EXPECT_NE(refusal(graph("words")).find("input x (string [N, 1]) takes strings"), std::string::npos);
-  EXPECT_NE(refusal(graph("general")).find("input a (float32 [N, 2, K]) is no row of numbers"),
+  EXPECT_NE(refusal(graph("general")).find("input a (float32 [N, 2, K]) leaves more open"),
             std::string::npos);
   EXPECT_NE(refusal("not a graph").find("ONNX Runtime: "), std::string::npos);
   onnxruntime::session_options how;
@@ -122,7 +122,7 @@ TEST_F(OnnxRuntime, RefusalsNameWhatIsWrong) {
 }
 
 TEST_F(OnnxRuntime, AFailingRowIsAModelError) {
-  const onnxruntime::table t(graph("picky"), {}, 0);
+  const onnxruntime::table t(graph("picky"), {}, {});
   EXPECT_EQ(score(t, {{2}, {1}}), (std::vector<double>{4, 2}));
   EXPECT_THROW(score(t, {{1}, {7}}), model_error);
   EXPECT_EQ(score(t, {{0}}), (std::vector<double>{1}));

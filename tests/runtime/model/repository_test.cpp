@@ -186,7 +186,10 @@ TEST_F(repository_test, errors_name_the_file_and_the_remedy) {
       {"features: [x, x]", "/a/1/model.onnx: two features are called 'x'"},
       {"features: x", "/a/1/model.yaml: features is not a list of names"},
       {"features: []", "/a/1/model.yaml: features is not a list of names"},
-      {"\nfeature: [x]", "/a/1/model.yaml: line 2: unknown key feature; it can hold features, classes"},
+      {"\nfeature: [x]",
+       "/a/1/model.yaml: line 2: unknown key feature; it can hold features, classes, classes_file, input, "
+       "shapes, outputs, softmax, "
+       "top_k"},
       {"classes: [p, q]",
        "/a/1/model.onnx: 2 class names for 1 probabilities; list them as classes: in model.yaml"}};
   for (const auto& [text, wanted] : versions) {

@@ -1,0 +1,33 @@
+#pragma once
+// The features of a request to a model whose rows are tensors: an object by input name, or what the only
+// input takes, nested by its shape or flat; a list of those is a list of rows. Texts are copied into the
+// batch's arena, bytes are decoded from base64. Includes simdjson: for the .cpp files of this folder alone.
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "messages/batch.hpp"
+#include "runtime/codec/dom_text.hpp"
+
+namespace troupe::codec {
+
+struct tensor_limits {
+  std::uint32_t max_rows = 0;
+  std::size_t max_values = 0;
+};
+
+struct tensor_fault {
+  error_code code = error_code::none;  ///< none: all is well
+  std::string message;
+};
+
+/// Fills r.rows, r.list and batch.values of a record whose model has tensor inputs. After a fault `values`
+/// may hold part of it.
+[[nodiscard]] tensor_fault read_tensors(const simdjson::dom::element& given, record& r, record_batch& batch,
+                                        const tensor_limits& most);
+
+/// The record's whole value as the bytes of the model's only input.
+[[nodiscard]] tensor_fault take_bytes(record& r, record_batch& batch, std::string_view content_type);
+
+}  // namespace troupe::codec
