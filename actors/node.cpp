@@ -697,7 +697,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return h;
   }
 
-  [[nodiscard]] std::string metrics_text() const override { return metrics->text(); }
+  [[nodiscard]] std::string metrics_text() const override {
+    metrics->ready(health().ready);
+    return metrics->text();
+  }
 
   [[nodiscard]] std::vector<child_report> tree() const override {
     auto promise = std::make_shared<std::promise<std::vector<child_report>>>();

@@ -201,6 +201,14 @@ node_door::node_door(const door_options& o, door_state& state) {
                       http::require_bearer(o.admin_token, [&state, on = o.faults](const http::request& r) {
                         return faults(state, on, r.body);
                       })});
+  } else {
+    const auto closed = [](const http::request&) {
+      return http::error_response(404, "/admin is closed: set admin.token, then call it with that token");
+    };
+    for (const char* path : {"/admin/tree", "/admin/models"}) routes.push_back({"GET", path, closed});
+    for (const char* path : {"/admin/rollout", "/admin/models/load", "/admin/models/unload",
+                             "/admin/models/promote", "/admin/models/rollback", "/admin/faults"})
+      routes.push_back({"POST", path, closed});
   }
   http::server_options so;
   so.bind = o.bind;

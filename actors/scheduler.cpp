@@ -138,7 +138,7 @@ struct scheduler_state {
                        ? "the request expired before it could be scored"
                        : "the request could not be scored within its class's target and was shed");
       a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
-      args.metrics->ended_in_queue(ended[i].cls, ended[i].expired, 1);
+      if (!ended[i].expired) args.metrics->shed(ended[i].cls, 1);
     }
     ended.clear();
     return set;

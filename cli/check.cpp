@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "actors/node.hpp"
@@ -29,7 +30,9 @@ std::string count(int n, const std::string& of) {
 }
 
 finding check_models(const config::settings& s) {
-  const std::string what = "models " + s.models.directory;
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(s.models.directory, error);
+  const std::string what = "models " + (error ? s.models.directory : absolute.string());
   try {
     const auto table = model::repository(model_options(s)).load();
     std::string list;
@@ -70,8 +73,12 @@ std::vector<finding> check_kafka(const config::settings& s) {
   const std::string what = "kafka " + s.kafka.brokers;
   if (s.kafka.brokers == "embedded") return {{what, true, "a broker inside the process"}};
   metadata_ptr meta;
+  std::optional<kafka_client> client;
+  std::optional<bool> creates_topics;  // asked only where a topic is missing
   try {
-    meta = kafka_client(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, {}).metadata();
+    client.emplace(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties,
+                   kafka_client::settings{});
+    meta = client->metadata();
     // What only the consumer takes is looked at too.
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
                        {{"group.id", s.kafka.group}});
@@ -83,10 +90,15 @@ std::vector<finding> check_kafka(const config::settings& s) {
     int partitions = 0;
     for (int i = 0; i < meta->topic_cnt; ++i)
       if (topic == meta->topics[i].topic) partitions = meta->topics[i].partition_cnt;
-    out.push_back({"topic " + topic, partitions > 0,
-                   partitions > 0
-                       ? count(partitions, "partition")
-                       : "does not exist (create it, unless the cluster creates topics by itself)"});
+    if (partitions > 0) {
+      out.push_back({"topic " + topic, true, count(partitions, "partition")});
+      continue;
+    }
+    if (!creates_topics) creates_topics = client->broker_creates_topics(meta->brokers[0].id);
+    out.push_back({"topic " + topic, *creates_topics,
+                   *creates_topics ? "will be created by the broker"
+                                   : "does not exist: kafka-topics.sh --bootstrap-server " + s.kafka.brokers +
+                                         " --create --topic " + topic});
   }
   return out;
 }

@@ -96,6 +96,8 @@ struct load_command_options {
   std::string raw_file;
   std::string metrics;  ///< of the node, for the cache's hit ratio; empty: not asked
   double wait_for_s = 30;
+  bool fail_on_errors = false;  ///< an error result is a failure
+  bool features_given = false;  ///< --features
 };
 int load(const load_command_options& options);
 

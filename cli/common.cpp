@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "cli/commands.hpp"
+#include "runtime/kafka/client.hpp"
 #include "runtime/observe/log.hpp"
 
 namespace troupe::cli {
@@ -49,7 +50,9 @@ config::loaded read_settings(const common_options& common) {
   from.set = common.set;
   if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
   if (!common.models.empty()) from.set.push_back("models.directory=" + common.models);
-  return config::load(from);
+  config::loaded l = config::load(from);
+  kafka::check_properties(l.values.kafka.properties);
+  return l;
 }
 
 config::loaded settings_of(const common_options& common, bool log_to_stderr) {

@@ -1,14 +1,19 @@
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <limits>
 #include <optional>
+#include <string>
 #include <thread>
 
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "runtime/http/server.hpp"
+#include "runtime/model/repository.hpp"
+#include "runtime/model/warm_up.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -36,29 +41,80 @@ std::string metrics_port() {
   }
 }
 
+/// The model that answers requests for none, else the first, and rows that it takes.
+void ask_for_a_model(const config::settings& settings, load_options& load) {
+  std::shared_ptr<const model::model_table> table;
+  try {
+    table = model::repository(model_options(settings)).load();
+    const model::loaded_model* m = table->default_model();
+    if (!m && !table->all().empty()) {  // its production version
+      const auto& name = table->all().front()->name();
+      m = table->find(name, "").model;
+    }
+    if (!m) return;  // the node says what is missing
+    load.model = m->name();
+    const std::size_t width = m->schema().features.size();
+    load.features = width;
+    const std::vector<double> values = model::probe_rows(m->path().parent_path(), m->schema());
+    for (std::size_t at = 0; width > 0 && at + width <= values.size(); at += width) {
+      std::string row = "[";
+      char number[40];
+      for (std::size_t c = 0; c < width; ++c) {
+        const double v = values[at + c];
+        std::snprintf(number, sizeof number, "%s%.17g", c ? "," : "", v);
+        row += std::isfinite(v) ? number : c ? ",null" : "null";
+      }
+      load.rows.push_back(row + "]");
+    }
+  } catch (const model::load_error& e) {
+    throw usage_error(e.what());
+  }
+}
+
 void people(const load_report& r, double rate, std::optional<double> hit_ratio) {
+  const auto number = [](std::int64_t n) { return static_cast<long long>(n); };
   std::printf(
       "\nEvery record went this way:\n"
       "  generator > Kafka > partition_consumer > cache_client > scheduler > model_shard > producer > Kafka "
       "> reader\n\n"
       "  sent          %12lld\n"
       "  predicted     %12lld\n"
-      "  errors        %12lld\n"
+      "  errors        %12lld\n",
+      number(r.sent), number(r.predicted), number(r.errors));
+  for (const auto& [code, count] : r.error_codes) {
+    std::printf("    %-12s%12lld\n", code.c_str(), number(count));
+    if (const auto at = r.error_examples.find(code); at != r.error_examples.end() && !at->second.empty())
+      std::printf("    such as: %s\n", at->second.c_str());
+  }
+  std::printf(
       "  lost          %12lld\n"
       "  duplicated    %12lld\n"
-      "  throughput    %12.0f records/s, as fast as it goes\n"
-      "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms at %.0f records/s\n",
-      static_cast<long long>(r.sent), static_cast<long long>(r.predicted), static_cast<long long>(r.errors),
-      static_cast<long long>(r.lost), static_cast<long long>(r.duplicated), r.records_per_second, r.p50_ms,
-      r.p95_ms, r.p99_ms, rate);
+      "  throughput    %12.0f records/s, as fast as it goes\n",
+      number(r.lost), number(r.duplicated), r.records_per_second);
+  if (std::isfinite(r.p50_ms))
+    std::printf("  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms at %.0f records/s\n", r.p50_ms,
+                r.p95_ms, r.p99_ms, rate);
   if (hit_ratio) std::printf("  cache hits    %12.1f %%\n", *hit_ratio * 100);
-  std::printf("\n%s\n", r.lost == 0 ? "Every request has its answer." : "REQUESTS WERE LOST.");
+  if (r.stopped) std::printf("  interrupted\n");
+  std::printf("\n%s\n", r.lost > 0         ? "REQUESTS WERE LOST."
+                        : r.predicted == 0 ? "NOTHING WAS PREDICTED."
+                                           : "Every request has its answer.");
+}
+
+/// The latency is that of the second part; where it did not run there is none.
+void without_latency(load_report& r) {
+  r.p50_ms = r.p95_ms = r.p99_ms = r.max_ms = r.longest_gap_ms = std::numeric_limits<double>::quiet_NaN();
 }
 
 }  // namespace
 
 int demo(const demo_options& o) {
   common_options common = o.common;
+  for (const auto& set : common.set)
+    if (set.starts_with("kafka.brokers=") && set != "kafka.brokers=embedded")
+      throw usage_error(
+          "--set kafka.brokers: the demo has a broker of its own; with another one, run a node with `troupe "
+          "serve --brokers HOST:PORT` and send with `troupe load --brokers HOST:PORT`");
   common.set.insert(common.set.begin(),
                     {"kafka.brokers=embedded", "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
                      "models.directory=" + (common.models.empty() ? find_models() : common.models)});
@@ -74,6 +130,7 @@ int demo(const demo_options& o) {
       "troupe demo: a broker in this process, the models of %s, and requests through the whole road.\n",
       directory.c_str());
   const auto begin = std::chrono::steady_clock::now();
+  ask_for_a_model(loaded.values, load);
   node n(std::move(loaded.values));
   while (!n.ready() && !stop && n.failure().empty()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -82,6 +139,18 @@ int demo(const demo_options& o) {
       return failed;
     }
   }
+  if (stop || !n.failure().empty()) {
+    if (const std::string why = n.failure(); !why.empty())
+      std::fprintf(stderr, "troupe: %s\n", why.c_str());
+    else
+      std::fprintf(stderr, "troupe: interrupted before it was ready\n");
+    (void)n.drain();
+    load_report nothing;
+    nothing.stopped = stop;
+    without_latency(nothing);
+    if (o.common.json) std::printf("%s\n", report_json(nothing, std::nullopt).c_str());
+    return failed;
+  }
   const double ready_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   const std::string metrics = "http://127.0.0.1:" + std::to_string(n.metrics_port()) + "/metrics";
@@ -89,7 +158,6 @@ int demo(const demo_options& o) {
                metrics.c_str());
 
   load.brokers = n.brokers();
-  load.model = "diabetes-rf-model";
   load.records = o.records;
   load.window = 20'000;  // the embedded broker forgets what a reader leaves more than 5 MiB behind
   load.distinct = 2'000;
@@ -102,6 +170,7 @@ int demo(const demo_options& o) {
   const load_report fast = run_load(load, stop, progress);
   line.clear();
   load_report both = fast;
+  without_latency(both);
   if (!stop) {
     load.rate = o.rate;
     load.records = std::max<std::int64_t>(1, static_cast<std::int64_t>(o.rate * o.seconds));
@@ -110,6 +179,7 @@ int demo(const demo_options& o) {
     const load_report steady = run_load(load, stop, progress);
     line.clear();
     both = steady;
+    if (!(steady.max_ms > 0)) without_latency(both);
     both.records_per_second = fast.records_per_second;
     both.duration_s += fast.duration_s;
     both.sent += fast.sent;
@@ -120,6 +190,7 @@ int demo(const demo_options& o) {
     both.duplicated += fast.duplicated;
     both.refused += fast.refused;
     for (const auto& [code, count] : fast.error_codes) both.error_codes[code] += count;
+    both.error_examples.insert(fast.error_examples.begin(), fast.error_examples.end());
   }
   std::optional<double> hit_ratio;
   try {
@@ -136,7 +207,7 @@ int demo(const demo_options& o) {
     people(both, o.rate, hit_ratio);
   if (!why.empty()) std::fprintf(stderr, "troupe: %s\n", why.c_str());
   if (!clean) std::fprintf(stderr, "troupe: not everything came to rest within drain.deadline\n");
-  return both.lost == 0 && clean && why.empty() ? ok : failed;
+  return both.lost == 0 && both.refused == 0 && both.predicted > 0 && clean && why.empty() ? ok : failed;
 }
 
 }  // namespace troupe::cli

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <mutex>
 #include <stdexcept>
+#include <string_view>
 #include <thread>
 
 namespace troupe::cli {
@@ -13,6 +14,7 @@ struct kafka_client::reports {
   std::mutex mutex;
   std::string complaint;
   std::int64_t refused = 0;
+  std::vector<std::uintptr_t> opaques;
 };
 
 void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
@@ -46,6 +48,7 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
       const std::lock_guard lock(r.mutex);
       r.complaint = rd_kafka_err2str(m->err);
       ++r.refused;
+      if (r.opaques.size() < 5) r.opaques.push_back(reinterpret_cast<std::uintptr_t>(m->_private));
     });
   char error[512];
   client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
@@ -70,6 +73,11 @@ std::int64_t kafka_client::refused() const {
   return reports_->refused;
 }
 
+std::vector<std::uintptr_t> kafka_client::refused_opaques() const {
+  const std::lock_guard lock(reports_->mutex);
+  return reports_->opaques;
+}
+
 metadata_ptr kafka_client::metadata() const {
   using clock = std::chrono::steady_clock;
   const auto begin = clock::now();
@@ -83,6 +91,38 @@ metadata_ptr kafka_client::metadata() const {
     if (reports_->complaint.empty()) throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error));
     throw std::runtime_error(reports_->complaint);
   }
+}
+
+bool kafka_client::broker_creates_topics(int broker) const {
+  const std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> queue(
+      rd_kafka_queue_new(client_), &rd_kafka_queue_destroy);
+  const std::unique_ptr<rd_kafka_AdminOptions_t, decltype(&rd_kafka_AdminOptions_destroy)> options(
+      rd_kafka_AdminOptions_new(client_, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS), &rd_kafka_AdminOptions_destroy);
+  char why[256];
+  if (rd_kafka_AdminOptions_set_request_timeout(options.get(), 5000, why, sizeof why) !=
+      RD_KAFKA_RESP_ERR_NO_ERROR)
+    return false;
+  const std::unique_ptr<rd_kafka_ConfigResource_t, decltype(&rd_kafka_ConfigResource_destroy)> resource(
+      rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_BROKER, std::to_string(broker).c_str()),
+      &rd_kafka_ConfigResource_destroy);
+  rd_kafka_ConfigResource_t* asked = resource.get();
+  rd_kafka_DescribeConfigs(client_, &asked, 1, options.get(), queue.get());
+  const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
+      rd_kafka_queue_poll(queue.get(), 6000), &rd_kafka_event_destroy);
+  const auto* result = event ? rd_kafka_event_DescribeConfigs_result(event.get()) : nullptr;
+  if (!result) return false;
+  std::size_t resources = 0;
+  const auto** found = rd_kafka_DescribeConfigs_result_resources(result, &resources);
+  for (std::size_t r = 0; r < resources; ++r) {
+    std::size_t entries = 0;
+    const auto** entry = rd_kafka_ConfigResource_configs(found[r], &entries);
+    for (std::size_t e = 0; e < entries; ++e) {
+      const char* value = rd_kafka_ConfigEntry_value(entry[e]);
+      if (std::string_view(rd_kafka_ConfigEntry_name(entry[e])) == "auto.create.topics.enable")
+        return value && std::string_view(value) == "true";
+    }
+  }
+  return false;
 }
 
 int kafka_client::partitions(const std::string& topic) const {

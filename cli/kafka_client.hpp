@@ -41,11 +41,16 @@ class kafka_client {
   /// when the topic does not exist.
   [[nodiscard]] int partitions(const std::string& topic) const;
 
+  /// Whether that broker has auto.create.topics.enable; false where it does not say.
+  [[nodiscard]] bool broker_creates_topics(int broker) const;
+
   /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve
   /// the client.
   [[nodiscard]] std::string complaint() const;
   /// Records that the broker did not take; complaint() has the reason.
   [[nodiscard]] std::int64_t refused() const;
+  /// Of the first few of them, the opaque values that they were produced with.
+  [[nodiscard]] std::vector<std::uintptr_t> refused_opaques() const;
 
  private:
   struct reports;

@@ -43,6 +43,7 @@ int load(const load_command_options& o) {
   load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;
   load.properties = kafka.properties;
   load.wait_for = o.wait_for_s;
+  if (load.interval > 0 && load.interval < 0.01) throw usage_error("--interval: at least 10ms");
   if (load.brokers == "embedded")
     throw usage_error(
         "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
@@ -52,7 +53,8 @@ int load(const load_command_options& o) {
     if (o.common.json)
       std::printf("{\"sent\":%lld}\n", static_cast<long long>(sent));
     else
-      std::printf("sent %lld records to %s\n", static_cast<long long>(sent), load.requests_topic.c_str());
+      std::printf("sent %lld record%s to %s\n", static_cast<long long>(sent), sent == 1 ? "" : "s",
+                  load.requests_topic.c_str());
     return ok;
   }
   if (!o.rows_file.empty()) load.rows = read_rows(o.rows_file);
@@ -79,7 +81,14 @@ int load(const load_command_options& o) {
     std::printf("%s\n", report_json(r, hit_ratio).c_str());
   else
     std::printf("%s", report_text(r, load.follow, hit_ratio).c_str());
-  return r.lost > 0 || r.refused > 0 ? failed : ok;
+  if (r.error_codes.contains("invalid_features") && !o.features_given && load.rows.empty())
+    std::fprintf(
+        stderr,
+        "troupe: rows of %zu numbers were sent; --features N sends others, --features-file your own\n",
+        load.features);
+  const bool all_errors = load.follow && r.sent > 0 && r.predicted == 0;
+  const bool errors = o.fail_on_errors && (r.errors > 0 || r.dead_letters > 0);
+  return r.lost > 0 || r.refused > 0 || all_errors || errors ? failed : ok;
 }
 
 }  // namespace troupe::cli

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <random>
 #include <stdexcept>
@@ -52,6 +54,18 @@ std::vector<std::string> rows_of(const load_options& o) {
     rows.push_back(row + "]");
   }
   return rows;
+}
+
+/// Of an error result; empty where there is none. Without what would drive a terminal.
+std::string error_message(std::string_view value) {
+  const auto j = nlohmann::json::parse(value, nullptr, false);
+  if (!j.is_object() || !j.contains("error") || !j["error"].is_object()) return "";
+  const auto message = j["error"].find("message");
+  if (message == j["error"].end() || !message->is_string()) return "";
+  std::string text = message->get<std::string>().substr(0, 300);
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  return text;
 }
 
 /// When each request was sent or due, for the reader; the sender writes a number's entry before it sends.
@@ -136,11 +150,26 @@ class reader {
     r.duplicated = ledger_.duplicated();
     r.lost = ledger_.lost(r.sent);
     r.error_codes = error_codes_;
+    r.error_examples = error_examples_;
     r.p50_ms = latency_.quantile_ms(0.50);
     r.p95_ms = latency_.quantile_ms(0.95);
     r.p99_ms = latency_.quantile_ms(0.99);
     r.max_ms = latency_.max_ms();
     r.longest_gap_ms = static_cast<double>(longest_gap_us_) / 1000.0;
+    for (std::size_t i = 0; i < intervals_.size(); ++i) {
+      auto us = intervals_[i];
+      std::sort(us.begin(), us.end());
+      load_interval& part = r.intervals.emplace_back();
+      part.from_s = static_cast<double>(i) * options_.interval;
+      part.answered = static_cast<std::int64_t>(us.size());
+      if (us.empty()) continue;
+      const auto at = [&](double q) {
+        return us[static_cast<std::size_t>(std::ceil(q * static_cast<double>(us.size()))) - 1] / 1000.0;
+      };
+      part.p50_ms = at(0.5);
+      part.p99_ms = at(0.99);
+      part.max_ms = at(1);
+    }
     if (last_first_us_) r.duration_s = static_cast<double>(last_first_us_ - times_.begin()) / 1e6;
   }
 
@@ -183,9 +212,19 @@ class reader {
       ++dead_letters_;
     } else if (!found.error.empty()) {
       ++errors_;
-      ++error_codes_[std::string(found.error)];
+      const std::string code(found.error);
+      if (++error_codes_[code] == 1)
+        error_examples_[code] = error_message({static_cast<const char*>(m.payload), m.len});
     }
-    latency_.add(now - times_.of(found.number));
+    const std::int64_t from = times_.of(found.number);
+    latency_.add(now - from);
+    if (options_.interval > 0) {
+      const auto i = static_cast<std::size_t>(
+          std::max(0.0, static_cast<double>(from - times_.begin()) / 1e6) / options_.interval);
+      if (i >= intervals_.size()) intervals_.resize(i + 1);
+      intervals_[i].push_back(
+          static_cast<std::uint32_t>(std::clamp<std::int64_t>(now - from, 0, UINT32_MAX)));
+    }
     last_first_us_ = now;
     answered_.store(ledger_.answered(), std::memory_order_release);
   }
@@ -196,7 +235,9 @@ class reader {
   const std::atomic<std::int64_t>& sent_;
   answer_ledger ledger_;
   latency_histogram latency_;
+  std::vector<std::vector<std::uint32_t>> intervals_;  ///< microseconds
   std::map<std::string, std::int64_t> error_codes_;
+  std::map<std::string, std::string> error_examples_;
   std::int64_t errors_ = 0;
   std::int64_t dead_letters_ = 0;
   std::int64_t longest_gap_us_ = 0;

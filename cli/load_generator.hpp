@@ -31,8 +31,16 @@ struct load_options {
   bool keyed = false;       ///< the request id is the record's key; else records take partitions by turns
   double wait_for = 30;     ///< seconds without any answer until the rest counts as lost
   bool follow = true;       ///< false: send only
+  double interval = 0;      ///< seconds; > 0: latency by intervals, too
   int fetch_wait_ms = 100;  ///< of the reader; the embedded broker sleeps an empty fetch out
   std::string run_id;       ///< prefix of the ids; empty: random
+};
+
+/// The requests that were sent (open loop: due) within one interval.
+struct load_interval {
+  double from_s = 0;
+  std::int64_t answered = 0;
+  double p50_ms = 0, p99_ms = 0, max_ms = 0;
 };
 
 struct load_report {
@@ -44,6 +52,7 @@ struct load_report {
   std::int64_t lost = 0;          ///< ids without any answer
   std::int64_t duplicated = 0;    ///< answers beyond the first of an id
   std::map<std::string, std::int64_t> error_codes;
+  std::map<std::string, std::string> error_examples;  ///< a message of each code
   std::int64_t refused = 0;  ///< requests that the broker did not take, within `lost`
   std::string refusal;       ///< the last reason
   double duration_s = 0;  ///< from the first send to the last first answer; without answers to the last send
@@ -51,7 +60,8 @@ struct load_report {
   /// From sending to reading the answer; open loop: from when it was due.
   double p50_ms = 0, p95_ms = 0, p99_ms = 0, max_ms = 0;
   double longest_gap_ms = 0;  ///< the longest pause between answers while some were out
-  bool stopped = false;       ///< interrupted
+  std::vector<load_interval> intervals;
+  bool stopped = false;  ///< interrupted
 };
 
 struct load_progress {

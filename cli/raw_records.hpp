@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "cli/load_generator.hpp"
 
@@ -15,6 +16,10 @@ namespace troupe::cli {
 /// usage_error for a line that is no record (those before it are sent), std::runtime_error when not all were
 /// delivered.
 std::int64_t send_raw(const load_options& options, const std::string& file, const std::atomic<bool>& stop);
+
+/// What is wrong with a line, empty when it is a record: an unknown key (and the one that was probably
+/// meant), no value, or no JSON object. `"value": null` is a tombstone; a line without a value is a mistake.
+[[nodiscard]] std::string complaint_about_raw(std::string_view line);
 
 /// RFC 4648, with or without padding; throws std::runtime_error.
 [[nodiscard]] std::string from_base64(std::string_view text);

@@ -39,8 +39,18 @@ std::string report_json(const load_report& r, std::optional<double> cache_hit_ra
   j["cache_hit_ratio"] =
       cache_hit_ratio ? nlohmann::ordered_json(rounded(*cache_hit_ratio)) : nlohmann::ordered_json();
   j["error_codes"] = r.error_codes;
+  j["error_examples"] = r.error_examples;
+  if (!r.intervals.empty()) {
+    auto& list = j["intervals"] = nlohmann::ordered_json::array();
+    for (const auto& i : r.intervals)
+      list.push_back({{"from_s", rounded(i.from_s)},
+                      {"answered", i.answered},
+                      {"p50_ms", rounded(i.p50_ms)},
+                      {"p99_ms", rounded(i.p99_ms)},
+                      {"max_ms", rounded(i.max_ms)}});
+  }
   j["interrupted"] = r.stopped;
-  return j.dump();
+  return j.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string report_text(const load_report& r, bool followed, std::optional<double> cache_hit_ratio) {
@@ -49,7 +59,11 @@ std::string report_text(const load_report& r, bool followed, std::optional<doubl
   if (followed) {
     text += line("predicted", r.predicted);
     text += line("errors", r.errors);
-    for (const auto& [code, count] : r.error_codes) text += line(("  " + code).c_str(), count);
+    for (const auto& [code, count] : r.error_codes) {
+      text += line(("  " + code).c_str(), count);
+      if (const auto at = r.error_examples.find(code); at != r.error_examples.end() && !at->second.empty())
+        text += "    such as: " + at->second + "\n";
+    }
     text += line("dead letters", r.dead_letters);
     text += line("lost", r.lost);
     text += line("duplicated", r.duplicated);
@@ -62,6 +76,12 @@ std::string report_text(const load_report& r, bool followed, std::optional<doubl
                   "  latency       p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms\n  longest gap   "
                   "%12.0f ms without an answer\n",
                   r.p50_ms, r.p95_ms, r.p99_ms, r.max_ms, r.longest_gap_ms);
+    text += more;
+  }
+  for (const auto& i : r.intervals) {
+    std::snprintf(more, sizeof more,
+                  "  from %8.1f s %10lld answered, p50 %.2f ms, p99 %.2f ms, max %.2f ms\n", i.from_s,
+                  static_cast<long long>(i.answered), i.p50_ms, i.p99_ms, i.max_ms);
     text += more;
   }
   if (cache_hit_ratio) {

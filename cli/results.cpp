@@ -1,9 +1,12 @@
 #include <librdkafka/rdkafka.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 
 #include "cli/commands.hpp"
@@ -18,6 +21,7 @@ struct shown_record {
   json value;          // discarded when it is no JSON
   std::string text;    // the value as it is
   std::string reason;  // of a dead letter
+  std::string code, source_topic, source_partition, source_offset;
   std::int64_t timestamp_ms = -1;
 };
 
@@ -29,13 +33,26 @@ shown_record read(const rd_kafka_message_t& m) {
   r.timestamp_ms = rd_kafka_message_timestamp(&m, &kind);
   rd_kafka_headers_t* headers = nullptr;
   if (rd_kafka_message_headers(&m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-    const void* text = nullptr;
-    std::size_t size = 0;
-    if (rd_kafka_header_get_last(headers, "__connect.errors.exception.message", &text, &size) ==
-        RD_KAFKA_RESP_ERR_NO_ERROR)
-      r.reason.assign(static_cast<const char*>(text), size);
+    const auto get = [&](const char* name, std::string& into) {
+      const void* text = nullptr;
+      std::size_t size = 0;
+      if (rd_kafka_header_get_last(headers, name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR && text)
+        into.assign(static_cast<const char*>(text), size);
+    };
+    get("__connect.errors.exception.message", r.reason);
+    get("__connect.errors.exception.class.name", r.code);
+    get("__connect.errors.topic", r.source_topic);
+    get("__connect.errors.partition", r.source_partition);
+    get("__connect.errors.offset", r.source_offset);
   }
   return r;
+}
+
+std::optional<std::int64_t> number(const std::string& text) {
+  std::int64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return n;
 }
 
 /// One JSON document a line.
@@ -47,6 +64,10 @@ std::string machine_line(const rd_kafka_message_t& m, const shown_record& r) {
   out["timestamp_ms"] = r.timestamp_ms;
   if (m.key) out["key"] = std::string(static_cast<const char*>(m.key), m.key_len);
   if (!r.reason.empty()) out["reason"] = r.reason;
+  if (!r.code.empty()) out["code"] = r.code;
+  if (!r.source_topic.empty()) out["source_topic"] = r.source_topic;
+  if (const auto n = number(r.source_partition)) out["source_partition"] = *n;
+  if (const auto n = number(r.source_offset)) out["source_offset"] = *n;
   if (!m.payload)
     out["value"] = nullptr;
   else if (r.value.is_discarded())
@@ -73,8 +94,14 @@ std::string age(std::int64_t timestamp_ms) {
     std::snprintf(text, sizeof text, "  %.1f s ago", s);
   else if (s < 7200)
     std::snprintf(text, sizeof text, "  %.0f min ago", s / 60);
-  else
+  else if (s < 48 * 3600)
     std::snprintf(text, sizeof text, "  %.0f h ago", s / 3600);
+  else {
+    const std::time_t at = timestamp_ms / 1000;
+    std::tm utc{};
+    if (!gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "  %Y-%m-%d %H:%M UTC", &utc) == 0)
+      return "";
+  }
   return text;
 }
 
@@ -83,7 +110,10 @@ std::string people_line(const rd_kafka_message_t& m, const shown_record& r) {
   const std::string place = std::to_string(m.partition) + "/" + std::to_string(m.offset);
   std::string line;
   if (!r.reason.empty()) {
-    line = place + "  dead letter: " + r.reason;
+    // Where the request is; the place in this topic where its headers say nothing.
+    line = r.source_topic.empty() ? place : r.source_topic + " " + r.source_partition + "/" + r.source_offset;
+    if (m.key) line += " key=" + std::string(static_cast<const char*>(m.key), m.key_len).substr(0, 100);
+    line += " " + (r.code.empty() ? "dead letter" : r.code) + ": " + r.reason;
   } else if (!r.value.is_object()) {
     line = place + "  " + r.text.substr(0, 200);
   } else if (const auto error = r.value.find("error"); error != r.value.end() && error->is_object()) {

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/shap.hpp"
 
@@ -48,7 +48,7 @@ row row_of(const nlohmann::json& x, const model::schema& s) {
     if (c < 0) {
       std::vector<std::string> known;
       for (const auto& f : s.features) known.push_back(f.name);
-      const std::string near = config::nearest(name, known, 2);
+      const std::string near = policy::nearest(name, known, 2);
       throw usage_error("there is no feature '" + name.substr(0, 64) + "'" +
                         (near.empty() ? "" : " (did you mean " + near + "?)"));
     }

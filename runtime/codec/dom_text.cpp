@@ -1,5 +1,7 @@
 #include "runtime/codec/dom_text.hpp"
 
+#include <simdjson.h>
+
 namespace troupe::codec {
 
 std::string_view found(const simdjson::dom::element& e) {

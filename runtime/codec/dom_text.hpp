@@ -1,9 +1,11 @@
 #pragma once
-// What the readers of a request's JSON share. Includes simdjson: for the .cpp files of this folder alone.
-
-#include <simdjson.h>
+// What the readers of a request's JSON share.
 
 #include <string_view>
+
+namespace simdjson::dom {
+class element;
+}
 
 namespace troupe::codec {
 
@@ -12,10 +14,10 @@ inline constexpr std::string_view not_a_number{"\0NaN\0", 5};
 inline constexpr std::string_view out_of_range{"\0range\0", 7};
 
 /// The element as what its type says it is.
-template <class T>
-T as(const simdjson::dom::element& e) {
+template <class T, class Element>
+T as(const Element& e) {
   T value{};
-  return e.get(value) == simdjson::SUCCESS ? value : T{};
+  return e.get(value) ? T{} : value;
 }
 
 /// "a list", "a string", ... for messages.

@@ -1,5 +1,7 @@
 #include "runtime/codec/request_parser.hpp"
 
+#include <simdjson.h>
+
 #include <array>
 #include <charconv>
 #include <cmath>

@@ -1,11 +1,14 @@
 #include "runtime/codec/tensor_rows.hpp"
 
+#include <simdjson.h>
+
 #include <cmath>
 #include <new>
 #include <utility>
 #include <vector>
 
 #include "runtime/codec/base64.hpp"
+#include "runtime/codec/dom_text.hpp"
 #include "runtime/codec/json_text.hpp"
 #include "runtime/model/cells.hpp"
 #include "runtime/model/model.hpp"

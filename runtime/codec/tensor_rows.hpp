@@ -1,14 +1,18 @@
 #pragma once
 // The features of a request to a model whose rows are tensors: an object by input name, or what the only
 // input takes, nested by its shape or flat; a list of those is a list of rows. Texts are copied into the
-// batch's arena, bytes are decoded from base64. Includes simdjson: for the .cpp files of this folder alone.
+// batch's arena, bytes are decoded from base64.
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "messages/batch.hpp"
-#include "runtime/codec/dom_text.hpp"
+
+namespace simdjson::dom {
+class element;
+}
 
 namespace troupe::codec {
 

@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 
@@ -59,7 +59,7 @@ std::string in_quotes(std::string_view text) {
 
 /// "; did you mean 'x'?", or where to look.
 std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
-  const std::string meant = nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  const std::string meant = policy::nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
   if (meant.empty()) return "; `troupe config --markdown` lists all options";
   return "; did you mean " + in_quotes(meant) + "?";
 }
@@ -331,6 +331,20 @@ class loader {
     }
   }
 
+  /// Before what a misspelt key leaves missing is complained of.
+  void refuse_unknown_class_keys(const YAML::Node& entry) {
+    class_settings any;
+    const std::string of_entry =
+        entry["name"] && entry["name"].IsScalar() ? "classes." + entry["name"].Scalar() + "." : "classes.";
+    std::vector<std::string> known{of_entry + "name"};
+    for (const auto& field : bind(any)) known.push_back(of_entry + field.doc.key);
+    for (const auto& field : entry) {
+      const std::string key = of_entry + key_text(field.first);
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
+    }
+  }
+
   void read_classes(const YAML::Node& key_node, const YAML::Node& node) {
     if (!node.IsSequence() || node.size() == 0)
       fail(at(key_node),
@@ -340,6 +354,7 @@ class loader {
     for (const auto& entry : node) {
       if (!entry.IsMap())
         fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
+      refuse_unknown_class_keys(entry);
       if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
       class_settings c;
       c.name = plain("classes.name", entry["name"], entry);

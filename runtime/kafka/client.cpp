@@ -4,6 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <vector>
+
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -80,12 +84,44 @@ template <class List>
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
+/// The names that librdkafka has a value for: nearly all that it knows.
+std::vector<std::string> known_properties(const rd_kafka_conf_s* conf) {
+  std::vector<std::string> names;
+  const auto add = [&](const char** pairs, std::size_t count) {
+    for (std::size_t i = 0; i + 1 < count; i += 2) names.emplace_back(pairs[i]);
+    rd_kafka_conf_dump_free(pairs, count);
+  };
+  std::size_t count = 0;
+  const char** pairs = rd_kafka_conf_dump(const_cast<rd_kafka_conf_t*>(conf), &count);
+  add(pairs, count);
+  auto* topic = rd_kafka_topic_conf_new();
+  pairs = rd_kafka_topic_conf_dump(topic, &count);
+  add(pairs, count);
+  rd_kafka_topic_conf_destroy(topic);
+  for (const auto name : consumer_only) names.emplace_back(name);
+  for (const auto name : producer_only) names.emplace_back(name);
+  return names;
+}
+
 }  // namespace
 
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value) {
   char error[512];
-  if (rd_kafka_conf_set(conf, name.c_str(), value.c_str(), error, sizeof error) != RD_KAFKA_CONF_OK)
-    throw property_error("kafka.properties." + name + ": " + error);
+  const auto result = rd_kafka_conf_set(conf, name.c_str(), value.c_str(), error, sizeof error);
+  if (result == RD_KAFKA_CONF_OK) return;
+  std::string text = "kafka.properties." + name + ": " + error;
+  if (result == RD_KAFKA_CONF_UNKNOWN) {
+    const std::string near = policy::nearest(name, known_properties(conf), 3);
+    if (!near.empty()) text += "; did you mean '" + near + "'?";
+  }
+  throw property_error(text);
+}
+
+void check_properties(const properties& own) {
+  const std::unique_ptr<rd_kafka_conf_s, decltype(&rd_kafka_conf_destroy)> conf(rd_kafka_conf_new(),
+                                                                                &rd_kafka_conf_destroy);
+  for (const auto kind : {client_kind::consumer, client_kind::producer})
+    set_properties(conf.get(), own, kind);
 }
 
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind) {

@@ -36,6 +36,9 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
 /// property_error, also for a property on which the delivery guarantee rests.
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
 
+/// What set_properties would throw, before there is any client.
+void check_properties(const properties& own);
+
 /// A complaint without what only librdkafka's authors need:
 /// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".

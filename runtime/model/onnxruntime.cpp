@@ -75,7 +75,6 @@ enum position : std::size_t {
 };
 
 constexpr std::uint32_t api_version = 17;
-constexpr int kind_tensor = 1;
 constexpr int log_fatal = 4;  // errors come back as statuses, with their text
 constexpr int arena_allocator = 1;
 constexpr int default_memory = 0;

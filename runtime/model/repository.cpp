@@ -231,7 +231,7 @@ std::shared_ptr<const model_table> repository::load() const {
   const auto& source = options_.source;
   const bool has_directory = fs::is_directory(directory, error);
   if (!has_directory && source.versions.empty()) {
-    fail(directory, "is no directory of models; set models.directory to one");
+    fail(fs::absolute(directory), "is no directory of models; set models.directory (--models DIR) to one");
   }
   std::vector<version_at> wanted;
   model_table::options how;

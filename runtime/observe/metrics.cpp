@@ -86,7 +86,7 @@ struct metrics::impl {
                 "Model execution time of the batch that a row was scored in, a row each",
                 latency_bounds(options.class_targets)),
         duration("inference_request_duration_seconds",
-                 "From a request's arrival to the delivery of its result (Kafka) or to the reply (HTTP)",
+                 "From the reading of a request's record to the delivery of its answer",
                  latency_bounds(options.class_targets)),
         batch_rows("troupe_batch_rows", "Rows of a batch that a model scored at once",
                    {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}) {
@@ -122,7 +122,8 @@ struct metrics::impl {
   prometheus::Family<Counter>& shed = counter(
       "troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
   prometheus::Family<Counter>& expired =
-      counter("troupe_expired_requests_total", "Requests ended in the queue because their time was over");
+      counter("troupe_expired_requests_total",
+              "Requests whose time was over when they were read or while they waited (deadline_exceeded)");
   prometheus::Family<Gauge>& queue_depth = gauge("troupe_queue_depth", "Requests that wait to be scored");
   prometheus::Family<Gauge>& queue_age =
       gauge("troupe_queue_oldest_age_seconds", "How long the oldest waiting request has been waiting");
@@ -136,7 +137,7 @@ struct metrics::impl {
   prometheus::Family<Gauge>& lag_records =
       gauge("troupe_consumer_lag_records", "Records of a partition that were not read yet");
   prometheus::Family<Gauge>& lag_seconds = gauge(
-      "troupe_consumer_lag_seconds", "Age of the oldest record of a partition that is not finished yet");
+      "troupe_consumer_lag_seconds", "How long ago the oldest unfinished record of a partition was read");
   prometheus::Family<Gauge>& assigned =
       gauge("troupe_assigned_partitions", "Partitions that this node reads");
   prometheus::Family<Counter>& rebalances =
@@ -426,9 +427,12 @@ void metrics::answered(const answered_line& line) {
   if (series.rows) series.rows->Increment(as_number(line.rows));
   series.duration->observe(line.seconds, line.count);
   if (line.dead) impl_->dead_letters.Add({{"code", std::string(to_string(line.code))}}).Increment(n);
-  if (line.late) {
+  const bool expired = line.code == error_code::deadline_exceeded;
+  if (line.late || expired) {
     const std::lock_guard lock(impl_->mutex);
-    impl_->class_of(line.cls).late->Increment(as_number(line.late));
+    const auto& of_class = impl_->class_of(line.cls);
+    if (line.late) of_class.late->Increment(as_number(line.late));
+    if (expired) of_class.expired->Increment(n);
   }
 }
 
@@ -441,10 +445,9 @@ void metrics::model_batch(const model::loaded_model& model, std::size_t rows, do
   if (failed) series.exceptions->Increment(as_number(failed));
 }
 
-void metrics::ended_in_queue(std::size_t cls, bool expired, std::size_t count) {
+void metrics::shed(std::size_t cls, std::size_t count) {
   const std::lock_guard lock(impl_->mutex);
-  const auto& series = impl_->class_of(cls);
-  (expired ? series.expired : series.shed)->Increment(as_number(count));
+  impl_->class_of(cls).shed->Increment(as_number(count));
 }
 
 void metrics::queue(std::size_t cls, std::size_t depth, double oldest_age_seconds) {

@@ -86,8 +86,9 @@ class metrics {
   void answered(const answered_line& line);
   /// A model scored `rows` rows in `seconds`; the engine failed on `failed` requests of them.
   void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed);
-  /// Requests that left the queue unscored: expired, else shed.
-  void ended_in_queue(std::size_t cls, bool expired, std::size_t count);
+  /// Requests that left the queue unscored because they could not make their target. What expired is counted
+  /// by answered(), wherever that was found.
+  void shed(std::size_t cls, std::size_t count);
   void queue(std::size_t cls, std::size_t depth, double oldest_age_seconds);
   void slots(std::size_t busy, std::size_t all);
 

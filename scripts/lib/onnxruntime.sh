@@ -26,6 +26,7 @@ install_onnxruntime() {
     return 0
   fi
   work=$(mktemp -d)
+  say "fetching ONNX Runtime $onnxruntime_version, some 20 MB"
   echo "onnxruntime==$onnxruntime_version --hash=sha256:$digest" >"$work/wanted"
   if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
     --implementation cp --python-version 3.11 --abi cp311 --platform "manylinux_2_28_$machine" \

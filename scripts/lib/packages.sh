@@ -49,7 +49,7 @@ install_packages() {
   if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
     die 1 "these packages are missing, and there is no sudo; as root: apt-get install ${missing[*]}"
   fi
-  say "installing ${missing[*]}"
+  say "installing, which takes a minute or more: ${missing[*]}"
   apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
   forbid_services
   as_root "${apt[@]}" update >&2 || say "a package source did not answer; going on with the others"

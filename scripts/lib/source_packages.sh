@@ -57,6 +57,7 @@ fetch_source() {  # PACKAGE LOWEST BELOW: unpacks the upstream tarball into $wor
   local package=$1 version tarball
   version=$(newest_in_range "$@")
   [ -n "$version" ] || die 1 "no $package >= $2 and < $3 in the Debian suites $source_suites: is the mirror complete?"
+  say "fetching the source of $package $version; the log: $work/$package.log"
   (cd "$work/download" && apt-get -q "${private_apt[@]}" source --download-only "$package=$version" >"$work/$package.log" 2>&1) ||
     { cat "$work/$package.log" >&2; die 1 "fetching the source of $package $version failed (see above)"; }
   # Upstream's own tarball without Debian's patches: they replace bundled third-party files by other packages.
@@ -69,9 +70,12 @@ fetch_source() {  # PACKAGE LOWEST BELOW: unpacks the upstream tarball into $wor
   fi
 }
 
+declare -A build_time=([librdkafka]="about 2 minutes on 2 cores" [hiredis]="a few seconds")
+
 build_source() {  # PACKAGE CMAKE_OPTION...
   local package=$1 build="$work/$1-build"
   shift
+  say "building $package with $(jobs) compilers, ${build_time[$package]}; its log: $work/$package.log"
   {
     cmake -S "$work/$package" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
       -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_POSITION_INDEPENDENT_CODE=ON "$@" &&
@@ -111,6 +115,7 @@ install_source_packages() {
     -o Dir::State="$work/state" -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status"
     -o Dir::Cache="$work/cache" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 -o Acquire::Languages=none)
+  say "reading the package lists of $source_suites, some 10 seconds to a minute; the log: $work/update.log"
   apt-get -q "${private_apt[@]}" update >"$work/update.log" 2>&1 ||
     say "a suite of $source_suites did not answer; going on with the others"
   fetch_source librdkafka 2.8 3

@@ -211,6 +211,8 @@ TEST(road, an_expired_request_gets_an_error_result) {
   s.settle();
   ASSERT_EQ(s.results_of(1).size(), 1U);
   EXPECT_NE(s.results_of(1)[0].find("deadline_exceeded"), std::string::npos);
+  EXPECT_NE(s.metrics->text().find("troupe_expired_requests_total{class=\"1\"} 1\n"), std::string::npos)
+      << s.metrics->text();
 }
 
 TEST(road, a_retired_partition_waits_for_what_is_in_flight_and_stores_its_offsets) {

@@ -33,5 +33,25 @@ TEST(from_base64, refuses_what_is_not) {
     EXPECT_THROW((void)from_base64(text), std::runtime_error) << text;
 }
 
+TEST(complaint_about_raw, takes_records_and_tombstones) {
+  for (const char* line : {R"({"value": null})", R"({"value": "x", "key": "k", "partition": 0})",
+                           R"({"value_base64": "Zg==", "headers": {}, "timestamp_ms": 1})"})
+    EXPECT_EQ(complaint_about_raw(line), "") << line;
+}
+
+TEST(complaint_about_raw, names_the_key_that_was_probably_meant) {
+  EXPECT_EQ(complaint_about_raw(R"({"valu": 1})"), "unknown key 'valu'; did you mean 'value'?");
+  EXPECT_EQ(complaint_about_raw(R"({"value": 1, "heders": {}})"),
+            "unknown key 'heders'; did you mean 'headers'?");
+  EXPECT_NE(complaint_about_raw(R"({"features": [1]})").find("unknown key 'features'"), std::string::npos);
+}
+
+TEST(complaint_about_raw, wants_a_value) {
+  for (const char* line : {"{}", R"({"key": "k"})"})
+    EXPECT_NE(complaint_about_raw(line).find("no value"), std::string::npos) << line;
+  for (const char* line : {"", "[1]", "{", "7"})
+    EXPECT_EQ(complaint_about_raw(line), "not a JSON object") << line;
+}
+
 }  // namespace
 }  // namespace troupe::cli

@@ -44,7 +44,16 @@ expect(2, "--hlp", contains=["unknown option --hlp"])
 expect(2, "load", "--recods", "5", contains=["unknown option --recods", "--records"])
 expect(2, "load", "--recods=5", contains=["unknown option --recods", "--records"])
 expect(2, "load", "twice", contains=["unexpected argument twice"])
-expect(2, "load", "--records", "many", contains=["--records", "many"])
+expect(2, "load", "--records", "many", contains=["--records many: a whole number from 1 to 1000000000"])
+for command in ("demo", "load"):
+    for number in ("nan", "inf", "-1"):
+        expect(2, command, "--rate", number, contains=[f"--rate {number}: a number from"])
+for command in ("demo", "load", "results"):
+    assert ":INT" not in t.run(command, "--help").stdout and ":FLOAT" not in t.run(command, "--help").stdout
+expect(2, "demo", "--set", "kafka.brokers=broker:9092", contains=["kafka.brokers", "troupe serve", "troupe load"])
+bare = expect(2)
+assert all(re.search(rf"^ *{command} ", bare.stderr, re.M) for command in COMMANDS), bare.stderr
+assert t.run("--version").stdout == t.run("version").stdout
 expect(2, "load", "--records", "0", contains=["--records"])
 expect(2, "load", "--wait-for", "soon", contains=["--wait-for"])
 expect(2, "results", "--jsn", contains=["--json"])
@@ -81,6 +90,7 @@ for words, parts in (
     (("--set", "drain.deadline=10"), ("drain.deadline",)),
     (("--set", "kafka.delivery=exactly_once"), ("kafka.delivery",)),
     (("--set", "kafka.brokers"), ("--set",)),
+    (("--set", "kafka.properties.lingr.ms=5"), ("kafka.properties.lingr.ms", "linger.ms")),
     (("--config", "/no/such/file.yaml"), ("/no/such/file.yaml",)),
 ):
     for command in ("serve", "check", "config", "load"):
@@ -93,6 +103,8 @@ with t.Stage() as stage:
         ("kafka:\n  brokers: a:1\n  grup: x\n", (f"{broken}:3", "kafka.grup", "kafka.group")),
         ("metrics:\n  port: [1]\n", (f"{broken}:2", "metrics.port")),
         ("kafka: {\n", (str(broken),)),
+        ("classes:\n  - {name: a, taget: 1s}\n", (f"{broken}:2", "classes.a.taget", "classes.a.target")),
+        ("classes:\n  - {nme: a, target: 1s}\n", (f"{broken}:2", "classes.nme", "classes.name")),
         ("- 1\n- 2\n", (str(broken),)),
     ):
         broken.write_text(text)
@@ -176,7 +188,11 @@ with t.Stage() as stage:
         assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"] <= report["max_ms"], report
     done = t.run("load", *broker, "--records", "50", "--model", "nobody", "--json")
     report = json.loads(done.stdout)
-    assert done.returncode == 0 and report["errors"] == 50 and report["error_codes"] == {"model_not_found": 50}, report
+    assert done.returncode == 1 and report["errors"] == 50 and report["error_codes"] == {"model_not_found": 50}, report
+    assert "nobody" in report["error_examples"]["model_not_found"], report
+    expect(1, "load", *broker, "--records", "1", "--features", "10", "--model", "nobody", "--fail-on-errors")
+    done = expect(1, "load", *broker, "--records", "3", "--model", "iris-classifier", contains=["--features"])
+    assert "such as: " in done.stdout, done.stdout
 
     rows = stage.path("rows.csv")
     rows.write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n")
@@ -193,6 +209,9 @@ with t.Stage() as stage:
     done = t.run("load", *broker, "--raw", "-", "--json", stdin=raw)
     assert done.returncode == 0 and json.loads(done.stdout)["sent"] == 3, (done.stdout, done.stderr)
     expect(2, "load", *broker, "--raw", "/no/such/file", contains=["/no/such/file"])
+    for line, parts in (('{"valu": 1}', ("--raw -:1", "'valu'", "'value'")), ('{"key": "k"}', ("--raw -:1", "no value"))):
+        done = t.run("load", *broker, "--raw", "-", stdin=line + "\n")
+        assert done.returncode == 2 and all(part in done.stderr for part in parts), done.stderr
 
     def printed(*words):
         done = t.run("results", *broker, *words)
@@ -204,8 +223,11 @@ with t.Stage() as stage:
 
     t.wait_until(lambda: len(dead()) == 2, "both dead letters are shown", 15)
     assert {one["key"] for one in dead()} == {"second", "third"} and all(one["reason"] for one in dead()), dead()
+    for one in dead():
+        assert one["source_topic"] == "inference-requests" and one["source_offset"] >= 0 and one["code"], one
+    assert any(re.match(r"inference-requests \d+/\d+ key=second invalid_json: ", line) for line in printed("--dlq"))
     lines = [json.loads(line) for line in printed("--json")]
-    assert len(lines) == 4000 + 50 + 20 + 1, len(lines)
+    assert len(lines) == 4000 + 50 + 1 + 3 + 20 + 1, len(lines)
     assert all({"topic", "partition", "offset", "value"} <= one.keys() for one in lines)
     assert len(printed("--json", "--max", "7")) == 7
     people = printed()

@@ -200,7 +200,7 @@ TEST_F(repository_test, errors_name_the_file_and_the_remedy) {
 
 TEST_F(repository_test, a_directory_that_is_not_there) {
   fs::remove_all(root);
-  EXPECT_EQ(refusal(), ": is no directory of models; set models.directory to one");
+  EXPECT_EQ(refusal(), ": is no directory of models; set models.directory (--models DIR) to one");
 }
 
 TEST(shipped_models, load) {

@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <random>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -125,13 +127,32 @@ TEST(Metrics, LatencyHistogramsHaveTheTargetsAmongTheirBounds) {
   EXPECT_EQ(e.at(R"(inference_exceptions_total{model="m",version="1"})"), 1);
 }
 
-TEST(Metrics, EveryFamilyHasHelpAndAConventionalName) {
+TEST(Metrics, WhatExpiredIsCountedWithItsAnswer) {
   metrics m(three_classes());
+  m.answered(line_of(nullptr, error_code::deadline_exceeded, 3));
+  m.answered(line_of(nullptr, error_code::unavailable, 1));
+  m.shed(2, 1);
+  const auto e = parse(m.text());
+  EXPECT_EQ(e.at(R"(troupe_expired_requests_total{class="bulk"})"), 3);
+  EXPECT_EQ(e.at(R"(troupe_shed_requests_total{class="bulk"})"), 1);
+  EXPECT_EQ(e.at(R"(troupe_late_requests_total{class="bulk"})"), 0);
+}
+
+/// Each family gets a series.
+void use_everything(metrics& m) {
   m.model_loaded(handle(0), "m", "1");
+  m.models({{"m", "1", "serving", "linear"}});
+  m.model_load(true);
+  m.rollout("m", "2", "canary", 0.05, 0.1);
+  m.rollout_requests("m", true, 1, 1);
+  m.rolled_back("m", "drift");
+  m.promoted("m");
+  m.shadowed(1, 1);
+  m.answered(line_of(handle(0), error_code::none, 1));
   m.answered(line_of(handle(0), error_code::unavailable, 1));
   m.answered({nullptr, door::grpc, 0, error_code::too_large, true, 1, 1, 0, 1});
   m.model_batch(*handle(0), 3, 0.1, 0);
-  m.ended_in_queue(0, true, 1);
+  m.shed(0, 1);
   m.queue(0, 1, 0.5);
   m.slots(1, 2);
   m.partition(0, 1, 2, 3, 0.4);
@@ -144,6 +165,26 @@ TEST(Metrics, EveryFamilyHasHelpAndAConventionalName) {
   m.restarted("producer");
   m.mailbox("producer", 4);
   m.ready(true);
+}
+
+TEST(Metrics, TheReferenceNamesEveryFamilyWithItsTypeAndNoOther) {
+  metrics m(three_classes());
+  use_everything(m);
+  std::ifstream page(TROUPE_SOURCE_DIRECTORY "/docs/metrics.md");
+  ASSERT_TRUE(page);
+  std::map<std::string, std::string> written;  // rows that begin "| `name` | type |"
+  const std::regex row("^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\|");
+  for (std::string line; std::getline(page, line);) {
+    std::smatch found;
+    if (!std::regex_search(line, found, row)) continue;
+    EXPECT_TRUE(written.emplace(found[1], found[2]).second) << "twice: " << found[1];
+  }
+  EXPECT_EQ(written, parse(m.text()).types);
+}
+
+TEST(Metrics, EveryFamilyHasHelpAndAConventionalName) {
+  metrics m(three_classes());
+  use_everything(m);
   const auto e = parse(m.text());
   EXPECT_GT(e.types.size(), 30U);
   for (const auto& [name, type] : e.types) {

@@ -1,8 +1,8 @@
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 
 #include <algorithm>
 
-namespace troupe::config {
+namespace troupe::policy {
 namespace {
 
 std::size_t distance(std::string_view a, std::string_view b) {
@@ -31,4 +31,4 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   return best;
 }
 
-}  // namespace troupe::config
+}  // namespace troupe::policy

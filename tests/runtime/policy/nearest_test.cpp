@@ -1,8 +1,8 @@
-#include "runtime/config/nearest.hpp"
+#include "runtime/policy/nearest.hpp"
 
 #include <gtest/gtest.h>
 
-namespace troupe::config {
+namespace troupe::policy {
 namespace {
 
 TEST(nearest, suggests_what_was_meant) {
@@ -22,4 +22,4 @@ TEST(nearest, prefers_the_nearer_and_then_the_first) {
 }
 
 }  // namespace
-}  // namespace troupe::config
+}  // namespace troupe::policy
