@@ -159,7 +159,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   /// The first answers, or what the cache remembers of the last ones: models are loaded after it.
   void ask_registry() {
-    if (settings.mlflow.models.empty()) return;
+    if (settings.mlflow.models.empty()) {
+      if (!settings.mlflow.uri.empty())
+        observe::log(observe::level::warn, "registry", "registry_problem",
+                     "mlflow.uri has no effect: mlflow.models names no model", {});
+      return;
+    }
     try {
       auto o = registry::poller_options_of(settings.mlflow);
       o.seed = std::random_device{}();

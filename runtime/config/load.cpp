@@ -547,8 +547,6 @@ class loader {
                 ? "environment MODEL_VERSION and MODEL_STAGE have no effect without mlflow.uri and "
                   "MODEL_NAME; name the production version in <models.directory>/<name>/model.yaml"
                 : "environment MODEL_VERSION and MODEL_STAGE have no effect: mlflow.models is set");
-      if (!m.uri.empty() && m.models.empty())
-        result_.warnings.push_back("mlflow.uri has no effect: mlflow.models names no model");
       return;
     }
     m.models = "models:/" + name + "/" + (!version.empty() ? version : !stage.empty() ? stage : "Production");

@@ -203,7 +203,8 @@ def rows_of_csv(path, width):
 
 
 def probe(model, path):
-    """The rows that are compared. Made ones count only where the Python model takes them."""
+    """-> the rows that are compared, and rows with missing values, or None. Made ones count only where the Python
+    model takes them."""
     import numpy as np
     parts = []
     if path:
@@ -214,16 +215,22 @@ def probe(model, path):
             parts.append(example)
     if model.kind != "pytorch" or not parts:
         made = model.made_rows()
-        holes = np.where(np.random.default_rng(2).random(made.shape) < 0.05, np.nan, made)
-        for rows in (made, holes):
-            try:
-                if np.isfinite(model.answer(rows)).all():
-                    parts.append(rows)
-            except Exception:  # it takes no such values: encoders, missing ones
-                pass
+        if takes(model, made):
+            parts.append(made)
     if not parts:
         raise Refused("there are no rows to compare on: give training rows as --rows FILE.csv")
-    return np.vstack(parts)
+    rows = np.vstack(parts)
+    holes = np.where(np.random.default_rng(2).random(rows.shape) < 0.05, np.nan, rows)
+    return rows, holes if takes(model, holes) else None
+
+
+def takes(model, rows):
+    """Whether the Python model gives numbers for them: encoders know some values only, others none missing."""
+    import numpy as np
+    try:
+        return bool(np.isfinite(model.answer(rows)).all())
+    except Exception:
+        return False
 
 
 # --- conversions: each writes one file into a folder
@@ -346,8 +353,8 @@ def compare(model, folder, rows, tolerance):
     return answered["engine"], float(difference.max())
 
 
-def convert(model, rows, tolerance, into):
-    """Tries one conversion after the other -> file, engine, difference."""
+def convert(model, rows, holes, tolerance, into):
+    """Tries one conversion after the other -> file, engine, difference, whether values may be missing."""
     reasons = []
     for conversion in CONVERSIONS[model.kind]:
         folder = into / conversion.__name__
@@ -357,7 +364,16 @@ def convert(model, rows, tolerance, into):
                 warnings.simplefilter("ignore")
                 conversion(model, folder)
             engine, difference = compare(model, folder, rows, tolerance)
-            return folder, engine, difference
+            missing = holes is not None
+            if missing:
+                try:
+                    difference = max(difference, compare(model, folder, holes, tolerance)[1])
+                except Refused as why:
+                    # Refusing a request with a missing value is no wrong answer; another answer would be one.
+                    if "is missing, and the model says nothing" not in str(why):
+                        raise
+                    missing = False
+            return folder, engine, difference, missing
         except Refused as why:
             reasons.append(f"{conversion.__name__[3:]}: {why}")
         except Exception as error:  # a converter's own words
@@ -443,11 +459,11 @@ def main():
             reference = resolved(options.reference)
             model = Model(reference)
             with tempfile.TemporaryDirectory() as scratch:
-                rows = probe(model, options.rows)
-                folder, engine, difference = convert(model, rows, options.tolerance, pathlib.Path(scratch))
+                rows, holes = probe(model, options.rows)
+                folder, engine, difference, missing = convert(model, rows, holes, options.tolerance, pathlib.Path(scratch))
                 file = next(p.name for p in sorted(folder.iterdir()) if p.name.startswith("model.") and p.suffix != ".yaml")
-                done = {"reference": reference, "file": file, "engine": engine, "rows_compared": len(rows),
-                        "largest_difference": difference}
+                done = {"reference": reference, "file": file, "engine": engine, "rows_compared": len(rows) + (len(holes) if missing else 0),
+                        "largest_difference": difference, "missing_values": missing}
                 if options.output:
                     shutil.copytree(folder, options.output, dirs_exist_ok=True)
                     done["output"] = options.output
@@ -463,7 +479,9 @@ def main():
     if options.json:
         print(json.dumps(done))
     else:
-        print(f"{reference}: {file}, engine {engine}, {len(rows)} rows agree to {difference:.2g}")
+        print(f"{reference}: {file}, engine {engine}, {done['rows_compared']} rows agree to {difference:.2g}")
+        if holes is not None and not missing:
+            print("requests with a missing value are refused, unlike by the Python model")
         if "version" in done:
             print(f"registered as version {done['version']}")
         if "output" in done:
