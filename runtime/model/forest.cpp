@@ -249,7 +249,7 @@ void forest::to_lanes() {
   };
   copy(narrow_);
   copy(wide_);
-  lanes_ = forest_lanes::build(nodes, roots_, depths_, width_, wide_.empty(), sums_ == 1);
+  lanes_ = forest_lanes::build(nodes, roots_, depths_, width_, wide_.empty(), sums_ == 1, how_);
   if (!lanes_) return;
   narrow_ = {};
   wide_ = {};

@@ -38,9 +38,9 @@ inline std::uint32_t below(const std::int64_t* keys, std::int64_t x) {
   return static_cast<std::uint32_t>(_mm_popcnt_u32(mask));
 }
 
-/// All lanes, which the compiler must not know: a gather keeps the lanes that its mask leaves out, so it waits
-/// for what its destination held. With a full mask the compiler takes any register, and gathers wait for each
-/// other.
+/// All lanes, which the compiler must not know: a gather keeps the lanes that its mask leaves out, so it
+/// waits for what its destination held. With a full mask the compiler takes any register, and gathers wait
+/// for each other.
 inline __m256i all_lanes() {
   __m256i mask;
   asm("vpcmpeqd %0, %0, %0" : "=x"(mask));
@@ -58,20 +58,12 @@ inline __m256d gather(const double* from, __m128i at) {
 
 #include "runtime/model/forest_ranks.inc"
 
-enum class look_up { one, gather };
-
 /// Of eight lanes, those that go right, as -1.
-template <look_up How>
-inline __m256i right(const std::int32_t* x, __m256i word, __m256i column_mask) {
-  __m256i rank;
-  if constexpr (How == look_up::one) {
-    const __m256i low = _mm256_permutevar8x32_epi32(load(x), word);
-    const __m256i high = _mm256_permutevar8x32_epi32(load(x + 8), word);
-    rank = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high),
-                                                _mm256_castsi256_ps(_mm256_slli_epi32(word, 28))));
-  } else {
-    rank = gather(x, _mm256_and_si256(word, column_mask));
-  }
+inline __m256i right(const std::int32_t* x, __m256i word) {
+  const __m256i low = _mm256_permutevar8x32_epi32(load(x), word);
+  const __m256i high = _mm256_permutevar8x32_epi32(load(x + 8), word);
+  const __m256i rank = _mm256_castps_si256(_mm256_blendv_ps(
+      _mm256_castsi256_ps(low), _mm256_castsi256_ps(high), _mm256_castsi256_ps(_mm256_slli_epi32(word, 28))));
   return _mm256_cmpgt_epi32(rank, word);
 }
 
@@ -80,17 +72,15 @@ inline __m256i either(__m256i a, __m256i b, __m256i second) {
 }
 
 /// `K` rows at once through 8 trees of a group, or one row through 8 trees each of K / 2 groups.
-template <look_up How, std::size_t K, bool Groups>
+template <std::size_t K, bool Groups>
 inline void walk(const forest_lanes& f, const std::int32_t* x, std::size_t g, std::size_t half, __m256i* at) {
   constexpr std::size_t top_size = forest_lanes::width * (1 + forest_lanes::top_nodes);
   const std::int32_t* const tops = f.tops.data() + g * top_size;
   const auto top = [&](std::size_t k, std::size_t i) {
     return load(tops + (Groups ? k / 2 * top_size + k % 2 * 8 : half * 8) + i * 16);
   };
-  const __m256i column_mask =
-      _mm256_set1_epi32(static_cast<std::int32_t>((2U << static_cast<unsigned>(f.pair_shift)) - 1));
   const auto goes_right = [&](std::size_t k, __m256i word) {
-    return right<How>(x + (Groups ? 0 : k * f.stride), word, column_mask);
+    return right(x + (Groups ? 0 : k * f.stride), word);
   };
   const __m256i pair_mask = _mm256_set1_epi32(f.pair_mask);
   const __m128i pair_shift = _mm_cvtsi32_si128(f.pair_shift);
@@ -150,28 +140,30 @@ inline void arrive(const forest_lanes& f, __m256i at, double* partial, std::uint
   _mm256_storeu_pd(partial + 4, _mm256_add_pd(_mm256_loadu_pd(partial + 4), high));
 }
 
-template <look_up How>
 void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, double* partial,
                std::uint32_t* arrived) {
   const auto leaves = [&](std::size_t g, std::size_t r) {
     return arrived ? arrived + (g * rows + r) * 16 : nullptr;
   };
   const auto second = [](std::uint32_t* p, std::size_t half) { return p ? p + half * 8 : nullptr; };
+  const auto rows_together = [&]<std::size_t K>(std::size_t g, std::size_t r) {
+    for (std::size_t half = 0; half < 2; ++half) {
+      __m256i at[K];
+      walk<K, false>(f, x + r * f.stride, g, half, at);
+      for (std::size_t k = 0; k < K; ++k)
+        arrive(f, at[k], partial + (r + k) * 16 + half * 8, second(leaves(g, r + k), half));
+    }
+  };
+  const std::size_t eights = rows / 8 * 8;
   const std::size_t fours = rows / 4 * 4;
   for (std::size_t g = 0; fours && g < f.groups.size(); ++g) {
-    for (std::size_t r = 0; r < fours; r += 4) {
-      for (std::size_t half = 0; half < 2; ++half) {
-        __m256i at[4];
-        walk<How, 4, false>(f, x + r * f.stride, g, half, at);
-        for (std::size_t k = 0; k < 4; ++k)
-          arrive(f, at[k], partial + (r + k) * 16 + half * 8, second(leaves(g, r + k), half));
-      }
-    }
+    for (std::size_t r = 0; r < eights; r += 8) rows_together.template operator()<8>(g, r);
+    if (fours > eights) rows_together.template operator()<4>(g, eights);
   }
   for (std::size_t r = fours; r < rows; ++r) {
     const auto some = [&]<std::size_t K>(std::size_t g) {
       __m256i at[K];
-      walk<How, K, true>(f, x + r * f.stride, g, 0, at);
+      walk<K, true>(f, x + r * f.stride, g, 0, at);
       for (std::size_t k = 0; k < K; ++k)
         arrive(f, at[k], partial + r * 16 + k % 2 * 8, second(leaves(g + k / 2, r), k % 2));
     };
@@ -186,11 +178,7 @@ void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, d
 void walk_avx2(const forest_lanes& f, const double* in, std::size_t rows, std::size_t inputs,
                std::int32_t* ranks, double* partial, std::uint32_t* arrived) {
   rank_rows(f, in, rows, inputs, ranks);
-  if (f.columns.size() <= 16) {
-    walk_rows<look_up::one>(f, ranks, rows, partial, arrived);
-  } else {
-    walk_rows<look_up::gather>(f, ranks, rows, partial, arrived);
-  }
+  walk_rows(f, ranks, rows, partial, arrived);
 }
 
 }  // namespace troupe::model

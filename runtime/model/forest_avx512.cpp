@@ -26,9 +26,9 @@ inline std::uint32_t below(const std::int64_t* keys, std::int64_t x) {
   return static_cast<std::uint32_t>(_mm_popcnt_u32(low | high << 8));
 }
 
-/// All lanes, which the compiler must not know: a gather keeps the lanes that its mask leaves out, so it waits
-/// for what its destination held. With a full mask the compiler takes any register, and gathers wait for each
-/// other.
+/// All lanes, which the compiler must not know: a gather keeps the lanes that its mask leaves out, so it
+/// waits for what its destination held. With a full mask the compiler takes any register, and gathers wait
+/// for each other.
 inline __mmask16 all_lanes() {
   __mmask16 mask;
   asm("kxnorw %0, %0, %0" : "=Yk"(mask));
@@ -46,27 +46,29 @@ inline __m512d gather(const double* from, __m256i at) {
 
 #include "runtime/model/forest_ranks.inc"
 
-enum class look_up { one, two, gather };
-
-template <look_up How>
+/// The ranks of a row, 16 in a register.
+template <std::size_t Registers>
 struct row_ranks {
-  __m512i a, b;
-  const std::int32_t* from;
-  __m512i column_mask;
-  explicit row_ranks(const std::int32_t* x, std::int32_t mask) : from(x) {
+  __m512i a, b, c, d;
+  explicit row_ranks(const std::int32_t* x) {
     a = _mm512_loadu_si512(x);
-    if constexpr (How == look_up::two) b = _mm512_loadu_si512(x + 16);
-    if constexpr (How == look_up::gather) column_mask = _mm512_set1_epi32(mask);
+    if constexpr (Registers > 1) b = _mm512_loadu_si512(x + 16);
+    if constexpr (Registers > 2) {
+      c = _mm512_loadu_si512(x + 32);
+      d = _mm512_loadu_si512(x + 48);
+    }
   }
   /// The lanes that go right.
   __mmask16 right(__m512i word) const {
     __m512i x;
-    if constexpr (How == look_up::one) {
+    if constexpr (Registers == 1) {
       x = _mm512_permutexvar_epi32(word, a);
-    } else if constexpr (How == look_up::two) {
-      x = _mm512_permutex2var_epi32(a, word, b);
     } else {
-      x = gather(from, _mm512_and_si512(word, column_mask));
+      x = _mm512_permutex2var_epi32(a, word, b);
+    }
+    if constexpr (Registers > 2) {
+      const __mmask16 upper = _mm512_test_epi32_mask(word, _mm512_set1_epi32(32));
+      x = _mm512_mask_mov_epi32(x, upper, _mm512_permutex2var_epi32(c, word, d));
     }
     return _mm512_cmplt_epi32_mask(word, x);
   }
@@ -74,7 +76,7 @@ struct row_ranks {
 
 /// `K` walks at once: of K rows through one group, or of one row through up to K groups, the last of which is
 /// walked several times over where there are fewer.
-template <look_up How, std::size_t K, bool Groups>
+template <std::size_t Registers, std::size_t K, bool Groups>
 inline void walk(const forest_lanes& f, const std::int32_t* x, std::size_t g, std::size_t groups,
                  __m512i* at) {
   constexpr std::size_t top_size = forest_lanes::width * (1 + forest_lanes::top_nodes);
@@ -82,10 +84,7 @@ inline void walk(const forest_lanes& f, const std::int32_t* x, std::size_t g, st
   const auto top = [&](std::size_t k, std::size_t i) {
     return _mm512_loadu_si512(tops + (!Groups ? 0 : k < groups ? k : groups - 1) * top_size + i * 16);
   };
-  const auto column_mask = static_cast<std::int32_t>((2U << static_cast<unsigned>(f.pair_shift)) - 1);
-  const auto row = [&](std::size_t k) {
-    return row_ranks<How>(x + (Groups ? 0 : k * f.stride), column_mask);
-  };
+  const auto row = [&](std::size_t k) { return row_ranks<Registers>(x + (Groups ? 0 : k * f.stride)); };
   const __m512i pair_mask = _mm512_set1_epi32(f.pair_mask);
   const __m512i one = _mm512_set1_epi32(1);
   const __m128i pair_shift = _mm_cvtsi32_si128(f.pair_shift);
@@ -149,7 +148,7 @@ inline void arrive(const forest_lanes& f, __m512i at, double* partial, std::uint
   _mm512_storeu_pd(partial + 8, _mm512_add_pd(_mm512_loadu_pd(partial + 8), high));
 }
 
-template <look_up How>
+template <std::size_t Registers>
 void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, double* partial,
                std::uint32_t* arrived) {
   const auto leaves = [&](std::size_t g, std::size_t r) {
@@ -157,7 +156,7 @@ void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, d
   };
   const auto rows_together = [&]<std::size_t K>(std::size_t g, std::size_t r) {
     __m512i at[K];
-    walk<How, K, false>(f, x + r * f.stride, g, 1, at);
+    walk<Registers, K, false>(f, x + r * f.stride, g, 1, at);
     for (std::size_t k = 0; k < K; ++k) arrive(f, at[k], partial + (r + k) * 16, leaves(g, r + k));
   };
   const std::size_t eights = rows / 8 * 8;
@@ -170,7 +169,7 @@ void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, d
     const auto groups_together = [&]<std::size_t K>(std::size_t g) {
       const std::size_t count = f.groups.size() - g < K ? f.groups.size() - g : K;
       __m512i at[K];
-      walk<How, K, true>(f, x + r * f.stride, g, count, at);
+      walk<Registers, K, true>(f, x + r * f.stride, g, count, at);
       for (std::size_t k = 0; k < count; ++k) arrive(f, at[k], partial + r * 16, leaves(g + k, r));
       return count;
     };
@@ -188,13 +187,12 @@ void walk_rows(const forest_lanes& f, const std::int32_t* x, std::size_t rows, d
 void walk_avx512(const forest_lanes& f, const double* in, std::size_t rows, std::size_t inputs,
                  std::int32_t* ranks, double* partial, std::uint32_t* arrived) {
   rank_rows(f, in, rows, inputs, ranks);
-  const std::int32_t* const x = ranks;
-  if (f.columns.size() <= 16) {
-    walk_rows<look_up::one>(f, x, rows, partial, arrived);
-  } else if (f.columns.size() <= 32) {
-    walk_rows<look_up::two>(f, x, rows, partial, arrived);
+  if (f.stride == 16) {
+    walk_rows<1>(f, ranks, rows, partial, arrived);
+  } else if (f.stride == 32) {
+    walk_rows<2>(f, ranks, rows, partial, arrived);
   } else {
-    walk_rows<look_up::gather>(f, x, rows, partial, arrived);
+    walk_rows<4>(f, ranks, rows, partial, arrived);
   }
 }
 

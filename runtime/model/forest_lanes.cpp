@@ -52,7 +52,7 @@ tree_walk best_tree_walk() {
 std::optional<forest_lanes> forest_lanes::build(const std::vector<node>& nodes,
                                                 const std::vector<std::uint32_t>& roots,
                                                 const std::vector<std::uint32_t>& depths, std::size_t inputs,
-                                                bool float_keys, bool one_sum) {
+                                                bool float_keys, bool one_sum, tree_walk how) {
   forest_lanes f;
   const auto is_leaf = [&](std::uint32_t at) { return nodes[at].left == at; };
 
@@ -88,9 +88,9 @@ std::optional<forest_lanes> forest_lanes::build(const std::vector<node>& nodes,
   // The bits of a word.
   std::size_t most_pairs = 1;
   const std::size_t count = f.columns.size();
-  f.looks_up = count <= 32;
-  const int column_bits = count <= 16 ? 4 : count <= 32 ? 5 : static_cast<int>(std::bit_width(count - 1));
-  f.stride = (std::max<std::size_t>(count, 1) + 15) / 16 * 16;
+  if (count == 0 || count > most_columns(how)) return std::nullopt;
+  const int column_bits = count <= 16 ? 4 : count <= 32 ? 5 : 6;
+  f.stride = std::size_t{1} << static_cast<unsigned>(column_bits);
 
   // Each tree again: its root alone in the first pair, then pair by pair, by levels.
   struct place {
@@ -119,8 +119,8 @@ std::optional<forest_lanes> forest_lanes::build(const std::vector<node>& nodes,
   f.shift = 31 - rank_bits;
 
   const bool floats = one_sum && std::all_of(nodes.begin(), nodes.end(), [](const node& n) {
-    return static_cast<double>(static_cast<float>(n.value)) == n.value;
-  });
+                        return static_cast<double>(static_cast<float>(n.value)) == n.value;
+                      });
   const auto add_word = [&](std::int32_t word, const node* leaf) {
     f.words.push_back(word);
     if (!one_sum) {
@@ -155,8 +155,7 @@ std::optional<forest_lanes> forest_lanes::build(const std::vector<node>& nodes,
       const auto& of = thresholds[n.column];
       const auto rank =
           static_cast<std::uint32_t>(std::lower_bound(of.begin(), of.end(), n.key) - of.begin()) + 1;
-      add_word(
-          static_cast<std::int32_t>(rank << f.shift | next << column_bits | renamed[n.column]), nullptr);
+      add_word(static_cast<std::int32_t>(rank << f.shift | next << column_bits | renamed[n.column]), nullptr);
       ++next;
     }
     if (orders[t].size() == 1) add_word(0, nullptr);
