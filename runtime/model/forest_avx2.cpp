@@ -56,7 +56,7 @@ inline __m256d gather(const double* from, __m128i at) {
   return _mm256_mask_i32gather_pd(_mm256_setzero_pd(), from, at, _mm256_castsi256_pd(all_lanes()), 8);
 }
 
-#include "runtime/model/forest_ranks.inc"
+#include "runtime/model/forest_ranks.hpp"
 
 /// Of eight lanes, those that go right, as -1.
 inline __m256i right(const std::int32_t* x, __m256i word) {

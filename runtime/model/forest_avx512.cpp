@@ -44,7 +44,7 @@ inline __m512d gather(const double* from, __m256i at) {
   return _mm512_mask_i32gather_pd(_mm512_setzero_pd(), static_cast<__mmask8>(all_lanes()), at, from, 8);
 }
 
-#include "runtime/model/forest_ranks.inc"
+#include "runtime/model/forest_ranks.hpp"
 
 /// The ranks of a row, 16 in a register.
 template <std::size_t Registers>

@@ -22,7 +22,7 @@ bool has_fma() {
 #endif
 }
 
-#include "runtime/model/shap_walk.inc"
+#include "runtime/model/shap_walker.hpp"
 
 }  // namespace
 

@@ -5,7 +5,7 @@
 #pragma GCC target("avx2,fma")
 namespace troupe::model {
 namespace {
-#include "runtime/model/shap_walk.inc"
+#include "runtime/model/shap_walker.hpp"
 }  // namespace
 
 shap_walks avx2_shap_walks() {

@@ -5,7 +5,7 @@
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
 namespace troupe::model {
 namespace {
-#include "runtime/model/shap_walk.inc"
+#include "runtime/model/shap_walker.hpp"
 }  // namespace
 
 shap_walks avx512_shap_walks() {

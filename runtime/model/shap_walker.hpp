@@ -1,3 +1,4 @@
+#pragma once
 // Included once for each kind of processor, inside a namespace of its own: the walk of TreeSHAP.
 
 /// One number a row, for L rows that are explained together.

@@ -1,3 +1,4 @@
+#pragma once
 // Included by each vector walk, which has a below() of its own: rows as ranks. No templates of the standard
 // library here: their instances would be compiled for a processor that others may not have.
 
