@@ -40,15 +40,14 @@ def find_bench():
     sys.exit("run.py: bench_model_kinds is not built; run scripts/build")
 
 
-def measure(call, parts, smoke):
+def measure(call, parts, batch, smoke):
     """Nanoseconds a row: the lower quartile of rounds of this thread's processor time."""
     found, at = [], 0
     for _ in range(1 if smoke else 3):
         rows, begin = 0, time.thread_time()
         while True:
-            part = parts[at % len(parts)]
-            call(part)
-            at, rows = at + 1, rows + len(part)
+            call(parts[at % len(parts)])
+            at, rows = at + 1, rows + batch
             took = time.thread_time() - begin
             if took > (0.001 if smoke else 0.03):
                 break
@@ -81,7 +80,7 @@ def examine(kind, bench, work, batch, rounds, smoke):
     width = wanted.shape[1]
     rows = work / "rows.jsonl"
     rows.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kind.cells))
-    found = {"name": kind.name, "library": kind.library, "trees": kind.trees, "rows": len(wanted), "files": {}}
+    found = {"name": kind.name, "from": kind.library, "trees": kind.trees, "rows": len(wanted), "files": {}}
     for name, write in kind.files.items():
         folder = work / name.split(".")[1]
         folder.mkdir()
@@ -97,8 +96,6 @@ def examine(kind, bench, work, batch, rounds, smoke):
         ask = lambda feed: session.run(None, feed)[-1]  # the label comes first
         found["onnxruntime"] = difference(as_table(ask(kind.feeds(kind.table)), width), wanted)
         feeds = [kind.feeds(p) for p in parts]
-        sized = lambda f: len(next(iter(f.values())))
-        ask_all = [(lambda f=f: ask(f)) for f in feeds]
     times = {}
     for turn in range(rounds):
         for name in kind.files:
@@ -113,10 +110,8 @@ def examine(kind, bench, work, batch, rounds, smoke):
                 at.update({"engine": made["engine"], "why": made["why"]}, **difference(as_table(made["answers"], width), wanted))
             times.setdefault(name, []).append(made["ns_per_row"])
         if session:
-            class timed(dict):  # so many rows, whatever the feed
-                __len__ = lambda self: batch
-            times.setdefault("onnxruntime", []).append(measure(lambda f: ask(dict(f)), [timed(f) for f in feeds], smoke))
-        times.setdefault("library", []).append(measure(kind.predict, parts, smoke))
+            times.setdefault("onnxruntime", []).append(measure(ask, feeds, batch, smoke))
+        times.setdefault("library", []).append(measure(kind.predict, parts, batch, smoke))
     middle = lambda values: sorted(values)[len(values) // 2]
     for name, values in times.items():
         (found["files"][name] if name in found["files"] else found.setdefault(name, {}))["ns_per_row"] = middle(values)
