@@ -30,6 +30,18 @@ OPSET = {"": 17, "ai.onnx.ml": 3}
 DATA = {"regressor": load_diabetes(return_X_y=True, scaled=False), "2 classes": load_breast_cancer(return_X_y=True),
         "3 classes": load_wine(return_X_y=True)}
 
+make_attribute = helper.make_attribute
+
+
+def attribute_of_integers(key, value, *others, **more):
+    """skl2onnx hands booleans over for integers (the missing values' directions), which newer releases of protobuf refuse."""
+    if isinstance(value, (list, np.ndarray)) and any(isinstance(v, (bool, np.bool_)) for v in value):
+        value = [int(v) for v in value]
+    return make_attribute(key, value, *others, **more)
+
+
+helper.make_attribute = attribute_of_integers
+
 
 class kind:
     """`table`: the rows as the library takes them; `cells`: as a request has them; `feeds(part)`: as ONNX Runtime takes them."""

@@ -91,6 +91,7 @@ def examine(kind, bench, work, batch, rounds, smoke):
     session = None
     if kind.graph is not None:
         options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         session = onnxruntime.InferenceSession(kind.graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         ask = lambda feed: session.run(None, feed)[-1]  # the label comes first
