@@ -9,9 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
-#include "runtime/policy/nearest.hpp"
+#include "runtime/codec/explanation.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/shap.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -108,15 +109,6 @@ std::vector<row> rows_of(const explain_options& o, const model::schema& s) {
   return rows;
 }
 
-/// What the scores are called: a class each, or the second of two classes, or nothing.
-std::vector<std::string> names_of_scores(const model::output_spec& out, std::size_t scores) {
-  if (out.classes.size() == scores) return out.classes;
-  if (out.classes.size() == 2 && scores == 1) return {out.classes[1]};
-  std::vector<std::string> names(scores);
-  for (std::size_t k = 0; scores > 1 && k < scores; ++k) names[k] = "target " + std::to_string(k);
-  return names;
-}
-
 ordered_json number_or_null(double x) {
   return std::isfinite(x) ? ordered_json(x) : ordered_json(nullptr);
 }
@@ -162,7 +154,7 @@ int models_explain(const explain_options& o) {
   std::vector<double> shares(rows.size() * scores * features.size());
   m->engine().score(pointers, answers.data());
   e->explain(pointers, shares.data(), score.data());
-  const auto names = names_of_scores(m->output(), scores);
+  const auto names = codec::names_of_scores(*m);
   ordered_json list = ordered_json::array();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const ordered_json prediction = prediction_of(m->output(), &answers[r * width]);

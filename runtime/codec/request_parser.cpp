@@ -164,11 +164,11 @@ class request_parser::work {
  private:
   /// What a request says, the last one of equal keys.
   struct fields {
-    std::optional<dom::element> features, request_id, model, version, priority, timeout;
+    std::optional<dom::element> features, request_id, model, version, priority, timeout, explain;
   };
   /// What the headers say; data() == nullptr: nothing.
   struct overrides {
-    std::string_view request_id, model, version, priority, timeout;
+    std::string_view request_id, model, version, priority, timeout, explain;
   };
   struct known_model {
     std::string name, version;
@@ -192,6 +192,7 @@ class request_parser::work {
   const known_model& look_up(std::string_view name, std::string_view version);
   void priority(record& r, const fields& f, const overrides& h);
   void timeout(record& r, const fields& f, const overrides& h, nanos base);
+  void explain(record& r, const fields& f, const overrides& h);
   void features(record& r, const std::optional<dom::element>& given);
   void settle(record& r, const tensor_fault& fault) {
     if (fault.code != error_code::none) fail(r, fault.code, fault.message);
@@ -370,6 +371,7 @@ void request_parser::work::parse_record(record& r) {
   record_batch& batch = *batch_;
   r.parsed = false;
   r.list = false;
+  r.explain = false;
   r.error = error_code::none;
   r.error_message = {};
   r.fallback_from = {};
@@ -399,6 +401,9 @@ void request_parser::work::parse_record(record& r) {
       switch (field.key.size()) {
         case 5:
           if (field.key == "model") f.model = field.value;
+          break;
+        case 7:
+          if (field.key == "explain") f.explain = field.value;
           break;
         case 8:
           if (field.key == "features") f.features = field.value;
@@ -430,6 +435,7 @@ void request_parser::work::parse_record(record& r) {
     if (one.name == "model_version") h.version = one.value;
     if (one.name == "priority") h.priority = one.value;
     if (one.name == "timeout_ms") h.timeout = one.value;
+    if (one.name == "explain") h.explain = one.value;
   }
 
   r.parsed = true;
@@ -439,6 +445,8 @@ void request_parser::work::parse_record(record& r) {
   r.target = later(
       base, r.cls < options_.class_targets.size() ? static_cast<double>(options_.class_targets[r.cls]) : 0);
   timeout(r, f, h, base);
+  if (f.explain || h.explain.data() != nullptr) [[unlikely]]
+    explain(r, f, h);
   if (r.error == error_code::none) {
     if (bytes_as.empty()) {
       features(r, f.features);
@@ -450,6 +458,10 @@ void request_parser::work::parse_record(record& r) {
       r.rows = 0;
     }
   }
+  if (r.explain && r.rows > options_.max_explained)
+    fail(r, error_code::too_large,
+         "the request has " + std::to_string(r.rows) + " rows; at most " +
+             std::to_string(options_.max_explained) + " are explained at once (models.max_explained_rows)");
   if (r.error == error_code::none && r.expiry <= batch.arrived)
     fail(r, error_code::deadline_exceeded, "the request had expired when it was read");
   if (r.error != error_code::none && r.rows != 0) {
@@ -688,6 +700,23 @@ void request_parser::work::timeout(record& r, const fields& f, const overrides& 
     return;
   }
   r.expiry = later(base, ms * 1e6);
+}
+
+void request_parser::work::explain(record& r, const fields& f, const overrides& h) {
+  if (h.explain.data() != nullptr) {
+    if (h.explain != "true" && h.explain != "false")
+      return fail(r, error_code::invalid_json, "header explain must be true or false");
+    r.explain = h.explain == "true";
+  } else if (!f.explain->is_null() && f.explain->get(r.explain) != simdjson::SUCCESS) {
+    text_ = "explain must be true or false, found ";
+    text_ += found(*f.explain);
+    return fail(r, error_code::invalid_json, text_);
+  }
+  if (!r.explain || r.model == nullptr || r.model->explain() != nullptr) return;
+  r.explain = false;
+  fail(r, error_code::invalid_features,
+       r.model->unexplained().empty() ? "explanations are off here (models.explain): ask without explain"
+                                      : asked(r) + " cannot be explained: " + r.model->unexplained());
 }
 
 // --- features

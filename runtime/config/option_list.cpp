@@ -239,6 +239,11 @@ std::vector<binding> bind(settings& s) {
           "Most rows of one request.")
       .doc.live = true;
 
+  b.boolean("models.explain", s.models.explain,
+            "Whether requests may ask for explanations; costs about as much memory again as the models.");
+  b.count("models.max_explained_rows", s.models.max_explained_rows, std::size_t{1}, std::size_t{100'000},
+          "rows", "Most rows of one request that asks for explanations.");
+
   b.boolean(
        "models.watch", s.models.watch,
        "Whether the directory is watched: new versions are loaded beside the others, removed ones unloaded.")
