@@ -38,6 +38,8 @@ class preprocessing {
 
   /// What the model's own columns are called, one after the other: colour=red, ...
   [[nodiscard]] const std::vector<std::string>& columns() const { return columns_; }
+  [[nodiscard]] std::size_t features() const { return features_.size(); }
+  [[nodiscard]] bool widens() const { return columns_.size() != features_.size(); }
   /// The features of a request, as long as nothing is known of the model.
   [[nodiscard]] schema request() const;
   /// `values`: rows of the request, one after the other; those with a missing value are left out.

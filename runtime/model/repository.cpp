@@ -227,6 +227,10 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
         std::move(graph.engine), XXH3_64bits_withSeed(bytes.data(), bytes.size(), said), file,
         std::move(chosen.why), std::move(graph.explain), std::move(graph.unexplained)});
   } catch (const load_error& e) {
+    if (before && before->widens()) {
+      fail(file, std::string(e.what()) + " (in model.yaml " + std::to_string(before->features()) +
+                     " features make " + std::to_string(before->columns().size()) + " columns)");
+    }
     fail(file, e.what());
   }
 }
