@@ -28,6 +28,10 @@ class pipeline_builder {
   /// Makes the row's answer NaN where a value in slot `from` is none of its column's categories.
   void require_known(const std::vector<category_list>& of, std::uint32_t from);
 
+  /// Column c of slot `from` is a feature that requests have as a text, if rules[c] is there. Throws
+  /// load_error where it is no feature as it is, or has another rule already.
+  void take_texts(const std::vector<std::shared_ptr<const cell_rule>>& rules, std::uint32_t from);
+
   /// `kind`: "forest", "linear". Names: those of the hints, else `names`, else f0, f1, ... The classes of
   /// `output` too may come from the hints.
   [[nodiscard]] compiled_graph finish(std::uint32_t result, std::string_view kind, output_spec output,
@@ -42,6 +46,7 @@ class pipeline_builder {
     std::vector<double> examples;  ///< by column of `from`, a value that is known
   };
   std::vector<requirement> required_;
+  std::vector<std::shared_ptr<const cell_rule>> rules_;  ///< by feature
   std::size_t model_ = 0;
   std::optional<ensemble> trees_;
   std::optional<affine> linear_;

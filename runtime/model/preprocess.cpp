@@ -177,7 +177,11 @@ void preprocessing::put_before(compiled_graph& graph) const {
   std::size_t column = 0;
   for (const auto& f : features_) {
     // A missing category has no column, and only the model's own columns may tell what is missing.
-    made.push_back({f.name, !f.one_hot && graph.schema.features[column].imputed, f.rule});
+    const auto& own = graph.schema.features[column];
+    if (own.rule && (f.rule || f.mean != 0 || f.scale != 1))
+      throw load_error("model.yaml says what becomes of feature " + f.name +
+                       ", and the model itself has its categories; write its name alone");
+    made.push_back({f.name, !f.one_hot && own.imputed, f.rule ? f.rule : own.rule});
     column += f.one_hot ? f.rule->categories.size() : 1;
   }
   graph.schema = schema(std::move(made), true);

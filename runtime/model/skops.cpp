@@ -357,27 +357,49 @@ class reader {
     return same_width(imputer(std::move(values), replaced), x);
   }
 
-  std::vector<category_list> categories(const object& o, std::size_t width) {
+  /// Of texts: a request's text becomes its number, which the encoder then sees.
+  std::vector<category_list> categories(const object& o, std::uint32_t x) {
+    const std::size_t width = build_->width_of(x);
+    const bool refused = text(o, "handle_unknown", "error") == "error";
+    std::vector<std::shared_ptr<const cell_rule>> rules;
     std::vector<category_list> out;
     for (const json* each : items(o.get("categories_"), "categories_")) {
-      if (!is(*each, "type", "numpy")) {
-        refuse(o.name() + ": its categories are texts, and features are numbers; encode them before");
+      category_list& list = out.emplace_back();
+      auto& own = rules.emplace_back();
+      const bool array = is(*each, "type", "numpy");
+      if (array && !array_of(*each, "categories_").holds_texts()) {
+        list.values = array_of(*each, "categories_").numbers();
+      } else {
+        auto rule = std::make_shared<cell_rule>();
+        if (array) {
+          rule->categories = array_of(*each, "categories_").texts();
+        } else {
+          for (const json* one : items(*each, "categories_")) {
+            const json value = plain(*one);
+            if (!value.is_string()) refuse(o.name() + ": not all categories of a column are texts");
+            rule->categories.push_back(value.get<std::string>());
+          }
+        }
+        for (std::size_t k = 0; k < rule->categories.size(); ++k)
+          list.values.push_back(static_cast<double>(k));
+        if (!refused) rule->unknown = -1;
+        rule->index();
+        own = std::move(rule);
       }
-      out.push_back({array_of(*each, "categories_").numbers()});
-      if (out.back().values.empty()) refuse(o.name() + ": a column has no categories");
-      if (out.back().values.size() > 100'000)
-        refuse(o.name() + ": a column has more than 100,000 categories");
+      if (list.values.empty()) refuse(o.name() + ": a column has no categories");
+      if (list.values.size() > 100'000) refuse(o.name() + ": a column has more than 100,000 categories");
     }
     if (out.size() != width) refuse(o.name() + ": categories_ does not fit its columns");
     for (const char* name : {"min_frequency", "max_categories"}) {
       if (set(o, name)) refuse(o.name() + " with " + name + " is not built in");
     }
+    build_->take_texts(rules, x);
     return out;
   }
 
   std::uint32_t encode_one_hot(const object& o, std::uint32_t x) {
     const std::size_t width = build_->width_of(x);
-    std::vector<category_list> of = categories(o, width);
+    std::vector<category_list> of = categories(o, x);
     std::vector<int> dropped(width, -1);
     if (set(o, "drop")) {
       const std::string how = text(o, "drop", "a list");
@@ -398,8 +420,7 @@ class reader {
   }
 
   std::uint32_t encode_ordinal(const object& o, std::uint32_t x) {
-    const std::size_t width = build_->width_of(x);
-    std::vector<category_list> of = categories(o, width);
+    std::vector<category_list> of = categories(o, x);
     const double none = std::numeric_limits<double>::quiet_NaN();
     const auto value = [&](const char* name) { return set(o, name) ? number(o, name) : none; };
     const std::string unknown = text(o, "handle_unknown", "error");

@@ -8,7 +8,7 @@ import shutil
 import kafka_client as k
 import troupe_test as t
 
-NATIVE = t.ROOT / "tests/runtime/model/native/linear"
+NATIVE = t.ROOT / "tests/runtime/model/native/ridge"
 WIDTH = len(json.loads((NATIVE / "expected.json").read_text())["rows"][0])
 REST = [0.25 * i for i in range(WIDTH - 4)]
 

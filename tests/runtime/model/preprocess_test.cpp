@@ -245,7 +245,7 @@ TEST_F(preprocess, another_rule_is_another_digest) {
 
 /// A model of another library, whose first columns become one feature: its shares are their sum.
 TEST_F(preprocess, explained_by_feature) {
-  for (const std::string name : {"lightgbm", "xgboost", "linear", "forest"}) {
+  for (const std::string name : {"lightgbm", "xgboost", "ridge", "forest"}) {
     const fs::path from = fs::path(TROUPE_TEST_DIRECTORY) / "native" / name;
     const auto plain = load_model(from, name, "1", {}, true);
     const std::size_t width = plain->schema().features.size();
