@@ -6,7 +6,7 @@ library answers and, where it can be said, what the shap package explains.
     .cache/native/bin/python scripts/native_models.py
 
 A case is a folder with the model file and expected.json:
-    rows           the rows asked, null for a missing value
+    rows           the rows asked, null for a missing value, a text for a category
     predictions    predict_proba() of classifiers, predict() of regressors, a list a row
     base, contributions   of shap's TreeExplainer (path dependent) on the raw score: [output], [row][output][feature]
 """
@@ -46,14 +46,14 @@ IRIS_HOLES = np.where(RNG.random(IRIS.shape) < 0.15, np.nan, IRIS)
 
 
 def numbers(a):
-    return [None if x != x else float(x) for x in np.asarray(a, dtype=float)]
+    return [x if isinstance(x, str) else None if x != x else float(x) for x in a]
 
 
 def case(name, rows, predictions, save, explained=None, base=None, contributions=None):
     folder = OUT / name
     folder.mkdir(parents=True)
     save(folder)
-    expected = {"rows": [numbers(r) for r in np.asarray(rows, dtype=float)],
+    expected = {"rows": [numbers(r) for r in np.asarray(rows, dtype=object)],
                 "predictions": np.asarray(predictions, dtype=float).reshape(len(rows), -1).tolist()}
     if base is not None:
         expected["base"], expected["contributions"] = base, contributions
@@ -127,6 +127,24 @@ def sklearn_cases():
     sklearn_case("columns", make_pipeline(columns, LogisticRegression()), frame, Y > 1.4)
     encoder = ColumnTransformer([("shop", OneHotEncoder(handle_unknown="ignore"), [1]), ("rest", "passthrough", [0, 2, 3])])
     sklearn_case("columns_forest", make_pipeline(encoder, RandomForestRegressor(**small)), frame.to_numpy(), Y)
+    text_cases(small)
+
+
+def text_cases(small):
+    """Encoders of texts: an array of objects from a frame, and one of unicode."""
+    frame = pd.DataFrame({"size": X["bmi"], "colour": np.array(["red", "green", "bl\u00fc", ""])[np.arange(len(X)) % 4],
+                          "grade": np.array(["low", "high"])[(np.arange(len(X)) // 9) % 2]})
+    columns = ColumnTransformer([("colour", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("size", StandardScaler(), ["size"]),
+                                 ("grade", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["grade"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, Y > 1.4)
+    rows = frame.iloc[[0, 1, 2, 3, 10, 20, 30]].copy()
+    rows.iloc[4, 1] = "unheard of"
+    rows.iloc[5, 2] = "middling"
+    case("texts", rows, model.predict_proba(rows), lambda folder: skops.io.dump(model, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+    words = frame[["colour", "grade"]].to_numpy().astype(str)
+    trees = make_pipeline(OneHotEncoder(drop="first"), RandomForestRegressor(**small)).fit(words, Y)
+    case("texts_forest", words[:8], trees.predict(words[:8]),
+         lambda folder: skops.io.dump(trees, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
 
 
 def booster_case(name, booster, file, rows, answers, explain=True):
