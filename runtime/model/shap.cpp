@@ -131,10 +131,11 @@ class shap_walker {
     const tree_node& n = e_.nodes[at];
     const lanes<L>* w = level(depth);
     if (n.how == split::leaf) return leaf(n, w, used);
+    const std::uint32_t feature = e_.stands_for.empty() ? n.column : e_.stands_for[n.column];
     std::size_t k = 0;
-    while (k < used && path_[k].column != n.column) ++k;
+    while (k < used && path_[k].column != feature) ++k;
     element<L> before;
-    before.column = n.column;
+    before.column = feature;
     for (std::size_t l = 0; l < L; ++l) before.one.v[l] = 1;
     std::size_t kept = used;
     if (k < used) {
@@ -152,7 +153,7 @@ class shap_walker {
     }
     for (const std::uint32_t next : {n.yes, n.no}) {
       element<L>& with = path_[k];
-      with.column = n.column;
+      with.column = feature;
       with.zero = before.zero * s_.share_of_[next];
       bool any = with.zero != 0;
       for (std::size_t l = 0; l < L; ++l) {
