@@ -162,6 +162,19 @@ def booster_case(name, booster, file, rows, answers, explain=True):
     case(name, rows, answers, lambda folder: booster.save_model(folder / file), **extra)
 
 
+def coded():
+    """Two columns of codes, one of more than 32 categories, and rows with codes that training had not, and none."""
+    random = np.random.default_rng(3)
+    shop = random.integers(0, 45, 900).astype(float)
+    size = random.normal(size=900)
+    kind = random.integers(0, 5, 900).astype(float)
+    y = random.normal(size=45)[shop.astype(int)] + size * (kind % 2) + random.normal(size=900) / 10
+    x = np.c_[shop, np.where(random.random(900) < 0.1, np.nan, size), np.where(random.random(900) < 0.1, np.nan, kind)]
+    rows = np.r_[x[:9], [[3.75, 0.1, 1.5], [44, 0.1, 4], [45, 0.1, 5], [64, 0.1, 31], [1000, -0.5, 32], [np.nan, 0.5, np.nan],
+                     [-0.5, -1.5, 0], [-1, -1.5, -3], [2.999999999, -1.5, 0], [1e12, 1, 2.0**31]]]
+    return x, y, rows
+
+
 def xgboost_cases():
     x = HOLES.to_numpy()[:220]
     y = Y.to_numpy()[:220]
@@ -188,6 +201,14 @@ def xgboost_cases():
     booster_case("xgboost_dart", b, "model.json", rows, b.predict(xgboost.DMatrix(rows)), explain=False)
     b = train({"tree_method": "exact", "gamma": 0.5}, IRIS_HOLES, np.c_[KIND, -KIND], rounds=2)
     booster_case("xgboost_targets", b, "model.json", rows, b.predict(xgboost.DMatrix(rows)))
+    x, y, rows = coded()
+    for name, file, one_hot in (("xgboost_categories", "model.json", 1), ("xgboost_categories_one", "model.ubj", 100)):
+        more = {"feature_types": ["c", "q", "c"], "enable_categorical": True}
+        b = train({"tree_method": "hist", "max_cat_to_onehot": one_hot, "max_depth": 4}, x, y, **more)
+        data = xgboost.DMatrix(rows, **more)
+        values = np.asarray(b.predict(data, pred_contribs=True), dtype=float)[:, None, :]
+        case(name, rows, b.predict(data), lambda folder, b=b, file=file: b.save_model(folder / file), base=values[0, :, -1].tolist(),
+             contributions=values[:, :, :-1].tolist())
 
 
 def lightgbm_cases():
@@ -210,6 +231,13 @@ def lightgbm_cases():
     booster_case("lightgbm_classes", b, "model.txt", rows, b.predict(rows))
     b = train({"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1}, IRIS_HOLES, KIND)
     booster_case("lightgbm_average", b, "model.txt", rows, b.predict(rows))
+    x, y, rows = coded()
+    some = {**settings, "min_data_per_group": 3, "cat_smooth": 1, "cat_l2": 1, "num_leaves": 8, "max_bin": 63}
+    for name, params in (("lightgbm_categories", {}), ("lightgbm_categories_one", {"max_cat_to_onehot": 100, "objective": "binary"})):
+        target = y > 1 if params else y
+        b = lightgbm.train({**some, **params}, lightgbm.Dataset(x, label=target, categorical_feature=[0, 2], free_raw_data=False), 4)
+        p = b.predict(rows)
+        booster_case(name, b, "model.txt", rows, np.c_[1 - p, p] if params else p)
 
 
 shutil.rmtree(OUT, ignore_errors=True)

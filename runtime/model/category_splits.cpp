@@ -43,8 +43,8 @@ bool category_set::left(double x) const {
   if (std::isnan(x)) return missing_left;
   if (float_input) x = static_cast<double>(static_cast<float>(x));
   bool member = false;
-  if (x > -1 && x < 32 * static_cast<double>(bits.size())) {
-    const auto k = static_cast<std::size_t>(x);  // -0.5 is category 0, as for the libraries
+  if ((float_input ? x >= 0 : x > -1) && x < 32 * static_cast<double>(bits.size())) {
+    const auto k = static_cast<std::size_t>(x);
     member = (bits[k / 32] >> (k % 32) & 1U) != 0;
   }
   return member == members_left;
@@ -53,10 +53,13 @@ bool category_set::left(double x) const {
 void category_splits::add(tree_node& n, std::uint32_t column, category_set set) {
   // Without what is behind the last member, equal sets are equal.
   while (!set.bits.empty() && set.bits.back() == 0) set.bits.pop_back();
+  const std::size_t words = set.bits.size();
   const auto next = static_cast<std::uint32_t>(width_ + sets_.size());
   const auto [at, fresh] = sets_.try_emplace({column, std::move(set)}, next);
   if (fresh && sets_.size() > most_)
     throw load_error("its trees split by more than " + std::to_string(most_) + " sets of categories");
+  if (fresh && (words_ += words) > most_category_words)
+    throw load_error("its sets of categories are too large");
   n.column = at->second;
   n.threshold = 0.5;
   n.how = split::leq;

@@ -13,17 +13,20 @@
 
 namespace troupe::model {
 
-/// Where a value goes. A category is a number without its fraction. What is no category (negative, or beyond
-/// the bits) is in no set.
+/// Where a value goes. A category is a number without its fraction, -0.5 the category 0. What is no category
+/// (negative, or beyond the bits) is in no set.
 struct category_set {
   std::vector<std::uint32_t> bits;  ///< category k: bit k % 32 of bits[k / 32]
   bool members_left = true;
   bool missing_left = false;
-  bool float_input = false;  ///< values are rounded to float32 first
+  bool float_input = false;  ///< XGBoost's: values are rounded to float32 first, and -0.5 is no category
 
   auto operator<=>(const category_set&) const = default;
   [[nodiscard]] bool left(double x) const;
 };
+
+/// Words of bits that the sets of a model may have in all: 64 MiB.
+inline constexpr std::size_t most_category_words = std::size_t{1} << 24;
 
 /// Collects the sets of an ensemble over `width` columns. Equal ones share a column.
 class category_splits {
@@ -31,7 +34,7 @@ class category_splits {
   explicit category_splits(std::size_t width, std::size_t most) : width_(width), most_(most) {}
 
   /// Makes `n`, whose children are set, a split of `column` by that set. Throws load_error beyond `most`
-  /// sets.
+  /// sets, or most_category_words.
   void add(tree_node& n, std::uint32_t column, category_set set);
 
   [[nodiscard]] bool empty() const { return sets_.empty(); }
@@ -44,6 +47,7 @@ class category_splits {
  private:
   std::size_t width_;
   std::size_t most_;
+  std::size_t words_ = 0;
   std::map<std::pair<std::uint32_t, category_set>, std::uint32_t> sets_;  ///< to its place
 };
 

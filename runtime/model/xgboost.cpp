@@ -255,7 +255,9 @@ class reader {
     const auto begins = column(tree, "categories_segments", count);
     const auto sizes = column(tree, "categories_sizes", count);
     const auto members = column(tree, "categories", list(tree, "categories").size());
+    std::size_t words = 0;
     for (std::size_t i = 0; i < count; ++i) {
+      if (!(nodes[i] >= 0)) refuse("categories_nodes is out of range");
       if (!(begins[i] >= 0) || !(sizes[i] >= 0) || begins[i] + sizes[i] > static_cast<double>(members.size()))
         refuse("categories_segments is out of range");
       category_set& s = out[nodes[i]];
@@ -268,6 +270,7 @@ class reader {
         if (k / 32 >= s.bits.size()) s.bits.resize(k / 32 + 1);
         s.bits[k / 32] |= 1U << (k % 32);
       }
+      if ((words += s.bits.size()) > most_category_words) refuse("its sets of categories are too large");
     }
     return out;
   }
