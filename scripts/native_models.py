@@ -147,6 +147,22 @@ def text_cases(small):
          lambda folder: skops.io.dump(trees, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
 
 
+def histogram_categories():
+    x, y, rows = coded()
+    small = dict(max_iter=4, max_leaf_nodes=8, min_samples_leaf=5, random_state=1, max_bins=64)
+    codes = HistGradientBoostingRegressor(categorical_features=[0, 2], **small).fit(x, y)
+    case("histogram_categories", rows, codes.predict(rows),
+         lambda folder: skops.io.dump(codes, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+    kinds = np.array(["red", "green", "bl\u00fc", "grey", "pink"])[np.nan_to_num(x[:, 2]).astype(int)]
+    frame = pd.DataFrame({"size": x[:, 1], "kind": pd.Categorical(kinds), "more": y + x[:, 0] % 3})
+    texts = HistGradientBoostingClassifier(categorical_features="from_dtype", **small).fit(frame, y > 1)
+    asked = frame.iloc[:9].astype({"kind": object})
+    asked.iloc[7, 1] = "unheard of"
+    asked.iloc[8, 1] = np.nan
+    case("histogram_texts", asked, texts.predict_proba(asked),
+         lambda folder: skops.io.dump(texts, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+
+
 def booster_case(name, booster, file, rows, answers, explain=True):
     data = xgboost.DMatrix(rows) if file.startswith("model.j") or file.endswith("ubj") else rows
     extra = {}
@@ -244,3 +260,4 @@ shutil.rmtree(OUT, ignore_errors=True)
 sklearn_cases()
 xgboost_cases()
 lightgbm_cases()
+histogram_categories()

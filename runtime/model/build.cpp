@@ -25,6 +25,13 @@ std::uint32_t pipeline_builder::add(step_ptr s, std::vector<std::uint32_t> from,
   return out;
 }
 
+std::uint32_t pipeline_builder::add_sets(category_splits sets, ensemble& e, std::uint32_t from) {
+  if (sets.empty()) return from;
+  e.stands_for = sets.columns();
+  e.width = sets.width();
+  return add(std::move(sets).step(), {from}, e.width);
+}
+
 std::uint32_t pipeline_builder::add_model(ensemble e, std::uint32_t from, bool keep) {
   if (e.nodes.size() > most_.tree_nodes)
     throw load_error("more than " + std::to_string(most_.tree_nodes) + " nodes, the limit");

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/model/category_splits.hpp"
 #include "runtime/model/graph.hpp"
 #include "runtime/model/pipeline.hpp"
 
@@ -22,6 +23,8 @@ class pipeline_builder {
   [[nodiscard]] std::size_t width_of(std::uint32_t s) const { return made_->slots[s].width; }
   /// The slot of what the step makes of those slots.
   std::uint32_t add(step_ptr s, std::vector<std::uint32_t> from, std::size_t width);
+  /// The slot that trees of `e` read whose splits by categories are `sets`; e.width becomes that slot's.
+  std::uint32_t add_sets(category_splits sets, ensemble& e, std::uint32_t from);
   /// The model itself, once. With `keep`, what an explanation needs is kept beside the engine.
   std::uint32_t add_model(ensemble e, std::uint32_t from, bool keep);
   std::uint32_t add_model(affine a, post_transform how, bool binary, std::uint32_t from, bool keep);

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "runtime/model/build.hpp"
-#include "runtime/model/category_splits.hpp"
 
 namespace troupe::model {
 namespace {
@@ -113,12 +112,7 @@ class reader {
     if (average) e_.scale /= std::max(1.0, static_cast<double>(e_.roots.size() / e_.sums));
     if (!covered_) e_.cover.clear();
     pipeline_builder b(e_.width, most_);
-    std::uint32_t x = b.rows();
-    if (!sets_->empty()) {
-      e_.stands_for = sets_->columns();
-      e_.width = sets_->width();
-      x = b.add(std::move(*sets_).step(), {x}, e_.width);
-    }
+    const std::uint32_t x = b.add_sets(std::move(*sets_), e_, b.rows());
     const std::uint32_t result = b.add_model(std::move(e_), x, hints_.explain);
     return b.finish(result, "forest", std::move(output_), std::move(names_), hints_);
   }

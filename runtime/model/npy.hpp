@@ -29,6 +29,7 @@ class array {
   /// it is not of numbers.
   [[nodiscard]] std::vector<double> numbers(std::string_view name = "") const;
   [[nodiscard]] bool holds_texts() const { return fields_.size() == 1 && fields_[0].kind == 'U'; }
+  [[nodiscard]] bool holds_booleans() const { return fields_.size() == 1 && fields_[0].kind == 'b'; }
   /// All entries as Python's str() writes them.
   [[nodiscard]] std::vector<std::string> texts() const;
 

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "runtime/model/build.hpp"
-#include "runtime/model/category_splits.hpp"
 
 namespace troupe::model {
 namespace {
@@ -164,12 +163,7 @@ class reader {
     pipeline_builder b(e.width, most_);
     category_splits sets(e.width, most_.features);
     add_trees(e, sets);
-    std::uint32_t x = b.rows();
-    if (!sets.empty()) {
-      e.stands_for = sets.columns();
-      e.width = sets.width();
-      x = b.add(std::move(sets).step(), {x}, e.width);
-    }
+    const std::uint32_t x = b.add_sets(std::move(sets), e, b.rows());
     const std::uint32_t result = b.add_model(std::move(e), x, hints_.explain);
     return b.finish(result, "forest", std::move(output), names(), hints_);
   }
