@@ -23,8 +23,20 @@ using row = std::vector<double>;
 constexpr std::size_t most_input_bytes = 256U << 20;
 
 double number(const nlohmann::json& x, const model::schema& s, std::size_t column) {
-  if (x.is_number() && std::isfinite(x.get<double>())) return x.get<double>();
+  const model::cell_rule* const rule = s.features[column].rule.get();
   const std::string name = "feature '" + s.features[column].name + "'";
+  if (rule && x.is_null() && !std::isnan(rule->missing)) return rule->missing;
+  if (rule && !rule->categories.empty() && !x.is_null()) {
+    const double at =
+        x.is_string() ? rule->number_of(x.get_ref<const std::string&>()) : model::cell_rule::none;
+    if (std::isnan(at)) throw usage_error(name + " must be " + rule->allowed());
+    return at;
+  }
+  if (x.is_number() && std::isfinite(x.get<double>())) {
+    double taken = x.get<double>();
+    if (rule && !rule->take(taken)) throw usage_error(name + " must be " + rule->allowed());
+    return taken;
+  }
   if (!x.is_null()) throw usage_error(name + " is not a number");
   if (!s.missing_allowed(column))
     throw usage_error(name + " is missing, and the model says nothing of what that means");
@@ -186,6 +198,10 @@ int models_explain(const explain_options& o) {
       for (const std::size_t c : order) {
         if (std::isnan(rows[r][c])) {
           std::printf("  %-*s  %12s  %+12.6g\n", w, features[c].name.c_str(), "missing", own[c]);
+        } else if (const auto* rule = features[c].rule.get(); rule && !rule->categories.empty()) {
+          const auto at = rows[r][c] < 0 ? rule->categories.size() : static_cast<std::size_t>(rows[r][c]);
+          std::printf("  %-*s  %12s  %+12.6g\n", w, features[c].name.c_str(),
+                      at < rule->categories.size() ? rule->categories[at].c_str() : "unknown", own[c]);
         } else {
           std::printf("  %-*s  %12.6g  %+12.6g\n", w, features[c].name.c_str(), rows[r][c], own[c]);
         }

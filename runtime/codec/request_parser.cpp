@@ -197,6 +197,7 @@ class request_parser::work {
   void settle(record& r, const tensor_fault& fault) {
     if (fault.code != error_code::none) fail(r, fault.code, fault.message);
   }
+  bool number(record& r, const dom::element& e, std::size_t row, std::size_t i, double& out);
   bool list_row(record& r, const dom::array& list, std::size_t row);
   bool named_row(record& r, const dom::object& object, std::size_t row);
 
@@ -761,25 +762,53 @@ void request_parser::work::wrong_count(record& r, std::size_t row, std::size_t c
   fail(r, error_code::invalid_features, text_);
 }
 
+/// A cell that is no number, or has a rule. A missing value without a default becomes a NaN.
+bool request_parser::work::number(record& r, const dom::element& e, std::size_t row, std::size_t i,
+                                  double& out) {
+  const auto& one = r.model->schema().features[i];
+  const model::cell_rule* const rule = one.rule.get();
+  if (e.is_null()) {
+    out = rule ? rule->missing : std::numeric_limits<double>::quiet_NaN();
+    return true;
+  }
+  std::string_view name;
+  const bool category = rule && !rule->categories.empty();
+  if (category && e.get(name) == simdjson::SUCCESS && name != not_a_number && name != out_of_range) {
+    out = rule->number_of(name);
+    if (!std::isnan(out)) return true;
+    text_ = feature(r, row, i) + " must be " + rule->allowed() + ", found another string";
+    const auto close = nearest(name, rule->categories, [](const auto& x) -> std::string_view { return x; });
+    if (!close.empty()) text_ += "; did you mean " + shown(close) + "?";
+  } else if (category) {
+    text_ = feature(r, row, i) + " must be " + rule->allowed() + ", found " + std::string(found(e));
+  } else if (e.get(out) != simdjson::SUCCESS) {
+    text_ = feature(r, row, i) + " must be a finite number, found " + std::string(found(e));
+  } else if (!rule || rule->take(out)) {
+    return true;
+  } else {
+    text_ = feature(r, row, i) + " is ";
+    append_number(text_, out);
+    text_ += ", and must be " + rule->allowed();
+  }
+  fail(r, error_code::invalid_features, text_);
+  return false;
+}
+
 bool request_parser::work::list_row(record& r, const dom::array& list, std::size_t row) {
   const auto& schema = r.model->schema();
   const std::size_t width = schema.features.size();
   const std::size_t begin = batch_->values.size();
   batch_->values.resize(begin + width);
   double* out = batch_->values.data() + begin;
+  const bool rules = schema.rules;
   std::size_t n = 0;
   for (const dom::element e : list) {
-    if (n < width && e.get(out[n]) != simdjson::SUCCESS) {
-      if (!e.is_null()) {
-        fail(r, error_code::invalid_features,
-             feature(r, row, n) + " must be a finite number, found " + std::string(found(e)));
-        return false;
-      }
-      if (!schema.missing_allowed(n)) {
+    if (n < width && (rules || e.get(out[n]) != simdjson::SUCCESS)) {
+      if (!number(r, e, row, n, out[n])) return false;
+      if (std::isnan(out[n]) && !schema.missing_allowed(n)) {
         missing(r, row, n, "null");
         return false;
       }
-      out[n] = std::numeric_limits<double>::quiet_NaN();
     }
     ++n;
   }
@@ -812,17 +841,13 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
     }
     const auto i = static_cast<std::size_t>(at);
     double value = std::numeric_limits<double>::quiet_NaN();
-    if (field.value.get(value) != simdjson::SUCCESS) {
-      if (!field.value.is_null()) {
-        fail(r, error_code::invalid_features,
-             feature(r, row, i) + " must be a finite number, found " + std::string(found(field.value)));
-        return false;
-      }
-      value = std::numeric_limits<double>::quiet_NaN();
-    }
+    if (schema.rules || field.value.get(value) != simdjson::SUCCESS)
+      if (!number(r, field.value, row, i, value)) return false;
     out[i] = value;
   }
   for (std::size_t i = 0; i < width; ++i) {
+    if (!std::isnan(out[i])) continue;
+    if (schema.rules && schema.features[i].rule) out[i] = schema.features[i].rule->missing;
     if (!std::isnan(out[i]) || schema.missing_allowed(i)) continue;
     missing(r, row, i, "missing");
     return false;
