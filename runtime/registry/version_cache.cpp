@@ -98,7 +98,8 @@ bool matches(const fs::path& folder, const std::string& origin, bool& same_origi
   same_origin = origin.empty() || m.value("origin", json()) == origin;
   if (!same_origin) return false;
   for (const auto& [name, sum] : m["files"].items())
-    if (name.find("..") != std::string::npos || !sum.is_string() || sha256_of_file(folder / name) != sum)
+    if (name.find("..") != std::string::npos || !sum.is_string() ||
+        sha256_of_file(folder / name) != sum.get<std::string>())
       return false;
   return true;
 }
