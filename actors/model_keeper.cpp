@@ -222,8 +222,7 @@ struct keeper_state {
       set_production(model, version, "the source names another production version");
       publish();
     }
-    wanted_production_ = u.production;
-    wanted_source_ = u.source;
+    wanted_production_[u.source] = u.production;
   }
 
   /// A source no longer has it.
@@ -282,9 +281,9 @@ struct keeper_state {
     const std::string model = v->disk.name;
     const std::string version = v->disk.version;
     if (!production_of(model)) m.production[model] = version;
-    if (const auto w = wanted_production_.find(model);
-        w != wanted_production_.end() && w->second == version) {
-      m.said_by_source[wanted_source_ + "/" + model] = version;
+    const auto& wanted = wanted_production_[v->source];
+    if (const auto w = wanted.find(model); w != wanted.end() && w->second == version) {
+      m.said_by_source[v->source + "/" + model] = version;
       if (!m.rollouts.contains(model))
         set_production(model, version, "the source names it as the production version");
     }
@@ -702,8 +701,7 @@ struct keeper_state {
   }
 
  private:
-  std::map<std::string, std::string> wanted_production_;
-  std::string wanted_source_;
+  std::map<std::string, std::map<std::string, std::string>> wanted_production_;  // by source, then model
 };
 
 using self_ptr = model_keeper_actor::stateful_pointer<keeper_state>;

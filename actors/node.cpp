@@ -2,7 +2,9 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <future>
 #include <map>
 #include <mutex>
@@ -31,6 +33,7 @@
 #include "runtime/model/version_loader.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
 
 namespace troupe {
@@ -81,6 +84,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::shared_ptr<codec::live_limits> limits = std::make_shared<codec::live_limits>();
   std::shared_ptr<keeper_memory> kept = std::make_shared<keeper_memory>();
   std::unique_ptr<model::version_loader> loader;
+  std::unique_ptr<registry::registry_poller> registry;
+  std::vector<std::string> registry_models;  // by the order of mlflow.models
   std::unique_ptr<kafka::embedded_broker> broker;
   std::string bootstrap;
   std::shared_ptr<kafka::record_sink> sink;
@@ -115,6 +120,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     tune_allocator();
     shares = share_memory(settings.memory.limit);
     make_metrics();
+    ask_registry();
     load_models();
     kept_default = kept->default_model;
     kept->configured = kept->waiting = settings.rollout;
@@ -131,6 +137,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     open_redis();
     start_actors();
     source->start(*this);
+    follow_registry();
     observe::log(observe::level::info, "node", "started", "waiting for partitions",
                  {{"brokers", bootstrap},
                   {"group", settings.kafka.group},
@@ -147,9 +154,119 @@ struct node::impl final : kafka::assignment_listener, door_state {
     metrics = std::make_shared<observe::metrics>(o);
   }
 
+  // --- the registry
+  // -------------------------------------------------------------------------------------------------------
+
+  /// The first answers, or what the cache remembers of the last ones: models are loaded after it.
+  void ask_registry() {
+    if (settings.mlflow.models.empty()) {
+      if (!settings.mlflow.uri.empty())
+        observe::log(observe::level::warn, "registry", "registry_problem",
+                     "mlflow.uri has no effect: mlflow.models names no model", {});
+      return;
+    }
+    try {
+      auto o = registry::poller_options_of(settings.mlflow);
+      o.seed = std::random_device{}();
+      o.verify = [this, engines = model_options(settings).engines](const model::version_on_disk& v) {
+        return try_out(v, engines);
+      };
+      for (const auto& text : o.references)
+        if (const auto r = policy::parse_model_reference(text)) registry_models.push_back(r->name);
+      registry = std::make_unique<registry::registry_poller>(std::move(o));
+      const auto report = registry->poll_once();
+      registry_polled(report);
+      if (!registry->current().versions.empty()) return;
+      throw startup_error(
+          "there is no model of the registry to serve: " +
+          (report.problems.empty() ? std::string("mlflow.models has none") : report.problems.front()));
+    } catch (const startup_error&) {
+      throw;
+    } catch (const std::exception& e) {
+      throw startup_error(e.what());
+    }
+  }
+
+  /// Why a version can't be served; empty when it can. What loads and scores here will do so beside the
+  /// others.
+  [[nodiscard]] std::string try_out(const model::version_on_disk& v,
+                                    const model::engine_options& engines) const {
+    std::string why;
+    try {
+      const auto m = model::load_model(v.path, v.name, v.version, engines);
+      (void)model::warm_up(*m, *recent);
+    } catch (const std::exception& e) {
+      why = e.what();
+    }
+    malloc_trim(0);
+    return why;
+  }
+
+  void registry_polled(const registry::poll_report& report) {
+    metrics->registry_poll(report.reached);
+    for (const auto& name : report.rejected) metrics->registry_rejected(name);
+    for (const auto& what : report.problems)
+      observe::log(observe::level::warn, "registry", "registry_problem", what + "; what is served stays", {});
+    if (report.recovered)
+      observe::log(observe::level::info, "registry", "registry_in_step",
+                   "the registry answers, and what it names is served", {});
+  }
+
+  void follow_registry() {
+    if (!registry) return;
+    registry->start(
+        [this, before = registry->current().production](const model::model_source_update& update,
+                                                        const registry::poll_report& report) mutable {
+          registry_polled(report);
+          if (!report.changed) return;
+          for (const auto& [name, version] : update.production) {
+            auto& was = before[name];
+            if (was == version) continue;
+            observe::log(observe::level::info, "registry", "registry_changed",
+                         "the registry names another version; it is loaded beside the others",
+                         {{"model", name}, {"version", version}, {"before", was}});
+            was = version;
+          }
+          tell_keeper(update);
+        });
+  }
+
+  void tell_keeper(model::model_source_update u) {
+    caf_line::post(neighbours().keeper,
+                   source_changed{std::make_shared<const model::model_source_update>(std::move(u))});
+  }
+
+  /// What a source had when the models were loaded.
+  void note_source(const model::model_source_update& first) {
+    for (const auto& v : first.versions) {
+      auto& known = kept->versions[{v.name, v.version}];
+      known.disk = v;
+      known.source = first.source;
+    }
+    for (const auto& [name, version] : first.production)
+      kept->said_by_source[first.source + "/" + name] = version;
+  }
+
+  /// A model of the registry is not looked for in the directory.
+  [[nodiscard]] model::model_source_update without_registry(model::model_source_update u) const {
+    const auto of_registry = [this](const std::string& name) {
+      return std::find(registry_models.begin(), registry_models.end(), name) != registry_models.end();
+    };
+    std::erase_if(u.versions, [&](const auto& v) { return of_registry(v.name); });
+    std::erase_if(u.production, [&](const auto& p) { return of_registry(p.first); });
+    return u;
+  }
+
   void load_models() {
     try {
-      models->publish(model::repository(model_options(settings)).load());
+      auto how = model_options(settings);
+      if (registry) {
+        how.source = registry->current();
+        how.not_here = registry_models;
+        if (how.default_model.empty() && how.source.production.contains(registry_models.front()))
+          how.default_model = registry_models.front();
+      }
+      models->publish(model::repository(std::move(how)).load());
     } catch (const model::load_error& e) {
       throw startup_error(e.what());
     }
@@ -175,13 +292,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
     model::loader_options o;
     o.directory = settings.models.directory;
     o.engines = model_options(settings).engines;
-    o.watch = settings.models.watch;
+    // With a registry there need not be a directory.
+    o.watch = settings.models.watch && (!registry || std::filesystem::is_directory(o.directory));
     o.every = std::chrono::milliseconds(settings.models.poll_interval / 1'000'000);
     o.recent = recent;
-    o.found = [this](model::model_source_update u) {
-      caf_line::post(neighbours().keeper,
-                     source_changed{std::make_shared<const model::model_source_update>(std::move(u))});
-    };
+    o.found = [this](model::model_source_update u) { tell_keeper(without_registry(std::move(u))); };
     o.loaded = [this](const model::version_on_disk& v, std::shared_ptr<const model::loaded_model> m,
                       const model::warm_up_result& w) {
       caf_line::post(neighbours().keeper,
@@ -197,14 +312,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       observe::log(observe::level::warn, "node", "models_directory_problem", what, {});
     };
     loader = std::make_unique<model::version_loader>(std::move(o));
-    const auto first = loader->first();
-    for (const auto& v : first.versions) {
-      auto& known = kept->versions[{v.name, v.version}];
-      known.disk = v;
-      known.source = first.source;
-    }
-    for (const auto& [name, version] : first.production)
-      kept->said_by_source[first.source + "/" + name] = version;
+    note_source(without_registry(loader->first()));
+    if (registry) note_source(registry->current());
   }
 
   void start_version(const std::shared_ptr<const model::loaded_model>& m) {
@@ -281,6 +390,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
     configure_models();
     loader->look_now();
+    if (registry) (void)registry->poll_soon();
     observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
                  {{"applied", applied}});
   }
@@ -471,7 +581,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.directory = settings.models.directory;
       a.metrics = metrics;
       a.load = [this](model::version_on_disk v) { loader->load(std::move(v)); };
-      a.look = [this] { loader->look_now(); };
+      a.look = [this] {
+        loader->look_now();
+        if (registry) tell_keeper(registry->current());
+      };
       a.start = [this](const std::shared_ptr<const model::loaded_model>& m) { start_version(m); };
       a.stop = [this](const model::loaded_model* m) { stop_version(m); };
       a.gone = [this](const model::loaded_model* m) { forget_version(m); };
@@ -607,6 +720,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] models_report models_now() const override { return kept->report(); }
 
+  [[nodiscard]] std::optional<registry::poller_status> registry_now() const override {
+    if (!registry) return std::nullopt;
+    return registry->status();
+  }
+
+  std::uint64_t sync_registry() override { return registry->poll_soon(); }
+
   [[nodiscard]] command_result command(model_command c) override {
     c.result = std::make_shared<std::promise<command_result>>();
     auto result = c.result->get_future();
@@ -651,6 +771,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void stop() {
     closed = true;
+    if (registry) registry->stop();
     if (source) source->close(steady_now());
     caf_line::end(supervisor);
     supervisor = supervisor_actor();

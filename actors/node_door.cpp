@@ -112,6 +112,23 @@ http::response command(door_state& state, model_command::what op, const std::str
   return answer(state.command(std::move(c)));
 }
 
+http::response registry_state(door_state& state, bool sync) {
+  const auto now = state.registry_now();
+  if (!now) return http::error_response(404, "no registry is configured: set mlflow.uri and mlflow.models");
+  if (sync) return {202, json({{"poll", state.sync_registry()}}).dump() + "\n", "application/json", {}};
+  json references = json::array();
+  for (const auto& r : now->references) {
+    json one = {{"reference", r.reference}, {"model", r.name}, {"version", nullptr}};
+    if (!r.version.empty()) one["version"] = r.version;
+    if (!r.problem.empty()) one["problem"] = r.problem;
+    references.push_back(std::move(one));
+  }
+  return {200,
+          json({{"polls", now->polls}, {"reached", now->reached}, {"references", references}}).dump() + "\n",
+          "application/json",
+          {}};
+}
+
 http::response rollout(door_state& state, const std::string& body) {
   const json wanted = json::parse(body, nullptr, false);
   if (!wanted.is_object())
@@ -168,6 +185,10 @@ node_door::node_door(const door_options& o, door_state& state) {
       routes.push_back({method, path, http::require_bearer(o.admin_token, std::move(then))});
     };
     guarded("GET", "/admin/models", [&state](const http::request&) { return models(state); });
+    guarded("GET", "/admin/registry",
+            [&state](const http::request&) { return registry_state(state, false); });
+    guarded("POST", "/admin/registry/sync",
+            [&state](const http::request&) { return registry_state(state, true); });
     guarded("POST", "/admin/rollout", [&state](const http::request& r) { return rollout(state, r.body); });
     using what = model_command::what;
     constexpr std::pair<const char*, what> commands[] = {{"/admin/models/load", what::load},

@@ -6,15 +6,19 @@
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any (faults.enabled)
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
+//   GET  /admin/registry                     what the references of the registry stand for
+//   POST /admin/registry/sync                asks the registry at once: {"poll": N}, over when GET has N polls
 //   POST /admin/rollout {"model": "churn", "version": "4", "strategy": "canary", "percent": 5, ...}
 //        fields as in the configuration's `rollout`; {"model": "churn", "strategy": "off"} ends one
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "messages/interfaces.hpp"
 #include "runtime/http/health.hpp"
+#include "runtime/registry/registry_poller.hpp"
 
 namespace troupe::http {
 class server;
@@ -34,6 +38,10 @@ class door_state {
   [[nodiscard]] virtual models_report models_now() const = 0;
   /// Waits for its result a few seconds at most; loads go on behind it.
   [[nodiscard]] virtual command_result command(model_command c) = 0;
+  /// nullopt: none is configured.
+  [[nodiscard]] virtual std::optional<registry::poller_status> registry_now() const = 0;
+  /// The number of the poll that comes now.
+  virtual std::uint64_t sync_registry() = 0;
 };
 
 struct door_options {

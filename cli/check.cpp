@@ -13,6 +13,7 @@
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/model/repository.hpp"
+#include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
 
 namespace troupe::cli {
@@ -42,6 +43,30 @@ finding check_models(const config::settings& s) {
   } catch (const model::load_error& e) {
     return {what, false, e.what()};
   }
+}
+
+std::vector<finding> check_registry(const config::settings& s) {
+  std::vector<finding> out;
+  const std::string what = "mlflow " + s.mlflow.uri;
+  try {
+    registry::mlflow_client client(registry::client_options_of(s.mlflow));
+    for (const auto& text : registry::poller_options_of(s.mlflow).references) {
+      const auto r = policy::parse_model_reference(text);
+      if (!r) {
+        out.push_back({what, false, "mlflow.models: '" + text + "' is no reference like models:/NAME/3"});
+        continue;
+      }
+      try {
+        out.push_back({what + " " + text, true, "version " + client.resolve(*r).version});
+      } catch (const registry::registry_error& e) {
+        out.push_back({what + " " + text, false, e.what()});
+        if (e.kind == registry::failure::unreachable) break;
+      }
+    }
+  } catch (const registry::registry_error& e) {
+    out.push_back({what, false, e.what()});
+  }
+  return out;
 }
 
 std::vector<finding> check_kafka(const config::settings& s) {
@@ -119,7 +144,10 @@ int check(const check_options& o) {
   const auto& s = loaded.values;
   std::vector<finding> all{
       {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
-  all.push_back(check_models(s));
+  if (!s.mlflow.models.empty())
+    for (auto& f : check_registry(s)) all.push_back(std::move(f));
+  if (s.mlflow.models.empty() || std::filesystem::is_directory(s.models.directory))
+    all.push_back(check_models(s));
   for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));
   all.push_back(check_port(s));

@@ -111,14 +111,19 @@ struct results_options {
 };
 int results(const results_options& options);
 
-/// troupe models ...: a running node's versions, through its admin port.
+/// troupe models ...: a running node's versions, through its admin port; the MLflow registry.
 struct models_options {
   common_options common;
   std::string url;         ///< http://host:port; empty: this configuration's metrics.port on this machine
   std::string token_file;  ///< else TROUPE_ADMIN_TOKEN, or what the configuration says
   std::string model;
   std::string version;
-  int wait_s = 60;  ///< load: until it is loaded or has failed; 0: do not wait
+  int wait_s = 60;  ///< load, sync: until it is loaded or has failed; 0: do not wait
+
+  // Of the registry's commands; `model` is a name or a reference there, models:/NAME/...
+  bool add_to = false;  ///< import: register the result
+  std::string output;   ///< import: folder to write to
+  std::string rows;     ///< import: rows to compare on
 };
 int models_status(const models_options& options);
 int models_compare(const models_options& options);
@@ -126,6 +131,14 @@ int models_load(const models_options& options);
 int models_unload(const models_options& options);
 int models_promote(const models_options& options);
 int models_rollback(const models_options& options);
+int models_sync(const models_options& options);
+int models_list(const models_options& options);
+int models_show(const models_options& options);
+int models_fetch(const models_options& options);
+int models_import(const models_options& options);
+
+/// troupe models score: `model` is the folder of a version, `rows` a file, JSON lists a line.
+int models_score(const models_options& options);
 
 struct check_options {
   common_options common;

@@ -166,7 +166,7 @@ int run(const arguments& how) {
                  "ONNX Runtime is not measured: name its library with --ort or ORT_LIBRARY (see run.sh)\n");
   }
   std::string json;
-  for (const std::size_t batch : {1U, 64U, 1024U}) {
+  for (const std::size_t batch : {1U, 8U, 64U, 256U, 1024U, 4096U}) {
     std::size_t at = 0;
     const auto next = [&] {
       const std::size_t from = at;

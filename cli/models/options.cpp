@@ -8,7 +8,8 @@ namespace troupe::cli {
 
 void add_models_commands(CLI::App& app, models_command& into) {
   models_options& models = into.options;
-  auto* c_models = app.add_subcommand("models", "Versions of a running node; explanations");
+  auto* c_models =
+      app.add_subcommand("models", "Versions of a running node and of the MLflow registry; explanations");
   c_models->require_subcommand(1);
   const auto model_command = [&](const char* name, const char* help, int (*run)(const models_options&),
                                  bool needs_model, bool needs_version, bool takes_version) {
@@ -37,6 +38,46 @@ void add_models_commands(CLI::App& app, models_command& into) {
   model_command("promote", "Let a version answer (default: that of the rollout)", models_promote, true, false,
                 true);
   model_command("rollback", "Back to the version before", models_rollback, true, false, false);
+  whole_number(
+      model_command("sync", "Ask the registry at once (default: every mlflow.poll_interval)", models_sync,
+                    false, false, false)
+          ->add_option("--wait", models.wait_s, "Seconds to wait until what it names answers; 0: do not wait")
+          ->capture_default_str(),
+      0, 86'400, "SECONDS");
+
+  const auto registry_command = [&](const char* name, const char* help, int (*run)(const models_options&),
+                                    const char* model) {
+    auto* c = c_models->add_subcommand(name, help);
+    add_common(c, models.common);
+    if (model)
+      c->add_option(model, models.model, "models:/NAME/VERSION, /STAGE, /latest or models:/NAME@ALIAS")
+          ->required();
+    c->callback([&into, run] { into.run = [&into, run] { return run(into.options); }; });
+    return c;
+  };
+  registry_command("list", "The registry's versions of a model, or of those that mlflow.models names",
+                   models_list, nullptr)
+      ->add_option("model", models.model, "Name");
+  registry_command("show", "What a reference of the registry stands for, and its files", models_show,
+                   "reference")
+      ->footer("Example:  troupe models show models:/churn@champion --set mlflow.uri=http://mlflow:5000");
+  registry_command("fetch", "Fetch what mlflow.models names into mlflow.cache_directory", models_fetch,
+                   nullptr);
+  auto* c_import = registry_command(
+      "import", "Convert a Python model of the registry to what Troupe reads; runs its pickle with python3",
+      models_import, "reference");
+  c_import->add_flag("--register", models.add_to, "Add the result to the registry, as a new version");
+  c_import->add_option("--output", models.output, "Folder to write the model file to")->type_name("FOLDER");
+  c_import
+      ->add_option("--rows", models.rows, "CSV of rows to compare on (default: the version's input example)")
+      ->type_name("FILE");
+  c_import->footer("Example:  troupe models import models:/churn/1 --register");
+  auto* c_score = registry_command("score", "What the version in a folder predicts, without a broker",
+                                   models_score, nullptr);
+  c_score->add_option("folder", models.model, "Folder of a version")->required();
+  c_score->add_option("FILE", models.rows, "Rows, a JSON list of numbers a line ('-': standard input)")
+      ->required();
+
   explain_options& explain = into.explain;
   auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
   add_common(c_explain, explain.common);

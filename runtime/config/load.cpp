@@ -25,8 +25,16 @@ constexpr std::string_view hidden = "***";
 
 /// Variables of the older services that name something Troupe has.
 constexpr std::pair<const char*, const char*> older_names[] = {
-    {"KAFKA_BROKER", "kafka.brokers"}, {"CONSUMER_GROUP", "kafka.group"},    {"REDIS_HOST", "redis.host"},
-    {"REDIS_PORT", "redis.port"},      {"REDIS_PASSWORD", "redis.password"}, {"MODEL_NAME", "models.default"},
+    {"KAFKA_BROKER", "kafka.brokers"},
+    {"CONSUMER_GROUP", "kafka.group"},
+    {"REDIS_HOST", "redis.host"},
+    {"REDIS_PORT", "redis.port"},
+    {"REDIS_PASSWORD", "redis.password"},
+    {"MODEL_NAME", "models.default"},
+    {"MLFLOW_TRACKING_URI", "mlflow.uri"},
+    {"MLFLOW_TRACKING_USERNAME", "mlflow.username"},
+    {"MLFLOW_TRACKING_PASSWORD", "mlflow.password"},
+    {"MLFLOW_TRACKING_TOKEN", "mlflow.token"},
 };
 
 /// And those that have no effect, with what to do instead.
@@ -34,12 +42,6 @@ constexpr std::pair<const char*, const char*> older_without_effect[] = {
     {"EVENTHUB_CONNECTION", "Azure Event Hubs is not supported yet; set kafka.brokers"},
     {"EVENTHUB_NAME", "Azure Event Hubs is not supported yet; set kafka.requests_topic"},
     {"EVENTHUB_RESULTS", "Azure Event Hubs is not supported yet; set kafka.results_topic"},
-    {"MLFLOW_TRACKING_URI", "MLflow is not supported yet; put models into models.directory"},
-    {"MLFLOW_TRACKING_USERNAME", "MLflow is not supported yet"},
-    {"MLFLOW_TRACKING_PASSWORD", "MLflow is not supported yet"},
-    {"MLFLOW_TRACKING_TOKEN", "MLflow is not supported yet"},
-    {"MODEL_STAGE", "name the production version in <models.directory>/<name>/model.yaml"},
-    {"MODEL_VERSION", "name the production version in <models.directory>/<name>/model.yaml"},
     {"DEPLOYMENT_NAME", "it is not supported yet"},
 };
 
@@ -467,6 +469,7 @@ class loader {
       const std::string origin = std::string("environment ") + name;
       assign(key, value, origin, origin);
     }
+    older_model_ = {value_of("MODEL_NAME"), value_of("MODEL_VERSION"), value_of("MODEL_STAGE")};
     for (const auto& [name, instead] : older_without_effect)
       if (!value_of(name).empty())
         result_.warnings.push_back(std::string("environment ") + name + " has no effect: " + instead);
@@ -533,7 +536,30 @@ class loader {
     fail(it == origins_.end() ? "" : it->second, key + ": " + what);
   }
 
+  /// MODEL_NAME with MODEL_VERSION or MODEL_STAGE names a registry's model unless mlflow.models does.
+  void use_older_model() {
+    const auto& [name, version, stage] = older_model_;
+    auto& m = values_.mlflow;
+    if (m.uri.empty() || !m.models.empty() || name.empty()) {
+      if (!version.empty() || !stage.empty())
+        result_.warnings.push_back(
+            m.models.empty()
+                ? "environment MODEL_VERSION and MODEL_STAGE have no effect without mlflow.uri and "
+                  "MODEL_NAME; name the production version in <models.directory>/<name>/model.yaml"
+                : "environment MODEL_VERSION and MODEL_STAGE have no effect: mlflow.models is set");
+      return;
+    }
+    m.models = "models:/" + name + "/" + (!version.empty() ? version : !stage.empty() ? stage : "Production");
+    origins_["mlflow.models"] = "environment MODEL_NAME";
+  }
+
   void check() {
+    use_older_model();
+    if (!values_.mlflow.models.empty() && values_.mlflow.uri.empty())
+      refuse("mlflow.models", "needs mlflow.uri, the address of the MLflow server");
+    if (!values_.mlflow.models.empty() && !starts_with(values_.mlflow.uri, "http://") &&
+        !starts_with(values_.mlflow.uri, "https://"))
+      refuse("mlflow.uri", "expected an address like http://mlflow:5000");
     const auto& k = values_.kafka;
     if (k.delivery == delivery::exactly_once)
       refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
@@ -604,6 +630,10 @@ class loader {
         {key, secret && !value.empty() ? std::string(hidden) : value, origin, secret});
   }
 
+  struct older_model {
+    std::string name, version, stage;
+  };
+  older_model older_model_;
   settings values_;
   std::vector<binding> bindings_ = bind(values_);
   std::map<std::string, std::string> origins_;

@@ -271,6 +271,28 @@ std::vector<binding> bind(settings& s) {
         "[rollout.md](rollout.md).")
       .doc.live = true;
 
+  b.text("mlflow.uri", s.mlflow.uri,
+         "Address of an MLflow server whose registry models come from; empty: none.");
+  b.text("mlflow.models", s.mlflow.models,
+         "Models to take from it: models:/NAME/3, models:/NAME/latest, models:/NAME/Production or "
+         "models:/NAME@champion. The first reference to a model is its production version.",
+         value_type::list);
+  b.duration("mlflow.poll_interval", s.mlflow.poll_interval, 100 * millisecond, 24 * hour,
+             "How often the registry is asked, give or take a tenth.");
+  b.duration("mlflow.timeout", s.mlflow.timeout, 10 * millisecond, hour,
+             "Time budget of a call; of a download, the time without any byte.");
+  b.text("mlflow.username", s.mlflow.username, "User of basic authentication.");
+  b.text("mlflow.password", s.mlflow.password, "Password.").doc.secret = true;
+  b.text("mlflow.token", s.mlflow.token, "Bearer token, used when there is no user.").doc.secret = true;
+  b.text("mlflow.tls_ca", s.mlflow.tls_ca,
+         "File of the certificate authorities to trust; empty: the system's.");
+  b.name("mlflow.cache_directory", s.mlflow.cache_directory,
+         "Where fetched versions are kept, so that a start does without the registry.");
+  b.count("mlflow.cache_versions", s.mlflow.cache_versions, std::size_t{1}, std::size_t{10'000}, "versions",
+          "Versions of a model that are kept there.");
+  b.size("mlflow.max_version_bytes", s.mlflow.max_version_bytes, kib, 1024 * gib,
+         "Largest model file that is fetched.");
+
   b.choice("cache.mode", s.cache.mode, {"auto", "on", "off"},
            "Prediction cache; auto uses it for models that cost more than a look-up.");
   b.size("cache.bytes", s.cache.bytes, 0, 64 * gib, "Size of level 1, in the process.");

@@ -192,7 +192,10 @@ std::string markdown() {
       "understood as\n"
       "`kafka.brokers`, `kafka.group`, `redis.host`, `redis.port`, `redis.password` and `models.default`; a "
       "`TROUPE_` variable\n"
-      "wins over them.\n";
+      "wins over them. `MLFLOW_TRACKING_URI`, `_USERNAME`, `_PASSWORD` and `_TOKEN` are those of `mlflow`, "
+      "and "
+      "with them\n"
+      "`MODEL_NAME` and `MODEL_VERSION` or `MODEL_STAGE` (default Production) are `mlflow.models`.\n";
   settings defaults;
   std::string section;
   for (const auto& b : bind(defaults)) {

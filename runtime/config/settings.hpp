@@ -65,6 +65,18 @@ struct onnxruntime_settings {
   nanos timeout = 10 * policy::second;  ///< a batch
 };
 
+struct mlflow_settings {
+  std::string uri;     ///< empty: no registry
+  std::string models;  ///< references, separated by commas
+  nanos poll_interval = 30 * policy::second;
+  nanos timeout = 10 * policy::second;
+  std::string username, password, token;
+  std::string tls_ca;
+  std::string cache_directory = "registry-cache";
+  std::size_t cache_versions = 5;
+  std::size_t max_version_bytes = std::size_t{2} << 30;
+};
+
 struct cache_settings {
   cache_mode mode = cache_mode::automatic;
   std::size_t bytes = std::size_t{16} << 20;
@@ -150,6 +162,7 @@ struct faults_settings {
 struct settings {
   kafka_settings kafka;
   models_settings models;
+  mlflow_settings mlflow;
   onnxruntime_settings onnxruntime;
   cache_settings cache;
   redis_settings redis;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t chains = 16;  ///< 8 leave the core waiting, 24 spill registers
 constexpr std::size_t block_rows = 64;
+constexpr std::size_t partial_sums = forest_lanes::width;
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Unsigned integers in the order of the numbers; -0 is 0, a NaN above all, and 0 below all.
@@ -41,6 +42,17 @@ double below(double t, bool float_input) {
   auto f = static_cast<float>(t);
   if (static_cast<double>(f) >= t) f = std::nextafter(f, -std::numeric_limits<float>::infinity());
   return static_cast<double>(f);
+}
+
+/// The sum of each row's partial sums, by halves.
+void add_partial(double* partial, std::size_t rows, double* sums) {
+  for (std::size_t r = 0; r < rows; ++r) {
+    double* const p = partial + r * partial_sums;
+    for (std::size_t half = partial_sums / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) p[i] += p[i + half];
+    }
+    sums[r] += p[0];
+  }
 }
 
 split opposite(split m) {
@@ -189,14 +201,15 @@ struct forest::builder {
   }
 };
 
-forest::forest(const ensemble& e)
+forest::forest(const ensemble& e, tree_walk how)
     : width_(e.width),
       sums_(e.sums),
       outputs_(e.outputs),
       handles_missing_(e.handles_missing),
       transform_(e.transform),
       scale_(e.scale),
-      base_(e.base) {
+      base_(e.base),
+      how_(has_tree_walk(how) ? how : tree_walk::portable) {
   check(e);
   const auto negative = [](double v) { return v < 0; };
   shares_ = std::none_of(base_.begin(), base_.end(), negative) &&
@@ -209,6 +222,38 @@ forest::forest(const ensemble& e)
   } else {
     b.lay_out(wide_);
   }
+  nodes_ = narrow_.size() + wide_.size();
+  if (how_ != tree_walk::portable) to_lanes();
+}
+
+void forest::to_lanes() {
+  std::vector<forest_lanes::node> nodes;
+  nodes.reserve(nodes_);
+  const auto copy = [&](const auto& from) {
+    using node = typename std::decay_t<decltype(from)>::value_type;
+    for (const node& n : from) {
+      forest_lanes::node to;
+      to.key = n.threshold;
+      to.left = n.left();
+      to.column = n.column();
+      const bool leaf = to.left == nodes.size();
+      if (leaf && inline_leaves_) {
+        to.value = static_cast<double>(std::bit_cast<typename node::value>(n.threshold));
+      } else if (leaf && sums_ == 1) {
+        to.value = values_[static_cast<std::size_t>(n.threshold)];
+      } else if (leaf) {
+        to.payload = static_cast<std::uint32_t>(n.threshold);
+      }
+      nodes.push_back(to);
+    }
+  };
+  copy(narrow_);
+  copy(wide_);
+  lanes_ = forest_lanes::build(nodes, roots_, depths_, width_, wide_.empty(), sums_ == 1, how_);
+  if (!lanes_) return;
+  narrow_ = {};
+  wide_ = {};
+  values_ = {};
 }
 
 namespace {
@@ -264,6 +309,7 @@ inline void forest::add_leaf(const Node& leaf, double* sums) const {
 template <std::size_t Stride, class Node, class Key>
 void forest::walk_block(const std::vector<Node>& nodes, const Key* x, std::size_t rows, double* sums) const {
   const std::size_t stride = Stride ? Stride : stride_;
+  const std::size_t per_row = sums_ == 1 ? partial_sums : sums_;
   const Node* const a = nodes.data();
   // A tree stays in the first-level cache while all rows of the block pass through it.
   const auto rows_together = [&]<std::size_t K>(std::size_t from, std::size_t t) {
@@ -271,7 +317,8 @@ void forest::walk_block(const std::vector<Node>& nodes, const Key* x, std::size_
     const Key* const base = x + from * stride;
     std::fill_n(at, K, roots_[t]);
     walk<K>(a, at, depths_[t], [&](std::size_t j) { return base + j * stride; });
-    for (std::size_t j = 0; j < K; ++j) add_leaf(a[at[j]], sums + (from + j) * sums_);
+    double* const to = sums + from * per_row + (sums_ == 1 ? t % partial_sums : 0);
+    for (std::size_t j = 0; j < K; ++j) add_leaf(a[at[j]], to + j * per_row);
   };
   const std::size_t sixteens = rows / chains * chains;
   const std::size_t grouped = rows % chains >= chains / 2 ? sixteens + chains / 2 : sixteens;
@@ -287,13 +334,9 @@ void forest::walk_block(const std::vector<Node>& nodes, const Key* x, std::size_
       std::uint32_t at[K];
       for (std::size_t j = 0; j < K; ++j) at[j] = roots_[from + (j < count ? j : 0)];
       walk<K>(a, at, depths_[from], [&](std::size_t) { return row; });
-      if (sums_ > 1) {
-        for (std::size_t j = 0; j < count; ++j) add_leaf(a[at[j]], sums + i * sums_);
-        return;
-      }
-      double sum = sums[i];
-      for (std::size_t j = 0; j < count; ++j) add_leaf(a[at[j]], &sum);
-      sums[i] = sum;
+      double* const to = sums + i * per_row;
+      for (std::size_t j = 0; j < count; ++j)
+        add_leaf(a[at[j]], to + (sums_ == 1 ? (from + j) % partial_sums : 0));
     };
     std::size_t t = 0;
     for (; roots_.size() - t > chains / 2; t += std::min(chains, roots_.size() - t)) {
@@ -326,7 +369,9 @@ void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::siz
       }
       to[columns_ - 1] = 0;
     }
-    double* const to = sums + done * sums_;
+    double partial[block_rows * partial_sums];
+    double* const to = sums_ == 1 ? partial : sums + done * sums_;
+    if (sums_ == 1) std::fill_n(partial, count * partial_sums, 0.0);
     switch (stride_) {
       case 16:
         walk_block<16>(nodes, x.data(), count, to);
@@ -339,6 +384,39 @@ void forest::walk_all(const std::vector<Node>& nodes, const double* in, std::siz
         break;
       default:
         walk_block<0>(nodes, x.data(), count, to);
+    }
+    if (sums_ == 1) add_partial(partial, count, sums + done);
+  }
+}
+
+void forest::walk_lanes(const double* in, std::size_t rows, double* sums) const {
+  thread_local std::vector<std::int32_t> ranks;
+  thread_local std::vector<std::uint32_t> arrived;
+  if (ranks.size() < lane_rows * lanes_->stride) ranks.resize(lane_rows * lanes_->stride);
+  const std::size_t groups = lanes_->groups.size();
+  if (sums_ > 1 && arrived.size() < groups * lane_rows * forest_lanes::width)
+    arrived.resize(groups * lane_rows * forest_lanes::width);
+  const auto walk = how_ == tree_walk::avx512 ? walk_avx512 : walk_avx2;
+  double partial[lane_rows * partial_sums];
+  for (std::size_t done = 0; done < rows; done += lane_rows) {
+    const std::size_t count = std::min(lane_rows, rows - done);
+    if (sums_ == 1) {
+      std::fill_n(partial, count * partial_sums, 0.0);
+      walk(*lanes_, in + done * width_, count, width_, ranks.data(), partial, nullptr);
+      add_partial(partial, count, sums + done);
+      continue;
+    }
+    walk(*lanes_, in + done * width_, count, width_, ranks.data(), nullptr, arrived.data());
+    for (std::size_t g = 0; g < groups; ++g) {
+      for (std::size_t r = 0; r < count; ++r) {
+        const std::uint32_t* const at = arrived.data() + (g * count + r) * forest_lanes::width;
+        double* const to = sums + (done + r) * sums_;
+        for (std::uint32_t lane = 0; lane < lanes_->groups[g].trees; ++lane) {
+          const std::uint32_t i = lanes_->payloads[at[lane]];
+          for (std::uint32_t k = payload_begin_[i]; k < payload_begin_[i + 1]; ++k)
+            to[payload_[k].output] += payload_[k].weight;
+        }
+      }
     }
   }
 }
@@ -363,7 +441,9 @@ void forest::score(const double* in, std::size_t rows, double* out) const {
     sums = single.data();
   }
   std::fill_n(sums, rows * sums_, 0.0);
-  if (!narrow_.empty()) {
+  if (lanes_) {
+    walk_lanes(in, rows, sums);
+  } else if (!narrow_.empty()) {
     walk_all(narrow_, in, rows, sums);
   } else {
     walk_all(wide_, in, rows, sums);

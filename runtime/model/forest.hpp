@@ -7,29 +7,34 @@
 // leaf leads to itself. Values and thresholds are compared as unsigned integers in the order of the numbers
 // they stand for, with missing values above all: that compares faster than floats do, and puts missing values
 // on the right for nothing. What does not fit (more than 255 columns, 2^24 nodes, or numbers that are no
-// float32) uses nodes of 16 bytes.
+// float32) uses nodes of 16 bytes. Where the processor has vector gathers, forest_lanes.hpp walks instead.
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "runtime/model/ensemble.hpp"
+#include "runtime/model/forest_lanes.hpp"
 
 namespace troupe::model {
 
 class forest {
  public:
-  /// Everything is checked first, see check(). Throws load_error.
-  explicit forest(const ensemble& e);
+  /// Everything is checked first, see check(). Throws load_error. Walked `how` wants it if the processor can
+  /// and the trees fit, see forest_lanes.
+  explicit forest(const ensemble& e, tree_walk how = best_tree_walk());
 
   [[nodiscard]] std::size_t outputs() const { return outputs_; }
   /// The trees say where a missing value goes.
   [[nodiscard]] bool handles_missing() const { return handles_missing_; }
   [[nodiscard]] std::size_t trees() const { return roots_.size(); }
-  [[nodiscard]] std::size_t nodes() const { return narrow_.size() + wide_.size(); }
+  [[nodiscard]] std::size_t nodes() const { return nodes_; }
+  [[nodiscard]] tree_walk walked() const { return lanes_ ? how_ : tree_walk::portable; }
 
   /// `rows` x width doubles in, `rows` x outputs doubles out. Leaves are added in double, in the same order
-  /// whatever the number of rows: a row's answer does not depend on its batch.
+  /// whatever the number of rows or the walk: a row's answer depends on neither. With one sum a tree, that is
+  /// 16 partial sums, each of every 16th tree, then their sum by halves.
   void score(const double* in, std::size_t rows, double* out) const;
 
  private:
@@ -64,6 +69,8 @@ class forest {
   void walk_block(const std::vector<Node>& nodes, const Key* x, std::size_t rows, double* sums) const;
   template <class Node>
   void add_leaf(const Node& leaf, double* sums) const;
+  void walk_lanes(const double* in, std::size_t rows, double* sums) const;
+  void to_lanes();
   void finish(double* sums, double* out) const;
 
   std::size_t width_ = 0;
@@ -81,6 +88,9 @@ class forest {
   double scale_ = 1;  ///< 1 / trees for AVERAGE
   std::vector<double> base_;
 
+  tree_walk how_ = tree_walk::portable;
+  std::size_t nodes_ = 0;
+  std::optional<forest_lanes> lanes_;  ///< then narrow_ and wide_ are empty
   std::vector<narrow_node> narrow_;
   std::vector<wide_node> wide_;
   std::vector<std::uint32_t> roots_;  ///< by falling depth

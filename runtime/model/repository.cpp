@@ -238,14 +238,20 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
 std::shared_ptr<const model_table> repository::load() const {
   const fs::path& directory = options_.directory;
   std::error_code error;
-  if (!fs::is_directory(directory, error)) {
+  const auto& source = options_.source;
+  const bool has_directory = fs::is_directory(directory, error);
+  if (!has_directory && source.versions.empty()) {
     fail(fs::absolute(directory), "is no directory of models; set models.directory (--models DIR) to one");
   }
   std::vector<version_at> wanted;
   model_table::options how;
   how.fallback = options_.fallback;
-  for (const fs::path& folder : folders(directory)) {
+  for (const auto& v : source.versions) wanted.push_back({v.path, v.name, v.version});
+  how.production = source.production;
+  for (const fs::path& folder : has_directory ? folders(directory) : std::vector<fs::path>()) {
     const std::string name = folder.filename().string();
+    if (std::find(options_.not_here.begin(), options_.not_here.end(), name) != options_.not_here.end())
+      continue;
     std::map<std::uint64_t, fs::path> versions;
     for (const fs::path& version : folders(folder)) {
       const auto number = number_of(version.filename().string());

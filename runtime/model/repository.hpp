@@ -17,9 +17,11 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "runtime/model/engine_choice.hpp"
 #include "runtime/model/model.hpp"
+#include "runtime/model/source.hpp"
 
 namespace troupe::model {
 
@@ -31,6 +33,9 @@ struct repository_options {
   bool fallback = true;  ///< a version that is not loaded is answered by the production version
   engine_options engines{};
   bool explain = false;  ///< keep what explanations need, about as much memory again as the model
+  /// Versions from elsewhere, a registry; the directory may then be missing.
+  model_source_update source = {};
+  std::vector<std::string> not_here = {};  ///< models that are not looked for in the directory
 };
 
 class repository {

@@ -1,7 +1,11 @@
 #include "runtime/model/shap.hpp"
 
+#include "runtime/model/forest_lanes.hpp"
+#include "runtime/model/shap_walk.hpp"
+
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -9,173 +13,22 @@ namespace troupe::model {
 namespace {
 
 constexpr std::size_t most_depth = 256;
-constexpr std::size_t most_lanes = 8;
 
-/// One number a row, for L rows that are explained together.
-template <std::size_t L>
-struct lanes {
-  double v[L];
-};
+bool has_fma() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
 
-/// One feature on the path from the root: the share of training rows that its splits let through, and for
-/// each row whether they let it through, 1 or 0.
-template <std::size_t L>
-struct element {
-  std::uint32_t column = 0;
-  double zero = 1;
-  lanes<L> one;
-};
+#include "runtime/model/shap_walker.hpp"
 
 }  // namespace
 
-/// Algorithm 2 for L rows at once. The weights of a path do not depend on the order of its elements, so a
-/// split on a feature that is on the path already changes that element in place.
-template <std::size_t L>
-class shap_walker {
- public:
-  shap_walker(const tree_shap& of, std::span<const std::uint32_t> where, std::size_t to, const double* in,
-              double* out)
-      : s_(of), e_(of.e_), where_(where), to_(to), in_(in), out_(out) {
-    thread_local std::vector<lanes<L>> weights;
-    thread_local std::vector<element<L>> path;
-    // A level has its own weights, and those without the element that its split changes.
-    weights.resize(std::max(weights.size(), 2 * (s_.depth_ + 1) * (s_.longest_ + 1)));
-    path.resize(std::max(path.size(), s_.longest_ + 1));
-    weights_ = weights.data();
-    path_ = path.data();
-  }
-
-  void run(std::uint32_t root) {
-    for (std::size_t l = 0; l < L; ++l) weights_[0].v[l] = 1;
-    visit(root, 0, 0);
-  }
-
- private:
-  lanes<L>* level(std::size_t depth) { return weights_ + 2 * depth * (s_.longest_ + 1); }
-
-  /// `to` = `from`, which has `used` elements, and one more.
-  void extend(const lanes<L>* from, std::size_t used, const element<L>& with, lanes<L>* to) const {
-    const double all = 1 / static_cast<double>(used + 2);
-    for (std::size_t l = 0; l < L; ++l) to[used + 1].v[l] = 0;
-    for (std::size_t i = used + 1; i-- > 0;) {
-      const double up = static_cast<double>(i + 1) * all;
-      const double stay = static_cast<double>(used + 1 - i) * all * with.zero;
-      for (std::size_t l = 0; l < L; ++l) {
-        const double w = from[i].v[l];
-        to[i + 1].v[l] += with.one.v[l] * w * up;
-        to[i].v[l] = w * stay;
-      }
-    }
-  }
-
-  /// `to` = `from` without one of its elements. An element with shares of 0 on a path lets nothing through,
-  /// and all weights are 0.
-  void unwind(const lanes<L>* from, std::size_t used, const element<L>& without, lanes<L>* to) const {
-    const double inverse = without.zero != 0 ? 1 / without.zero : 0;
-    const std::size_t row = used * s_.longest_;
-    lanes<L> next = from[used];
-    for (std::size_t i = used; i-- > 0;) {
-      const double up = s_.up_[row + i];
-      const double back = s_.stay_[row + i] * without.zero;
-      const double off = s_.off_[row + i] * inverse;
-      for (std::size_t l = 0; l < L; ++l) {
-        const double in = next.v[l] * up;
-        const double w = from[i].v[l];
-        next.v[l] = w - in * back;
-        const double lost = w * off;
-        to[i].v[l] = without.one.v[l] != 0 ? in : lost;
-      }
-    }
-  }
-
-  /// The sum of what unwind() leaves.
-  void unwound_sum(const lanes<L>* from, std::size_t used, const element<L>& without, lanes<L>& sum) const {
-    const double inverse = without.zero != 0 ? 1 / without.zero : 0;
-    const std::size_t row = used * s_.longest_;
-    lanes<L> next = from[used];
-    lanes<L> kept{};
-    lanes<L> lost{};
-    for (std::size_t i = used; i-- > 0;) {
-      const double up = s_.up_[row + i];
-      const double back = s_.stay_[row + i] * without.zero;
-      const double off = s_.off_[row + i];
-      for (std::size_t l = 0; l < L; ++l) {
-        const double in = next.v[l] * up;
-        const double w = from[i].v[l];
-        kept.v[l] += in;
-        lost.v[l] += w * off;
-        next.v[l] = w - in * back;
-      }
-    }
-    for (std::size_t l = 0; l < L; ++l) {
-      const double dropped = lost.v[l] * inverse;
-      sum.v[l] = without.one.v[l] != 0 ? kept.v[l] : dropped;
-    }
-  }
-
-  void leaf(const tree_node& n, const lanes<L>* w, std::size_t used) {
-    for (std::size_t k = 0; k < used; ++k) {
-      const element<L>& with = path_[k];
-      lanes<L> sum;
-      unwound_sum(w, used, with, sum);
-      for (std::size_t l = 0; l < L; ++l) sum.v[l] *= (with.one.v[l] - with.zero) * e_.scale;
-      for (std::uint32_t i = n.yes; i < n.no; ++i) {
-        const leaf_share& share = e_.shares[i];
-        double* const out = out_ + share.output * to_ + where_[with.column];
-        for (std::size_t l = 0; l < L; ++l) out[l * e_.sums * to_] += sum.v[l] * share.weight;
-      }
-    }
-  }
-
-  void visit(std::uint32_t at, std::size_t depth, std::size_t used) {
-    const tree_node& n = e_.nodes[at];
-    const lanes<L>* w = level(depth);
-    if (n.how == split::leaf) return leaf(n, w, used);
-    const std::uint32_t feature = e_.stands_for.empty() ? n.column : e_.stands_for[n.column];
-    std::size_t k = 0;
-    while (k < used && path_[k].column != feature) ++k;
-    element<L> before;
-    before.column = feature;
-    for (std::size_t l = 0; l < L; ++l) before.one.v[l] = 1;
-    std::size_t kept = used;
-    if (k < used) {
-      before = path_[k];
-      lanes<L>* const without = level(depth) + s_.longest_ + 1;
-      unwind(w, used, before, without);
-      w = without;
-      kept = used - 1;
-    }
-    std::uint32_t goes[L];
-    for (std::size_t l = 0; l < L; ++l) {
-      double x = in_[l * e_.width + n.column];
-      if (e_.float_input) x = static_cast<double>(static_cast<float>(x));
-      goes[l] = child(n, x);
-    }
-    for (const std::uint32_t next : {n.yes, n.no}) {
-      element<L>& with = path_[k];
-      with.column = feature;
-      with.zero = before.zero * s_.share_of_[next];
-      bool any = with.zero != 0;
-      for (std::size_t l = 0; l < L; ++l) {
-        with.one.v[l] = goes[l] == next ? before.one.v[l] : 0.0;
-        any = any || with.one.v[l] != 0;
-      }
-      if (!any) continue;  // neither a training row nor one of these comes here
-      extend(w, kept, with, level(depth + 1));
-      visit(next, depth + 1, kept + 1);
-    }
-    path_[k] = before;
-  }
-
-  const tree_shap& s_;
-  const ensemble& e_;
-  std::span<const std::uint32_t> where_;
-  std::size_t to_;
-  const double* in_;
-  double* out_;
-  lanes<L>* weights_ = nullptr;
-  element<L>* path_ = nullptr;
-};
+shap_walks portable_shap_walks() {
+  return {explain_rows<1>, explain_rows<shap_lanes>};
+}
 
 tree_shap::tree_shap(ensemble e) : e_(std::move(e)) {
   check(e_);
@@ -232,13 +85,22 @@ tree_shap::tree_shap(ensemble e) : e_(std::move(e)) {
 
 void tree_shap::add(const double* in, std::size_t rows, std::span<const std::uint32_t> where, std::size_t to,
                     double* contributions) const {
-  const auto some = [&]<std::size_t L>(std::size_t from) {
-    shap_walker<L> walk(*this, where, to, in + from * e_.width, contributions + from * e_.sums * to);
-    for (const std::uint32_t root : e_.roots) walk.run(root);
-  };
-  std::size_t done = 0;
-  for (; rows - done >= most_lanes; done += most_lanes) some.template operator()<most_lanes>(done);
-  for (; done < rows; ++done) some.template operator()<1>(done);
+  static const shap_walks walks = has_tree_walk(tree_walk::avx512)              ? avx512_shap_walks()
+                                  : has_tree_walk(tree_walk::avx2) && has_fma() ? avx2_shap_walks()
+                                                                                : portable_shap_walks();
+  const shap_trees trees{e_, share_of_.data(), depth_, longest_, up_.data(), stay_.data(), off_.data()};
+  thread_local std::vector<double> buffer;
+  const std::size_t doubles = trees.room(shap_lanes) / sizeof(double) + 8;
+  if (buffer.size() < doubles) buffer.resize(doubles);
+  void* room = buffer.data();
+  std::size_t space = buffer.size() * sizeof(double);
+  room = std::align(64, trees.room(shap_lanes), room, space);
+  for (std::size_t done = 0; done < rows;) {
+    const bool many = rows - done >= shap_lanes;
+    const shap_rows some{in + done * e_.width, where.data(), to, contributions + done * e_.sums * to};
+    (many ? walks.eight : walks.one)(trees, some, room);
+    done += many ? shap_lanes : 1;
+  }
 }
 
 void tree_shap::score(const double* in, std::size_t rows, double* scores) const {

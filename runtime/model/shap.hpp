@@ -63,8 +63,6 @@ class tree_shap {
   std::size_t longest_ = 0;  ///< elements that a path can have, and one
   /// By `used * longest_ + i`: (used + 1) / (i + 1), (used - i) / (used + 1), and the inverse of the latter.
   std::vector<double> up_, stay_, off_;
-  template <std::size_t L>
-  friend class shap_walker;
 };
 
 /// Explains what operation `at` of the pipeline computes, by the features of the row. The pipeline has to

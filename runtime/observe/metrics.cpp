@@ -183,6 +183,12 @@ struct metrics::impl {
   prometheus::Family<Counter>& shadow_requests =
       counter("troupe_rollout_shadow_requests_total",
               "Requests for a shadow, by result: scored, or left_out when it was behind");
+  prometheus::Family<Counter>& registry_polls =
+      counter("troupe_registry_polls_total", "Polls of the model registry");
+  prometheus::Family<Gauge>& registry_up = gauge("troupe_registry_up", "1 while the model registry answers");
+  prometheus::Family<Counter>& registry_refusals =
+      counter("troupe_registry_rejected_versions_total",
+              "Versions of the registry that can't be served; the one in use stays");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
   // --- series, resolved once
@@ -531,6 +537,15 @@ void metrics::restarted(const std::string& actor) {
 
 void metrics::mailbox(const std::string& actor, std::size_t depth) {
   impl_->mailboxes.Add({{"actor", actor}}).Set(as_number(depth));
+}
+
+void metrics::registry_poll(bool reached) {
+  impl_->registry_polls.Add({{"result", reached ? "ok" : "failed"}}).Increment();
+  impl_->registry_up.Add({}).Set(reached ? 1 : 0);
+}
+
+void metrics::registry_rejected(const std::string& model) {
+  impl_->registry_refusals.Add({{"model", model}}).Increment();
 }
 
 void metrics::ready(bool is) {

@@ -111,6 +111,12 @@ class metrics {
   void restarted(const std::string& actor);
   void mailbox(const std::string& actor, std::size_t depth);
 
+  // The registry.
+  /// `reached`: every configured reference was answered.
+  void registry_poll(bool reached);
+  /// A version of this model was refused; the one in use stays.
+  void registry_rejected(const std::string& model);
+
   // The node.
   void ready(bool is);
 

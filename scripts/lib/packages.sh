@@ -3,7 +3,7 @@
 
 build_packages=(
   g++ cmake ninja-build pkg-config ca-certificates python3-pip  # pip fetches ONNX Runtime
-  libcaf-dev libboost-dev libcli11-dev libfmt-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev
+  libcaf-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev prometheus-cpp-dev
   libturbojpeg0-dev libpng-dev       # pictures as requests
   zlib1g-dev                         # models of skops, and librdkafka

@@ -64,18 +64,22 @@ class rollout_stage : public stage {
   void load(const std::string& number, double more, shifted_engine::hook before = {}) {
     named.push_back({"sum", number, "/models/sum/" + number, 1});
     update();
+    ASSERT_FALSE(asked.empty());
+    load_ends(asked.back(), more, std::move(before));
+  }
+
+  void load_ends(const model::version_on_disk& version, double more, shifted_engine::hook before = {}) {
     std::vector<model::feature> features(2);
     features[0].name = "a";
     features[1].name = "b";
     model::loaded_model::parts parts;
     parts.name = "sum";
-    parts.version = number;
+    parts.version = version.version;
     parts.schema = model::schema(features, true);
     parts.engine = std::make_unique<shifted_engine>(more, std::move(before));
-    parts.digest = 100 + static_cast<std::uint64_t>(std::stoi(number));
-    ASSERT_FALSE(asked.empty());
+    parts.digest = 100 + static_cast<std::uint64_t>(std::stoi(version.version));
     caf_line::post(who.keeper,
-                   load_ended{std::make_shared<const model::version_on_disk>(asked.back()),
+                   load_ended{std::make_shared<const model::version_on_disk>(version),
                               std::make_shared<const model::loaded_model>(std::move(parts)), "warm"});
     system.run();
   }
@@ -159,6 +163,22 @@ class rollout_stage : public stage {
 
 using what = model_command::what;
 using strategy = policy::rollout_strategy;
+
+TEST(rollout, what_a_source_promotes_answers_once_it_is_loaded_whatever_another_source_says) {
+  rollout_stage s;
+  auto registry = std::make_shared<model::model_source_update>();
+  registry->source = "registry";
+  registry->versions = {{"other", "7", "/cache/other/7", 1}};
+  registry->production = {{"other", "7"}};
+  s.production = {{"sum", "2"}};
+  s.named.push_back({"sum", "2", "/models/sum/2", 1});
+  s.update();
+  caf_line::post(s.who.keeper, source_changed{registry});  // while version 2 is loading
+  s.system.run();
+  ASSERT_EQ(s.asked.size(), 2U);
+  s.load_ends(s.asked.front(), 1000);
+  EXPECT_EQ(s.state_of("2"), "production");
+}
 
 TEST(rollout, a_version_is_loaded_beside_and_answers_when_it_is_promoted) {
   rollout_stage s;

@@ -164,6 +164,8 @@ void use_everything(metrics& m) {
   m.breaker("redis", 1);
   m.restarted("producer");
   m.mailbox("producer", 4);
+  m.registry_poll(true);
+  m.registry_rejected("a");
   m.ready(true);
 }
 
