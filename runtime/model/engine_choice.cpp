@@ -276,7 +276,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
     return made;
   }
   if (!refused.empty()) {
-    made.why = refused;
+    made.why = "not built in: " + refused;
     made.graph = std::move(other);
     return made;
   }

@@ -111,6 +111,9 @@ std::vector<fs::path> folders(const fs::path& in) {
 constexpr std::string_view model_files[] = {"model.onnx", "model.skops", "model.json", "model.ubj",
                                             "model.txt"};
 
+constexpr std::string_view pickles[] = {"model.pkl", "model.pickle",
+                                        "model.joblib"};  // refused, with a remedy
+
 /// The one model file in the folder of a version.
 fs::path model_file(const fs::path& version_dir) {
   std::error_code error;
@@ -123,7 +126,7 @@ fs::path model_file(const fs::path& version_dir) {
     fail(version_dir, "has both " + found[0].filename().string() + " and " + found[1].filename().string() +
                           "; keep the one that is to answer");
   }
-  for (const char* name : {"model.pkl", "model.pickle", "model.joblib"}) {
+  for (const auto name : pickles) {
     const fs::path file = version_dir / name;
     if (!fs::exists(file, error)) continue;
     const std::string load = file.extension() == ".joblib" ? "joblib" : "pickle";
@@ -181,7 +184,10 @@ std::vector<std::shared_ptr<const loaded_model>> load_all(const std::vector<vers
 }  // namespace
 
 bool is_model_file(std::string_view name) {
-  return std::find(std::begin(model_files), std::end(model_files), name) != std::end(model_files);
+  const auto in = [&](const auto& list) {
+    return std::find(std::begin(list), std::end(list), name) != std::end(list);
+  };
+  return in(model_files) || in(pickles);
 }
 
 std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name,
