@@ -823,6 +823,7 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
   const std::size_t begin = batch_->values.size();
   batch_->values.resize(begin + width, std::numeric_limits<double>::quiet_NaN());
   double* out = batch_->values.data() + begin;
+  const bool rules = schema.rules;
   for (const auto field : object) {
     const int at = schema.index_of(field.key);
     if (at < 0) {
@@ -841,13 +842,13 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
     }
     const auto i = static_cast<std::size_t>(at);
     double value = std::numeric_limits<double>::quiet_NaN();
-    if (schema.rules || field.value.get(value) != simdjson::SUCCESS)
+    if (rules || field.value.get(value) != simdjson::SUCCESS)
       if (!number(r, field.value, row, i, value)) return false;
     out[i] = value;
   }
   for (std::size_t i = 0; i < width; ++i) {
     if (!std::isnan(out[i])) continue;
-    if (schema.rules && schema.features[i].rule) out[i] = schema.features[i].rule->missing;
+    if (rules && schema.features[i].rule) out[i] = schema.features[i].rule->missing;
     if (!std::isnan(out[i]) || schema.missing_allowed(i)) continue;
     missing(r, row, i, "missing");
     return false;
