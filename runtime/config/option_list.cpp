@@ -228,7 +228,8 @@ std::vector<binding> bind(settings& s) {
         "Any librdkafka property by its own name; wins over what Troupe sets.")
       .doc.default_value = "{}";
 
-  b.name("models.directory", s.models.directory, "Directory of models: <name>/<version>/model.onnx, .skops, .json, .ubj or .txt.");
+  b.name("models.directory", s.models.directory,
+         "Directory of models: <name>/<version>/model.onnx, .skops, .json, .ubj or .txt.");
   b.text("models.default", s.models.default_model,
          "Model of requests that name none; empty: the only one, or diabetes-rf-model among several.")
       .doc.live = true;
