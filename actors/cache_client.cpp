@@ -81,7 +81,7 @@ struct cache_state {
   }
 
   [[nodiscard]] bool cacheable(const record& r) const {
-    return r.rows == 1 && r.model->output().width <= args.width;
+    return r.rows == 1 && !r.explain && r.model->output().width <= args.width;
   }
 
   /// No key for a row with a missing value: NaN equals nothing.

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/codec/explanation.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/engine_process.hpp"
 #include "runtime/model/input_step.hpp"
@@ -28,6 +29,7 @@ struct shard_state {
   model_shard_args args;
   wiring to;
   codec::result_writer writer;
+  codec::explanation_writer explanations;
   std::vector<const double*> rows;
   nanos offered = INT64_MIN / 2;
 
@@ -166,7 +168,8 @@ void run(self_ptr self, const grant& g) {
     failure why;
     if (!failed.empty()) why = std::move(failed[i]);
     if (why.code == error_code::none &&
-        !s.writer.prediction(set->text, r, outputs->data() + at * m.output().width))
+        !s.writer.prediction(set->text, r, outputs->data() + at * m.output().width,
+                             r.explain ? std::string_view(s.explanations.write(r)) : std::string_view()))
       why = {error_code::model_failed, "the model gave no finite prediction for this request", false};
     if (why.code != error_code::none) {
       a.code = why.code;

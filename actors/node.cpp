@@ -292,6 +292,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     model::loader_options o;
     o.directory = settings.models.directory;
     o.engines = model_options(settings).engines;
+    o.explain = settings.models.explain;
     // With a registry there need not be a directory.
     o.watch = settings.models.watch && (!registry || std::filesystem::is_directory(o.directory));
     o.every = std::chrono::milliseconds(settings.models.poll_interval / 1'000'000);
@@ -399,6 +400,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     codec::parser_options o;
     o.max_record_bytes = settings.kafka.max_record_bytes;
     o.max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+    o.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
     o.queue_timeout = settings.kafka.queue_timeout;
     for (std::size_t i = 0; i < settings.classes.size(); ++i) {
       o.class_targets.push_back(settings.classes[i].target);
@@ -811,6 +813,7 @@ model::repository_options model_options(const config::settings& settings) {
   const auto& o = settings.onnxruntime;
   model::repository_options made{
       settings.models.directory, settings.models.default_model, settings.models.fallback, {}};
+  made.explain = settings.models.explain;
   made.engines.mode = static_cast<model::engine_mode>(settings.models.engine);
   made.engines.isolated = o.isolation == config::isolation::process;
   made.engines.timeout = o.timeout;

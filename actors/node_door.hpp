@@ -7,8 +7,8 @@
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
 //   GET  /admin/registry                     what the references of the registry stand for
-//   POST /admin/registry/sync                asks the registry at once: {"poll": N}, over when GET has N polls
-//   POST /admin/rollout {"model": "churn", "version": "4", "strategy": "canary", "percent": 5, ...}
+//   POST /admin/registry/sync                asks the registry at once: {"poll": N}, over when GET has N
+//   polls POST /admin/rollout {"model": "churn", "version": "4", "strategy": "canary", "percent": 5, ...}
 //        fields as in the configuration's `rollout`; {"model": "churn", "strategy": "off"} ends one
 
 #include <memory>

@@ -35,7 +35,14 @@ struct shadow_state {
       for (std::size_t i = 0; i < features.size(); ++i) columns.push_back(static_cast<int>(i));
       return;
     }
-    for (const auto& f : features) columns.push_back(old_one.schema().index_of(f.name));
+    for (const auto& f : features) {
+      columns.push_back(old_one.schema().index_of(f.name));
+      // What the old one's rules made of a value cannot be undone.
+      const auto* before =
+          columns.back() < 0 ? nullptr
+                             : old_one.schema().features[static_cast<std::size_t>(columns.back())].rule.get();
+      fits = fits && (columns.back() < 0 || (before ? f.rule && *before == *f.rule : !f.rule));
+    }
   }
 };
 

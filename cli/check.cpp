@@ -146,7 +146,9 @@ int check(const check_options& o) {
       {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
   if (!s.mlflow.models.empty())
     for (auto& f : check_registry(s)) all.push_back(std::move(f));
-  if (s.mlflow.models.empty() || std::filesystem::is_directory(s.models.directory))
+  std::error_code error;
+  if (s.mlflow.models.empty() || (std::filesystem::is_directory(s.models.directory, error) &&
+                                  !std::filesystem::is_empty(s.models.directory, error)))
     all.push_back(check_models(s));
   for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));

@@ -11,6 +11,7 @@
 
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
+#include "runtime/codec/json_text.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/warm_up.hpp"
@@ -61,6 +62,12 @@ void ask_for_a_model(const config::settings& settings, load_options& load) {
       char number[40];
       for (std::size_t c = 0; c < width; ++c) {
         const double v = values[at + c];
+        const auto* rule = m->schema().features[c].rule.get();
+        if (rule && v >= 0 && v < static_cast<double>(rule->categories.size())) {
+          if (c) row += ',';
+          codec::append_quoted(row, rule->categories[static_cast<std::size_t>(v)]);
+          continue;
+        }
         std::snprintf(number, sizeof number, "%s%.17g", c ? "," : "", v);
         row += std::isfinite(v) ? number : c ? ",null" : "null";
       }

@@ -11,8 +11,8 @@
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
 #include "cli/models/options.hpp"
-#include "runtime/policy/nearest.hpp"
 #include "runtime/kafka/client.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace {
 

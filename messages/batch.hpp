@@ -58,8 +58,9 @@ struct record {
   std::uint32_t values_begin = 0;  ///< into record_batch::values: rows x width doubles, NaN = missing
   std::uint32_t rows = 0;
   error_code error = error_code::none;
-  bool parsed = false;  ///< it was a request: an error becomes an error result, otherwise a dead letter
-  bool list = false;    ///< `features` was a list of rows: the prediction is a list too
+  bool parsed = false;   ///< it was a request: an error becomes an error result, otherwise a dead letter
+  bool list = false;     ///< `features` was a list of rows: the prediction is a list too
+  bool explain = false;  ///< the result says why; the model has an explainer
   std::uint8_t cls = 0;
   rollout_arm arm = rollout_arm::none;  ///< the side of a rollout that it was given to; none: no rollout
   nanos target = 0;
@@ -81,7 +82,7 @@ struct record {
     request_id = o.request_id, fallback_from = o.fallback_from, error_message = o.error_message,
     model = o.model;
     values_begin = o.values_begin, rows = o.rows, error = o.error, parsed = o.parsed, list = o.list,
-    cls = o.cls, arm = o.arm;
+    explain = o.explain, cls = o.cls, arm = o.arm;
     target = o.target, expiry = o.expiry, seq = o.seq, batch = o.batch;
     answered.store(o.answered.load(std::memory_order_relaxed), std::memory_order_relaxed);
     return *this;

@@ -6,7 +6,7 @@ library answers and, where it can be said, what the shap package explains.
     .cache/native/bin/python scripts/native_models.py
 
 A case is a folder with the model file and expected.json:
-    rows           the rows asked, null for a missing value
+    rows           the rows asked, null for a missing value, a text for a category
     predictions    predict_proba() of classifiers, predict() of regressors, a list a row
     base, contributions   of shap's TreeExplainer (path dependent) on the raw score: [output], [row][output][feature]
 """
@@ -46,14 +46,14 @@ IRIS_HOLES = np.where(RNG.random(IRIS.shape) < 0.15, np.nan, IRIS)
 
 
 def numbers(a):
-    return [None if x != x else float(x) for x in np.asarray(a, dtype=float)]
+    return [x if isinstance(x, str) else None if x != x else float(x) for x in a]
 
 
 def case(name, rows, predictions, save, explained=None, base=None, contributions=None):
     folder = OUT / name
     folder.mkdir(parents=True)
     save(folder)
-    expected = {"rows": [numbers(r) for r in np.asarray(rows, dtype=float)],
+    expected = {"rows": [numbers(r) for r in np.asarray(rows, dtype=object)],
                 "predictions": np.asarray(predictions, dtype=float).reshape(len(rows), -1).tolist()}
     if base is not None:
         expected["base"], expected["contributions"] = base, contributions
@@ -127,6 +127,40 @@ def sklearn_cases():
     sklearn_case("columns", make_pipeline(columns, LogisticRegression()), frame, Y > 1.4)
     encoder = ColumnTransformer([("shop", OneHotEncoder(handle_unknown="ignore"), [1]), ("rest", "passthrough", [0, 2, 3])])
     sklearn_case("columns_forest", make_pipeline(encoder, RandomForestRegressor(**small)), frame.to_numpy(), Y)
+    text_cases(small)
+
+
+def text_cases(small):
+    """Encoders of texts: an array of objects from a frame, and one of unicode."""
+    frame = pd.DataFrame({"size": X["bmi"], "colour": np.array(["red", "green", "bl\u00fc", ""])[np.arange(len(X)) % 4],
+                          "grade": np.array(["low", "high"])[(np.arange(len(X)) // 9) % 2]})
+    columns = ColumnTransformer([("colour", OneHotEncoder(handle_unknown="ignore"), ["colour"]), ("size", StandardScaler(), ["size"]),
+                                 ("grade", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["grade"])])
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, Y > 1.4)
+    rows = frame.iloc[[0, 1, 2, 3, 10, 20, 30]].copy()
+    rows.iloc[4, 1] = "unheard of"
+    rows.iloc[5, 2] = "middling"
+    case("texts", rows, model.predict_proba(rows), lambda folder: skops.io.dump(model, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+    words = frame[["colour", "grade"]].to_numpy().astype(str)
+    trees = make_pipeline(OneHotEncoder(drop="first"), RandomForestRegressor(**small)).fit(words, Y)
+    case("texts_forest", words[:8], trees.predict(words[:8]),
+         lambda folder: skops.io.dump(trees, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+
+
+def histogram_categories():
+    x, y, rows = coded()
+    small = dict(max_iter=4, max_leaf_nodes=8, min_samples_leaf=5, random_state=1, max_bins=64)
+    codes = HistGradientBoostingRegressor(categorical_features=[0, 2], **small).fit(x, y)
+    case("histogram_categories", rows, codes.predict(rows),
+         lambda folder: skops.io.dump(codes, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
+    kinds = np.array(["red", "green", "bl\u00fc", "grey", "pink"])[np.nan_to_num(x[:, 2]).astype(int)]
+    frame = pd.DataFrame({"size": x[:, 1], "kind": pd.Categorical(kinds), "more": y + x[:, 0] % 3})
+    texts = HistGradientBoostingClassifier(categorical_features="from_dtype", **small).fit(frame, y > 1)
+    asked = frame.iloc[:9].astype({"kind": object})
+    asked.iloc[7, 1] = "unheard of"
+    asked.iloc[8, 1] = np.nan
+    case("histogram_texts", asked, texts.predict_proba(asked),
+         lambda folder: skops.io.dump(texts, folder / "model.skops", compression=zipfile.ZIP_DEFLATED))
 
 
 def booster_case(name, booster, file, rows, answers, explain=True):
@@ -142,6 +176,19 @@ def booster_case(name, booster, file, rows, answers, explain=True):
             values /= booster.num_trees()  # LightGBM explains the sum, and predicts the mean
         extra = {"base": values[0, :, -1].tolist(), "contributions": values[:, :, :-1].tolist()}
     case(name, rows, answers, lambda folder: booster.save_model(folder / file), **extra)
+
+
+def coded():
+    """Two columns of codes, one of more than 32 categories, and rows with codes that training had not, and none."""
+    random = np.random.default_rng(3)
+    shop = random.integers(0, 45, 900).astype(float)
+    size = random.normal(size=900)
+    kind = random.integers(0, 5, 900).astype(float)
+    y = random.normal(size=45)[shop.astype(int)] + size * (kind % 2) + random.normal(size=900) / 10
+    x = np.c_[shop, np.where(random.random(900) < 0.1, np.nan, size), np.where(random.random(900) < 0.1, np.nan, kind)]
+    rows = np.r_[x[:9], [[3.75, 0.1, 1.5], [44, 0.1, 4], [45, 0.1, 5], [64, 0.1, 31], [1000, -0.5, 32], [np.nan, 0.5, np.nan],
+                     [-0.5, -1.5, 0], [-1, -1.5, -3], [2.999999999, -1.5, 0], [1e12, 1, 2.0**31]]]
+    return x, y, rows
 
 
 def xgboost_cases():
@@ -170,6 +217,14 @@ def xgboost_cases():
     booster_case("xgboost_dart", b, "model.json", rows, b.predict(xgboost.DMatrix(rows)), explain=False)
     b = train({"tree_method": "exact", "gamma": 0.5}, IRIS_HOLES, np.c_[KIND, -KIND], rounds=2)
     booster_case("xgboost_targets", b, "model.json", rows, b.predict(xgboost.DMatrix(rows)))
+    x, y, rows = coded()
+    for name, file, one_hot in (("xgboost_categories", "model.json", 1), ("xgboost_categories_one", "model.ubj", 100)):
+        more = {"feature_types": ["c", "q", "c"], "enable_categorical": True}
+        b = train({"tree_method": "hist", "max_cat_to_onehot": one_hot, "max_depth": 4}, x, y, **more)
+        data = xgboost.DMatrix(rows, **more)
+        values = np.asarray(b.predict(data, pred_contribs=True), dtype=float)[:, None, :]
+        case(name, rows, b.predict(data), lambda folder, b=b, file=file: b.save_model(folder / file), base=values[0, :, -1].tolist(),
+             contributions=values[:, :, :-1].tolist())
 
 
 def lightgbm_cases():
@@ -192,9 +247,17 @@ def lightgbm_cases():
     booster_case("lightgbm_classes", b, "model.txt", rows, b.predict(rows))
     b = train({"boosting": "rf", "bagging_fraction": 0.6, "bagging_freq": 1}, IRIS_HOLES, KIND)
     booster_case("lightgbm_average", b, "model.txt", rows, b.predict(rows))
+    x, y, rows = coded()
+    some = {**settings, "min_data_per_group": 3, "cat_smooth": 1, "cat_l2": 1, "num_leaves": 8, "max_bin": 63}
+    for name, params in (("lightgbm_categories", {}), ("lightgbm_categories_one", {"max_cat_to_onehot": 100, "objective": "binary"})):
+        target = y > 1 if params else y
+        b = lightgbm.train({**some, **params}, lightgbm.Dataset(x, label=target, categorical_feature=[0, 2], free_raw_data=False), 4)
+        p = b.predict(rows)
+        booster_case(name, b, "model.txt", rows, np.c_[1 - p, p] if params else p)
 
 
 shutil.rmtree(OUT, ignore_errors=True)
 sklearn_cases()
 xgboost_cases()
 lightgbm_cases()
+histogram_categories()

@@ -9,9 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
-#include "runtime/policy/nearest.hpp"
+#include "runtime/codec/explanation.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/shap.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -22,8 +23,20 @@ using row = std::vector<double>;
 constexpr std::size_t most_input_bytes = 256U << 20;
 
 double number(const nlohmann::json& x, const model::schema& s, std::size_t column) {
-  if (x.is_number() && std::isfinite(x.get<double>())) return x.get<double>();
+  const model::cell_rule* const rule = s.features[column].rule.get();
   const std::string name = "feature '" + s.features[column].name + "'";
+  if (rule && x.is_null() && !std::isnan(rule->missing)) return rule->missing;
+  if (rule && !rule->categories.empty() && !x.is_null()) {
+    const double at =
+        x.is_string() ? rule->number_of(x.get_ref<const std::string&>()) : model::cell_rule::none;
+    if (std::isnan(at)) throw usage_error(name + " must be " + rule->allowed());
+    return at;
+  }
+  if (x.is_number() && std::isfinite(x.get<double>())) {
+    double taken = x.get<double>();
+    if (rule && !rule->take(taken)) throw usage_error(name + " must be " + rule->allowed());
+    return taken;
+  }
   if (!x.is_null()) throw usage_error(name + " is not a number");
   if (!s.missing_allowed(column))
     throw usage_error(name + " is missing, and the model says nothing of what that means");
@@ -108,15 +121,6 @@ std::vector<row> rows_of(const explain_options& o, const model::schema& s) {
   return rows;
 }
 
-/// What the scores are called: a class each, or the second of two classes, or nothing.
-std::vector<std::string> names_of_scores(const model::output_spec& out, std::size_t scores) {
-  if (out.classes.size() == scores) return out.classes;
-  if (out.classes.size() == 2 && scores == 1) return {out.classes[1]};
-  std::vector<std::string> names(scores);
-  for (std::size_t k = 0; scores > 1 && k < scores; ++k) names[k] = "target " + std::to_string(k);
-  return names;
-}
-
 ordered_json number_or_null(double x) {
   return std::isfinite(x) ? ordered_json(x) : ordered_json(nullptr);
 }
@@ -162,7 +166,7 @@ int models_explain(const explain_options& o) {
   std::vector<double> shares(rows.size() * scores * features.size());
   m->engine().score(pointers, answers.data());
   e->explain(pointers, shares.data(), score.data());
-  const auto names = names_of_scores(m->output(), scores);
+  const auto names = codec::names_of_scores(*m);
   ordered_json list = ordered_json::array();
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const ordered_json prediction = prediction_of(m->output(), &answers[r * width]);
@@ -194,6 +198,10 @@ int models_explain(const explain_options& o) {
       for (const std::size_t c : order) {
         if (std::isnan(rows[r][c])) {
           std::printf("  %-*s  %12s  %+12.6g\n", w, features[c].name.c_str(), "missing", own[c]);
+        } else if (const auto* rule = features[c].rule.get(); rule && !rule->categories.empty()) {
+          const auto at = rows[r][c] < 0 ? rule->categories.size() : static_cast<std::size_t>(rows[r][c]);
+          std::printf("  %-*s  %12s  %+12.6g\n", w, features[c].name.c_str(),
+                      at < rule->categories.size() ? rule->categories[at].c_str() : "unknown", own[c]);
         } else {
           std::printf("  %-*s  %12.6g  %+12.6g\n", w, features[c].name.c_str(), rows[r][c], own[c]);
         }

@@ -32,11 +32,11 @@ int models_status(const models_options& o) {
                 r.at("old").at("version").get<std::string>().c_str(),
                 r.at("model").get<std::string>().c_str());
   for (const auto& r : all.at("history"))
-    std::printf("%s of version %s of %s%s%s%s%s\n", r.at("ended").get<std::string>().c_str(),
-                r.at("new").at("version").get<std::string>().c_str(),
-                r.at("model").get<std::string>().c_str(), r.contains("reason") ? ", " : "",
-                r.value("reason", std::string()).c_str(), r.contains("text") ? ": " : "",
-                r.value("text", std::string()).c_str());
+    std::printf(
+        "%s: the rollout of version %s is over, %s%s%s%s%s\n", r.at("model").get<std::string>().c_str(),
+        r.at("new").at("version").get<std::string>().c_str(), r.at("ended").get<std::string>().c_str(),
+        r.contains("reason") ? ", " : "", r.value("reason", std::string()).c_str(),
+        r.contains("text") ? ": " : "", r.value("text", std::string()).c_str());
   return ok;
 }
 

@@ -164,11 +164,11 @@ class request_parser::work {
  private:
   /// What a request says, the last one of equal keys.
   struct fields {
-    std::optional<dom::element> features, request_id, model, version, priority, timeout;
+    std::optional<dom::element> features, request_id, model, version, priority, timeout, explain;
   };
   /// What the headers say; data() == nullptr: nothing.
   struct overrides {
-    std::string_view request_id, model, version, priority, timeout;
+    std::string_view request_id, model, version, priority, timeout, explain;
   };
   struct known_model {
     std::string name, version;
@@ -192,10 +192,12 @@ class request_parser::work {
   const known_model& look_up(std::string_view name, std::string_view version);
   void priority(record& r, const fields& f, const overrides& h);
   void timeout(record& r, const fields& f, const overrides& h, nanos base);
+  void explain(record& r, const fields& f, const overrides& h);
   void features(record& r, const std::optional<dom::element>& given);
   void settle(record& r, const tensor_fault& fault) {
     if (fault.code != error_code::none) fail(r, fault.code, fault.message);
   }
+  bool number(record& r, const dom::element& e, std::size_t row, std::size_t i, double& out);
   bool list_row(record& r, const dom::array& list, std::size_t row);
   bool named_row(record& r, const dom::object& object, std::size_t row);
 
@@ -370,6 +372,7 @@ void request_parser::work::parse_record(record& r) {
   record_batch& batch = *batch_;
   r.parsed = false;
   r.list = false;
+  r.explain = false;
   r.error = error_code::none;
   r.error_message = {};
   r.fallback_from = {};
@@ -399,6 +402,9 @@ void request_parser::work::parse_record(record& r) {
       switch (field.key.size()) {
         case 5:
           if (field.key == "model") f.model = field.value;
+          break;
+        case 7:
+          if (field.key == "explain") f.explain = field.value;
           break;
         case 8:
           if (field.key == "features") f.features = field.value;
@@ -430,6 +436,7 @@ void request_parser::work::parse_record(record& r) {
     if (one.name == "model_version") h.version = one.value;
     if (one.name == "priority") h.priority = one.value;
     if (one.name == "timeout_ms") h.timeout = one.value;
+    if (one.name == "explain") h.explain = one.value;
   }
 
   r.parsed = true;
@@ -439,6 +446,8 @@ void request_parser::work::parse_record(record& r) {
   r.target = later(
       base, r.cls < options_.class_targets.size() ? static_cast<double>(options_.class_targets[r.cls]) : 0);
   timeout(r, f, h, base);
+  if (f.explain || h.explain.data() != nullptr) [[unlikely]]
+    explain(r, f, h);
   if (r.error == error_code::none) {
     if (bytes_as.empty()) {
       features(r, f.features);
@@ -450,6 +459,10 @@ void request_parser::work::parse_record(record& r) {
       r.rows = 0;
     }
   }
+  if (r.explain && r.rows > options_.max_explained)
+    fail(r, error_code::too_large,
+         "the request has " + std::to_string(r.rows) + " rows; at most " +
+             std::to_string(options_.max_explained) + " are explained at once (models.max_explained_rows)");
   if (r.error == error_code::none && r.expiry <= batch.arrived)
     fail(r, error_code::deadline_exceeded, "the request had expired when it was read");
   if (r.error != error_code::none && r.rows != 0) {
@@ -690,6 +703,23 @@ void request_parser::work::timeout(record& r, const fields& f, const overrides& 
   r.expiry = later(base, ms * 1e6);
 }
 
+void request_parser::work::explain(record& r, const fields& f, const overrides& h) {
+  if (h.explain.data() != nullptr) {
+    if (h.explain != "true" && h.explain != "false")
+      return fail(r, error_code::invalid_json, "header explain must be true or false");
+    r.explain = h.explain == "true";
+  } else if (!f.explain->is_null() && f.explain->get(r.explain) != simdjson::SUCCESS) {
+    text_ = "explain must be true or false, found ";
+    text_ += found(*f.explain);
+    return fail(r, error_code::invalid_json, text_);
+  }
+  if (!r.explain || r.model == nullptr || r.model->explain() != nullptr) return;
+  r.explain = false;
+  fail(r, error_code::invalid_features,
+       r.model->unexplained().empty() ? "explanations are off here (models.explain): ask without explain"
+                                      : asked(r) + " cannot be explained: " + r.model->unexplained());
+}
+
 // --- features
 // -------------------------------------------------------------------------------------------------------
 
@@ -732,25 +762,53 @@ void request_parser::work::wrong_count(record& r, std::size_t row, std::size_t c
   fail(r, error_code::invalid_features, text_);
 }
 
+/// A cell that is no number, or has a rule. A missing value without a default becomes a NaN.
+bool request_parser::work::number(record& r, const dom::element& e, std::size_t row, std::size_t i,
+                                  double& out) {
+  const auto& one = r.model->schema().features[i];
+  const model::cell_rule* const rule = one.rule.get();
+  if (e.is_null()) {
+    out = rule ? rule->missing : std::numeric_limits<double>::quiet_NaN();
+    return true;
+  }
+  std::string_view name;
+  const bool category = rule && !rule->categories.empty();
+  if (category && e.get(name) == simdjson::SUCCESS && name != not_a_number && name != out_of_range) {
+    out = rule->number_of(name);
+    if (!std::isnan(out)) return true;
+    text_ = feature(r, row, i) + " must be " + rule->allowed() + ", found another string";
+    const auto close = nearest(name, rule->categories, [](const auto& x) -> std::string_view { return x; });
+    if (!close.empty()) text_ += "; did you mean " + shown(close) + "?";
+  } else if (category) {
+    text_ = feature(r, row, i) + " must be " + rule->allowed() + ", found " + std::string(found(e));
+  } else if (e.get(out) != simdjson::SUCCESS) {
+    text_ = feature(r, row, i) + " must be a finite number, found " + std::string(found(e));
+  } else if (!rule || rule->take(out)) {
+    return true;
+  } else {
+    text_ = feature(r, row, i) + " is ";
+    append_number(text_, out);
+    text_ += ", and must be " + rule->allowed();
+  }
+  fail(r, error_code::invalid_features, text_);
+  return false;
+}
+
 bool request_parser::work::list_row(record& r, const dom::array& list, std::size_t row) {
   const auto& schema = r.model->schema();
   const std::size_t width = schema.features.size();
   const std::size_t begin = batch_->values.size();
   batch_->values.resize(begin + width);
   double* out = batch_->values.data() + begin;
+  const bool rules = schema.rules;
   std::size_t n = 0;
   for (const dom::element e : list) {
-    if (n < width && e.get(out[n]) != simdjson::SUCCESS) {
-      if (!e.is_null()) {
-        fail(r, error_code::invalid_features,
-             feature(r, row, n) + " must be a finite number, found " + std::string(found(e)));
-        return false;
-      }
-      if (!schema.missing_allowed(n)) {
+    if (n < width && (rules || e.get(out[n]) != simdjson::SUCCESS)) {
+      if (!number(r, e, row, n, out[n])) return false;
+      if (std::isnan(out[n]) && !schema.missing_allowed(n)) {
         missing(r, row, n, "null");
         return false;
       }
-      out[n] = std::numeric_limits<double>::quiet_NaN();
     }
     ++n;
   }
@@ -765,6 +823,7 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
   const std::size_t begin = batch_->values.size();
   batch_->values.resize(begin + width, std::numeric_limits<double>::quiet_NaN());
   double* out = batch_->values.data() + begin;
+  const bool rules = schema.rules;
   for (const auto field : object) {
     const int at = schema.index_of(field.key);
     if (at < 0) {
@@ -783,17 +842,13 @@ bool request_parser::work::named_row(record& r, const dom::object& object, std::
     }
     const auto i = static_cast<std::size_t>(at);
     double value = std::numeric_limits<double>::quiet_NaN();
-    if (field.value.get(value) != simdjson::SUCCESS) {
-      if (!field.value.is_null()) {
-        fail(r, error_code::invalid_features,
-             feature(r, row, i) + " must be a finite number, found " + std::string(found(field.value)));
-        return false;
-      }
-      value = std::numeric_limits<double>::quiet_NaN();
-    }
+    if (rules || field.value.get(value) != simdjson::SUCCESS)
+      if (!number(r, field.value, row, i, value)) return false;
     out[i] = value;
   }
   for (std::size_t i = 0; i < width; ++i) {
+    if (!std::isnan(out[i])) continue;
+    if (rules && schema.features[i].rule) out[i] = schema.features[i].rule->missing;
     if (!std::isnan(out[i]) || schema.missing_allowed(i)) continue;
     missing(r, row, i, "missing");
     return false;

@@ -26,6 +26,7 @@ inline constexpr std::size_t max_request_id_bytes = 1024;
 struct parser_options {
   std::size_t max_record_bytes = std::size_t{1} << 20;  ///< a longer value is too_large, unread
   std::uint32_t max_rows = 10'000;                      ///< rows of one request
+  std::uint32_t max_explained = 100;                    ///< rows of one request that asks for explanations
   std::size_t max_values = 1'000'000;                   ///< rows x features of one request
   std::uint8_t default_class = 0;                       ///< of a request without priority, an index
   /// Target by class, relative to the request's timestamp. Priority p (from 1) asks for class p - 1, a

@@ -103,6 +103,8 @@ bool consumed(std::string_view name) {
   switch (name.size()) {
     case 5:
       return name == "model";
+    case 7:
+      return name == "explain";
     case 8:
       return name == "priority";
     case 10:
@@ -196,7 +198,8 @@ void result_writer::timestamp(std::string& out, std::int64_t epoch_ms) const {
   out += "Z\"";
 }
 
-bool result_writer::prediction(std::string& into, const record& request, const double* outputs) {
+bool result_writer::prediction(std::string& into, const record& request, const double* outputs,
+                               std::string_view more) {
   const auto& model = *request.model;
   const std::size_t width = model.output().width;
   const std::size_t rows = request.rows;
@@ -266,6 +269,7 @@ bool result_writer::prediction(std::string& into, const record& request, const d
     out += ",\"confidence\":";
     items(out, rows, list, [&](std::size_t row) { out.number(share(outputs[row * width + best(row)])); });
   }
+  out += more;
   out += text.tail;
   if (!request.fallback_from.empty()) {
     out += ",\"fallback_from\":\"";

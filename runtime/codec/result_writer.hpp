@@ -26,8 +26,9 @@ class result_writer {
 
   /// Appends the result value of `request` to `out`. `outputs`: request.rows x output width doubles,
   /// row-major, as the engine of request.model wrote them. False, and nothing appended, when one of them is
-  /// not finite.
-  [[nodiscard]] bool prediction(std::string& out, const record& request, const double* outputs);
+  /// not finite. `more`: further fields, each behind a comma.
+  [[nodiscard]] bool prediction(std::string& out, const record& request, const double* outputs,
+                                std::string_view more = {});
 
   /// Appends an error value. `message` is plain text (UTF-8; anything else in it is replaced).
   void error(std::string& out, const record& request, error_code code, std::string_view message);

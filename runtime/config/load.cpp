@@ -11,9 +11,9 @@
 #include <system_error>
 #include <utility>
 
-#include "runtime/policy/nearest.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::config {
 namespace {

@@ -228,7 +228,8 @@ std::vector<binding> bind(settings& s) {
         "Any librdkafka property by its own name; wins over what Troupe sets.")
       .doc.default_value = "{}";
 
-  b.name("models.directory", s.models.directory, "Directory of models: <name>/<version>/model.onnx.");
+  b.name("models.directory", s.models.directory,
+         "Directory of models: <name>/<version>/model.onnx, .skops, .json, .ubj or .txt.");
   b.text("models.default", s.models.default_model,
          "Model of requests that name none; empty: the only one, or diabetes-rf-model among several.")
       .doc.live = true;
@@ -238,6 +239,11 @@ std::vector<binding> bind(settings& s) {
   b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of one request.")
       .doc.live = true;
+
+  b.boolean("models.explain", s.models.explain,
+            "Whether requests may ask for explanations; costs about as much memory again as the models.");
+  b.count("models.max_explained_rows", s.models.max_explained_rows, std::size_t{1}, std::size_t{100'000},
+          "rows", "Most rows of one request that asks for explanations.");
 
   b.boolean(
        "models.watch", s.models.watch,

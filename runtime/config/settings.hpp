@@ -55,6 +55,8 @@ struct models_settings {
   bool watch = true;
   nanos poll_interval = 10 * policy::second;
   config::engine engine = engine::automatic;
+  bool explain = false;
+  std::size_t max_explained_rows = 100;  ///< a request
 };
 
 struct onnxruntime_settings {

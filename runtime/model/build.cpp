@@ -13,6 +13,7 @@ pipeline_builder::pipeline_builder(std::size_t width, const onnx::limits& most) 
     throw load_error("a row has " + std::to_string(width) + " features; 1 to " +
                      std::to_string(most.features) + " are possible");
   }
+  rules_.resize(width);
   made_->sources.push_back({made_->add_slot(width, most.features * 64), 0, false});
 }
 
@@ -22,6 +23,13 @@ std::uint32_t pipeline_builder::add(step_ptr s, std::vector<std::uint32_t> from,
   const std::uint32_t out = made_->add_slot(width, most_.features * 64);
   made_->operations.push_back({std::move(s), std::move(from), out});
   return out;
+}
+
+std::uint32_t pipeline_builder::add_sets(category_splits sets, ensemble& e, std::uint32_t from) {
+  if (sets.empty()) return from;
+  e.stands_for = sets.columns();
+  e.width = sets.width();
+  return add(std::move(sets).step(), {from}, e.width);
 }
 
 std::uint32_t pipeline_builder::add_model(ensemble e, std::uint32_t from, bool keep) {
@@ -49,6 +57,20 @@ void pipeline_builder::require_known(const std::vector<category_list>& of, std::
     r.examples.push_back(number == each.values.end() ? each.values[0] : *number);
   }
   required_.push_back(std::move(r));
+}
+
+void pipeline_builder::take_texts(const std::vector<std::shared_ptr<const cell_rule>>& rules,
+                                  std::uint32_t from) {
+  const auto features = origins(*made_)[from];
+  for (std::size_t c = 0; c < rules.size(); ++c) {
+    if (!rules[c]) continue;
+    if (features.size() != rules.size()) throw load_error("a step before an encoder of texts mixes columns");
+    auto& rule = rules_[features[c]];
+    if (rule && !(*rule == *rules[c]))
+      throw load_error("two encoders disagree on the categories of feature " + std::to_string(features[c]) +
+                       "; encode it once");
+    rule = rules[c];
+  }
 }
 
 compiled_graph pipeline_builder::finish(std::uint32_t result, std::string_view kind, output_spec output,
@@ -88,7 +110,8 @@ compiled_graph pipeline_builder::finish(std::uint32_t result, std::string_view k
   }
   const std::vector<bool> missing = missing_allowed(*made_, std::move(answerable));
   std::vector<feature> features;
-  for (std::size_t c = 0; c < width; ++c) features.push_back({std::move(names[c]), missing[c]});
+  for (std::size_t c = 0; c < width; ++c)
+    features.push_back({std::move(names[c]), missing[c], std::move(rules_[c])});
   compiled_graph out;
   out.schema = schema(std::move(features), named);
   out.output = std::move(output);

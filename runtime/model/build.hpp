@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/model/category_splits.hpp"
 #include "runtime/model/graph.hpp"
 #include "runtime/model/pipeline.hpp"
 
@@ -22,11 +23,17 @@ class pipeline_builder {
   [[nodiscard]] std::size_t width_of(std::uint32_t s) const { return made_->slots[s].width; }
   /// The slot of what the step makes of those slots.
   std::uint32_t add(step_ptr s, std::vector<std::uint32_t> from, std::size_t width);
+  /// The slot that trees of `e` read whose splits by categories are `sets`; e.width becomes that slot's.
+  std::uint32_t add_sets(category_splits sets, ensemble& e, std::uint32_t from);
   /// The model itself, once. With `keep`, what an explanation needs is kept beside the engine.
   std::uint32_t add_model(ensemble e, std::uint32_t from, bool keep);
   std::uint32_t add_model(affine a, post_transform how, bool binary, std::uint32_t from, bool keep);
   /// Makes the row's answer NaN where a value in slot `from` is none of its column's categories.
   void require_known(const std::vector<category_list>& of, std::uint32_t from);
+
+  /// Column c of slot `from` is a feature that requests have as a text, if rules[c] is there. Throws
+  /// load_error where it is no feature as it is, or has another rule already.
+  void take_texts(const std::vector<std::shared_ptr<const cell_rule>>& rules, std::uint32_t from);
 
   /// `kind`: "forest", "linear". Names: those of the hints, else `names`, else f0, f1, ... The classes of
   /// `output` too may come from the hints.
@@ -42,6 +49,7 @@ class pipeline_builder {
     std::vector<double> examples;  ///< by column of `from`, a value that is known
   };
   std::vector<requirement> required_;
+  std::vector<std::shared_ptr<const cell_rule>> rules_;  ///< by feature
   std::size_t model_ = 0;
   std::optional<ensemble> trees_;
   std::optional<affine> linear_;

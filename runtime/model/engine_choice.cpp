@@ -132,6 +132,7 @@ void describe(const onnxruntime::table_spec& spec, const graph_hints& hints, con
 compiled_graph by_onnxruntime(std::string_view file, const graph_hints& hints, const engine_options& how,
                               const std::string& name, const said& s) {
   compiled_graph made;
+  made.unexplained = "ONNX Runtime scores it, which gives no reasons";
   onnxruntime::table_hints rows;
   rows.columns = hints.features.size();
   rows.shapes = hints.shapes;
@@ -275,7 +276,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
     return made;
   }
   if (!refused.empty()) {
-    made.why = refused;
+    made.why = "not built in: " + refused;
     made.graph = std::move(other);
     return made;
   }
@@ -297,7 +298,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
     made.why = "the built-in engine answers " + std::to_string(differ) + " of " +
                std::to_string(probes.size()) + " probe rows differently";
     made.graph.explain.reset();  // it explains the engine that goes
-    made.graph.unexplained = "ONNX Runtime scores it";
+    made.graph.unexplained = other.unexplained;
     made.graph.engine = std::move(other.engine);
   } else {
     made.why += ", and ONNX Runtime agrees on " + std::to_string(probes.size()) + " probe rows";

@@ -90,6 +90,10 @@ void check(const ensemble& e) {
   for (const double v : e.base) {
     if (!std::isfinite(v)) refuse("a base value is not finite");
   }
+  if (!e.stands_for.empty() && e.stands_for.size() != e.width) refuse("its columns stand for none");
+  for (const std::uint32_t c : e.stands_for) {
+    if (c >= e.width) refuse("a column stands for one that does not exist");
+  }
   if (!std::isfinite(e.scale)) refuse("the scale of its sums is not finite");
   if (!e.cover.empty()) {
     if (e.cover.size() != count) refuse("the numbers of training rows and of nodes differ");

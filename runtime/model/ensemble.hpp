@@ -51,6 +51,9 @@ struct ensemble {
   std::vector<tree_node> nodes;
   std::vector<std::uint32_t> roots;
   std::vector<leaf_share> shares;  ///< of each leaf, by rising output, each output once
+  /// By column, the one that it says something about, where several say something about one
+  /// (category_splits); empty: each about itself. Explanations take them for one feature.
+  std::vector<std::uint32_t> stands_for;
   std::vector<double> cover;  ///< the weight of the training rows that came by each node; empty: not known
 
   /// Adds a leaf's shares and makes `n` that leaf.

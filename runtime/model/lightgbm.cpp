@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -111,7 +112,8 @@ class reader {
     if (average) e_.scale /= std::max(1.0, static_cast<double>(e_.roots.size() / e_.sums));
     if (!covered_) e_.cover.clear();
     pipeline_builder b(e_.width, most_);
-    const std::uint32_t result = b.add_model(std::move(e_), b.rows(), hints_.explain);
+    const std::uint32_t x = b.add_sets(std::move(*sets_), e_, b.rows());
+    const std::uint32_t result = b.add_model(std::move(e_), x, hints_.explain);
     return b.finish(result, "forest", std::move(output_), std::move(names_), hints_);
   }
 
@@ -121,6 +123,7 @@ class reader {
     if (version != "v3" && version != "v4")
       refuse("version " + std::string(version.substr(0, 16)) + " is not built in; v3 and v4 are");
     e_.width = head.count("max_feature_idx", 0, most_.features - 1) + 1;
+    sets_.emplace(e_.width, most_.features);
     e_.sums = head.count("num_tree_per_iteration", 1, most_.outputs);
     e_.outputs = e_.sums;
     e_.handles_missing = true;
@@ -158,6 +161,25 @@ class reader {
     }
   }
 
+  /// The categories that go to the left, of the split whose threshold is `which`.
+  static category_set read_set(const std::vector<double>& bounds, const std::vector<double>& all,
+                               double which) {
+    if (!(which >= 0) || which >= static_cast<double>(bounds.size()) - 1 || which != std::floor(which))
+      refuse("a split by categories asks for a set that does not exist");
+    const double begin = bounds[static_cast<std::size_t>(which)];
+    const double end = bounds[static_cast<std::size_t>(which) + 1];
+    if (!(begin >= 0) || !(begin <= end) || end > static_cast<double>(all.size()) ||
+        begin != std::floor(begin) || end != std::floor(end))
+      refuse("cat_boundaries is out of range");
+    category_set s;
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+      if (!(all[i] >= 0) || all[i] > UINT32_MAX || all[i] != std::floor(all[i]))
+        refuse("cat_threshold is out of range");
+      s.bits.push_back(static_cast<std::uint32_t>(all[i]));
+    }
+    return s;
+  }
+
   void add_tree(const block& tree) {
     const std::size_t leaves = tree.count("num_leaves", 1, most_.tree_nodes / 2);
     if (tree.has("is_linear") && tree.text("is_linear") != "0")
@@ -171,7 +193,11 @@ class reader {
     std::vector<double> weights(e_.sums);
     const auto leaf_at = [&](std::size_t i) { return first + inner + i; };
     // The text of a tree that is one leaf has no more than its value in older files.
-    std::vector<double> feature, threshold, kind, left, right;
+    std::vector<double> feature, threshold, kind, left, right, bounds, members;
+    if (tree.has("cat_boundaries")) {
+      bounds = tree.numbers("cat_boundaries", words(tree.text("cat_boundaries")).size());
+      members = tree.numbers("cat_threshold", words(tree.text("cat_threshold")).size());
+    }
     if (inner > 0) {
       feature = tree.numbers("split_feature", inner);
       threshold = tree.numbers("threshold", inner);
@@ -198,7 +224,14 @@ class reader {
         refuse("a tree asks for a feature that does not exist");
       if (!(kind[i] >= 0) || kind[i] > 15) refuse("decision_type is out of range");
       const auto bits = static_cast<unsigned>(kind[i]);
-      if (bits & categorical) refuse("categorical splits are not built in; train with numerical features");
+      const auto column = static_cast<std::uint32_t>(feature[i]);
+      if (bits & categorical) {
+        tree_node& n = e_.nodes[first + i];
+        n.yes = place(left[i]);
+        n.no = place(right[i]);
+        sets_->add(n, column, read_set(bounds, members, threshold[i]));
+        continue;
+      }
       const bool by_default = (bits & default_left) != 0;
       const bool as_zero = 0 <= threshold[i];
       bool missing = by_default;
@@ -215,9 +248,7 @@ class reader {
         default:
           refuse("decision_type is out of range");
       }
-      e_.nodes[first + i] = {threshold[i],   static_cast<std::uint32_t>(feature[i]),
-                             place(left[i]), place(right[i]),
-                             split::leq,     missing};
+      e_.nodes[first + i] = {threshold[i], column, place(left[i]), place(right[i]), split::leq, missing};
     }
     e_.roots.push_back(static_cast<std::uint32_t>(first));
     if (inner > 0 && tree.has("internal_count") && tree.has("leaf_count")) {
@@ -234,6 +265,7 @@ class reader {
   const graph_hints& hints_;
   const onnx::limits& most_;
   ensemble e_;
+  std::optional<category_splits> sets_;
   output_spec output_;
   std::vector<std::string> names_;
   bool covered_ = true;

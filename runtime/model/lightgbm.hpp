@@ -1,8 +1,9 @@
 #pragma once
 // Reads a LightGBM model as Booster.save_model writes it, text of version v3 or v4
-// (https://github.com/microsoft/LightGBM/blob/master/src/io/tree.cpp, Tree::ToString): numerical splits,
-// constant leaves. Values, thresholds and sums are doubles there as here. A feature that had no missing value
-// in training takes one for 0, as LightGBM does.
+// (https://github.com/microsoft/LightGBM/blob/master/src/io/tree.cpp, Tree::ToString): splits by numbers and
+// by sets of categories (category_splits.hpp), constant leaves. Values, thresholds and sums are doubles there
+// as here. A feature that had no missing value in
+// training takes one for 0, as LightGBM does.
 
 #include <string_view>
 

@@ -38,6 +38,7 @@ schema::schema(std::vector<feature> columns, bool has_names)
     std::size_t at = hash_of(features[i].name) & mask;
     while (slots_[at] != 0) at = (at + 1) & mask;
     slots_[at] = static_cast<std::uint32_t>(i + 1);
+    rules |= features[i].rule != nullptr;
   }
 }
 

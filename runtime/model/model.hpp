@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/model/cell_rule.hpp"
 #include "runtime/policy/rollout.hpp"
 
 namespace troupe::model {
@@ -34,6 +35,8 @@ struct feature {
   std::string name;
   bool imputed = false;  ///< a missing value (NaN) has a defined meaning: an imputer's value, or a direction
                          ///< in every tree
+  /// What model.yaml says of its values; null: any number will do.
+  std::shared_ptr<const cell_rule> rule = {};
 };
 
 /// An input of a model whose rows are not one list of numbers.
@@ -63,6 +66,7 @@ struct schema {
   bool texts = false;                ///< some cells are texts (cells.hpp)
   std::vector<feature> features;
   bool named = false;  ///< the names are the model's own, not f0, f1, ...
+  bool rules = false;  ///< some features have one
 
   /// The column of that name, -1 if there is none. One hash and one comparison.
   [[nodiscard]] int index_of(std::string_view name) const;

@@ -28,6 +28,8 @@ class array {
   /// All numbers, in C order; of records, those of one field. Throws load_error if there is no such field, or
   /// it is not of numbers.
   [[nodiscard]] std::vector<double> numbers(std::string_view name = "") const;
+  [[nodiscard]] bool holds_texts() const { return fields_.size() == 1 && fields_[0].kind == 'U'; }
+  [[nodiscard]] bool holds_booleans() const { return fields_.size() == 1 && fields_[0].kind == 'b'; }
   /// All entries as Python's str() writes them.
   [[nodiscard]] std::vector<std::string> texts() const;
 

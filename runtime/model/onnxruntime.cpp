@@ -392,7 +392,7 @@ void to_doubles(element_type type, const void* from, std::size_t count, double* 
   });
 }
 
-/// Rounds as a cast does; what an integer cannot hold is the request's fault.
+/// What an integer cannot hold is the request's fault; a float takes the nearest.
 template <class T, class From>
 T narrowed(From x) {
   if constexpr (std::is_same_v<T, bool>) {
@@ -402,6 +402,7 @@ T narrowed(From x) {
     const auto number = static_cast<double>(x);
     if (!(number < beyond) || number < static_cast<double>(std::numeric_limits<T>::min()))
       throw row_error("a number does not fit into the model's integer input");
+    if (number != std::floor(number)) throw row_error("a fraction is given to the model's integer input");
     return static_cast<T>(number);
   } else {
     return static_cast<T>(x);
@@ -763,6 +764,8 @@ table::made table::run(std::span<const double* const> rows, std::size_t padded) 
         decoded.assign(p.size, 0.0F);
         // The cell 0 is no request's: it stands for an input of zeros when the graph is tried.
         if (std::bit_cast<std::uint64_t>(*row) != 0) apply(hints_.step, text_in(*row), decoded.data());
+        if (!is_real(in[i].type))
+          for (float& x : decoded) x = std::nearbyint(x);
         put(in[i].type, decoded.data(), p.size, to);
       }
       values.push_back(over(l, bytes.data() + at, size, shape, in[i].type));

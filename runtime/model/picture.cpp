@@ -37,6 +37,9 @@ picture decode_jpeg(std::string_view bytes, std::size_t max_pixels) {
   int colours = 0;
   if (tjDecompressHeader3(handle.get(), data_of(bytes), size, &width, &height, &subsampling, &colours) != 0)
     throw row_error("the JPEG cannot be read: " + std::string(tjGetErrorStr2(handle.get())));
+  if (colours == TJCS_CMYK || colours == TJCS_YCCK)
+    throw row_error("the JPEG is in CMYK, which is not read: save it as RGB");
+  if (width <= 0 || height <= 0) throw row_error("the JPEG is cut short");
   picture made;
   made.width = static_cast<std::size_t>(std::max(0, width));
   made.height = static_cast<std::size_t>(std::max(0, height));

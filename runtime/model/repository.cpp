@@ -17,8 +17,10 @@
 
 #include "runtime/model/graph.hpp"
 #include "runtime/model/lightgbm.hpp"
+#include "runtime/model/preprocess.hpp"
 #include "runtime/model/skops.hpp"
 #include "runtime/model/tensor_yaml.hpp"
+#include "runtime/model/warm_up.hpp"
 #include "runtime/model/xgboost.hpp"
 
 namespace troupe::model {
@@ -109,6 +111,9 @@ std::vector<fs::path> folders(const fs::path& in) {
 constexpr std::string_view model_files[] = {"model.onnx", "model.skops", "model.json", "model.ubj",
                                             "model.txt"};
 
+constexpr std::string_view pickles[] = {"model.pkl", "model.pickle",
+                                        "model.joblib"};  // refused, with a remedy
+
 /// The one model file in the folder of a version.
 fs::path model_file(const fs::path& version_dir) {
   std::error_code error;
@@ -121,7 +126,7 @@ fs::path model_file(const fs::path& version_dir) {
     fail(version_dir, "has both " + found[0].filename().string() + " and " + found[1].filename().string() +
                           "; keep the one that is to answer");
   }
-  for (const char* name : {"model.pkl", "model.pickle", "model.joblib"}) {
+  for (const auto name : pickles) {
     const fs::path file = version_dir / name;
     if (!fs::exists(file, error)) continue;
     const std::string load = file.extension() == ".joblib" ? "joblib" : "pickle";
@@ -179,7 +184,10 @@ std::vector<std::shared_ptr<const loaded_model>> load_all(const std::vector<vers
 }  // namespace
 
 bool is_model_file(std::string_view name) {
-  return std::find(std::begin(model_files), std::end(model_files), name) != std::end(model_files);
+  const auto in = [&](const auto& list) {
+    return std::find(std::begin(list), std::end(list), name) != std::end(list);
+  };
+  return in(model_files) || in(pickles);
 }
 
 std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std::string name,
@@ -189,12 +197,14 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   graph_hints hints;
   hints.explain = explain;
   const fs::path yaml = version_dir / "model.yaml";
+  std::unique_ptr<const preprocessing> before;
   std::uint64_t said = 0;  // what model.yaml says changes the answers, too
   if (const auto root = read_yaml(
           yaml, {"features", "classes", "classes_file", "input", "shapes", "outputs", "softmax", "top_k"})) {
-    hints.features = names(yaml, *root, "features");
-    hints.classes = names(yaml, *root, "classes");
     const std::string text = read_file(yaml, most_yaml_bytes);
+    before = read_preprocessing(text, yaml);
+    hints.features = before ? before->columns() : names(yaml, *root, "features");
+    hints.classes = names(yaml, *root, "classes");
     said = XXH3_64bits(text.data(), text.size());
     read_tensor_hints(text, yaml, hints);
   }
@@ -207,7 +217,8 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
       const fs::path example = version_dir / "input_example.json";
       std::error_code error;
       if (engines.mode == engine_mode::automatic && fs::is_regular_file(example, error))
-        examples = read_examples(read_file(example, most_yaml_bytes));
+        examples = before ? before->rows_of_model(probe_rows(version_dir, before->request()))
+                          : read_examples(read_file(example, most_yaml_bytes));
       chosen = choose_engine(bytes, hints, most, engines, name + "/" + version, examples);
     } else if (hints.beyond_tables() || hints.top_k > 0) {
       fail(yaml, "input, shapes, outputs, softmax and top_k are of ONNX models");
@@ -216,11 +227,16 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
       chosen.why = "ONNX Runtime does not read this file";
     }
     auto& graph = chosen.graph;
+    if (before) before->put_before(graph);
     return std::make_shared<const loaded_model>(loaded_model::parts{
         std::move(name), std::move(version), std::move(graph.schema), std::move(graph.output),
         std::move(graph.engine), XXH3_64bits_withSeed(bytes.data(), bytes.size(), said), file,
         std::move(chosen.why), std::move(graph.explain), std::move(graph.unexplained)});
   } catch (const load_error& e) {
+    if (before && before->widens()) {
+      fail(file, std::string(e.what()) + " (in model.yaml " + std::to_string(before->features()) +
+                     " features make " + std::to_string(before->columns().size()) + " columns)");
+    }
     fail(file, e.what());
   }
 }

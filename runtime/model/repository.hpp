@@ -50,7 +50,8 @@ class repository {
   options options_;
 };
 
-/// Whether a version's model may be in a file of that name: model.onnx, model.skops, ...
+/// Whether a version's model may be in a file of that name: model.onnx, model.skops, ... or a pickle, which
+/// is refused with the way out.
 [[nodiscard]] bool is_model_file(std::string_view name);
 
 /// Reads the model in `version_dir` and its model.yaml. Throws load_error.

@@ -151,10 +151,11 @@ class shap_walker {
     const tree_node& n = e_.nodes[at];
     const lanes<L>* w = level(depth);
     if (n.how == split::leaf) return leaf(n, w, used);
+    const std::uint32_t feature = e_.stands_for.empty() ? n.column : e_.stands_for[n.column];
     std::size_t k = 0;
-    while (k < used && path_[k].column != n.column) ++k;
+    while (k < used && path_[k].column != feature) ++k;
     element<L> before;
-    before.column = n.column;
+    before.column = feature;
     for (std::size_t l = 0; l < L; ++l) before.one.v[l] = 1;
     std::size_t kept = used;
     if (k < used) {
@@ -173,7 +174,7 @@ class shap_walker {
     const std::uint32_t both[] = {n.yes, n.no};
     for (const std::uint32_t next : both) {
       element<L>& with = path_[k];
-      with.column = n.column;
+      with.column = feature;
       with.zero = before.zero * s_.share_of[next];
       bool any = with.zero != 0;
       for (std::size_t l = 0; l < L; ++l) {

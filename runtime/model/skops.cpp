@@ -287,7 +287,8 @@ class reader {
     }
     if (name == "ColumnTransformer") return columns_of(o, x, depth + 1);
     if (name == "FunctionTransformer") {
-      if (set(o, "func")) refuse("FunctionTransformer with a function is not built in; only data is read");
+      if (set(o, "func") && !encodes_)
+        refuse("FunctionTransformer with a function is not built in; only data is read");
       return x;
     }
     if (const json* const n = o.find("n_features_in_");
@@ -357,27 +358,49 @@ class reader {
     return same_width(imputer(std::move(values), replaced), x);
   }
 
-  std::vector<category_list> categories(const object& o, std::size_t width) {
+  /// Of texts: a request's text becomes its number, which the encoder then sees.
+  std::vector<category_list> categories(const object& o, std::uint32_t x) {
+    const std::size_t width = build_->width_of(x);
+    const bool refused = text(o, "handle_unknown", "error") == "error";
+    std::vector<std::shared_ptr<const cell_rule>> rules;
     std::vector<category_list> out;
     for (const json* each : items(o.get("categories_"), "categories_")) {
-      if (!is(*each, "type", "numpy")) {
-        refuse(o.name() + ": its categories are texts, and features are numbers; encode them before");
+      category_list& list = out.emplace_back();
+      auto& own = rules.emplace_back();
+      const bool array = is(*each, "type", "numpy");
+      if (array && !array_of(*each, "categories_").holds_texts()) {
+        list.values = array_of(*each, "categories_").numbers();
+      } else {
+        auto rule = std::make_shared<cell_rule>();
+        if (array) {
+          rule->categories = array_of(*each, "categories_").texts();
+        } else {
+          for (const json* one : items(*each, "categories_")) {
+            const json value = plain(*one);
+            if (!value.is_string()) refuse(o.name() + ": not all categories of a column are texts");
+            rule->categories.push_back(value.get<std::string>());
+          }
+        }
+        for (std::size_t k = 0; k < rule->categories.size(); ++k)
+          list.values.push_back(static_cast<double>(k));
+        if (!refused) rule->unknown = -1;
+        rule->index();
+        own = std::move(rule);
       }
-      out.push_back({array_of(*each, "categories_").numbers()});
-      if (out.back().values.empty()) refuse(o.name() + ": a column has no categories");
-      if (out.back().values.size() > 100'000)
-        refuse(o.name() + ": a column has more than 100,000 categories");
+      if (list.values.empty()) refuse(o.name() + ": a column has no categories");
+      if (list.values.size() > 100'000) refuse(o.name() + ": a column has more than 100,000 categories");
     }
     if (out.size() != width) refuse(o.name() + ": categories_ does not fit its columns");
     for (const char* name : {"min_frequency", "max_categories"}) {
       if (set(o, name)) refuse(o.name() + " with " + name + " is not built in");
     }
+    build_->take_texts(rules, x);
     return out;
   }
 
   std::uint32_t encode_one_hot(const object& o, std::uint32_t x) {
     const std::size_t width = build_->width_of(x);
-    std::vector<category_list> of = categories(o, width);
+    std::vector<category_list> of = categories(o, x);
     std::vector<int> dropped(width, -1);
     if (set(o, "drop")) {
       const std::string how = text(o, "drop", "a list");
@@ -398,8 +421,7 @@ class reader {
   }
 
   std::uint32_t encode_ordinal(const object& o, std::uint32_t x) {
-    const std::size_t width = build_->width_of(x);
-    std::vector<category_list> of = categories(o, width);
+    std::vector<category_list> of = categories(o, x);
     const double none = std::numeric_limits<double>::quiet_NaN();
     const auto value = [&](const char* name) { return set(o, name) ? number(o, name) : none; };
     const std::string unknown = text(o, "handle_unknown", "error");
@@ -458,7 +480,14 @@ class reader {
     } else if (is(node, "__loader__", "NdArrayNode") && is(node, "type", "numpy")) {
       const npy::array& a = array_of(node, "columns");
       if (a.size() > width) refuse("ColumnTransformer: more columns than there are");
-      for (const double c : a.numbers()) by_number(c);
+      const std::vector<double> entries = a.numbers();
+      for (std::size_t i = 0; i < entries.size(); ++i) {
+        if (!a.holds_booleans()) {
+          by_number(entries[i]);
+        } else if (entries[i] != 0) {
+          by_number(static_cast<double>(i));
+        }
+      }
     } else {
       const bool list = is_list(node) || is(node, "__loader__", "NdArrayNode");
       if (!list)
@@ -743,11 +772,18 @@ class reader {
   }
 
   std::uint32_t add_histogram_boosted(const object& o, std::uint32_t x) {
+    if (set(o, "_preprocessor")) {
+      const object front(o.get("_preprocessor"));
+      if (front.name() != "ColumnTransformer") refuse(o.name() + ": _preprocessor is not built in");
+      encodes_ = true;
+      x = transform(front, x, 1);
+      encodes_ = false;
+    }
     ensemble e = new_ensemble(x);
     e.float_input = false;
     e.handles_missing = true;
+    category_splits sets(e.width, most_.features);
     const std::size_t sums = boosted_sums(o, e);
-    if (set(o, "_preprocessor")) refuse(o.name() + " with categorical features is not built in");
     const object loss(o.get("_loss"));
     if (loss.name() == "HalfGammaLoss" || loss.name() == "HalfPoissonLoss")
       e.transform = post_transform::exponential;
@@ -757,7 +793,8 @@ class reader {
       const auto of_row = items(*row, "_predictors");
       if (of_row.size() != sums) refuse(o.name() + ": _predictors does not fit its classes");
       for (std::size_t k = 0; k < sums; ++k) {
-        const npy::array& nodes = array_of(object(*of_row[k]).get("nodes"), "nodes");
+        const object tree(*of_row[k]);
+        const npy::array& nodes = array_of(tree.get("nodes"), "nodes");
         const std::size_t offset = new_tree(e, nodes);
         const auto left = children(nodes, "left", offset);
         const auto right = children(nodes, "right", offset);
@@ -769,6 +806,15 @@ class reader {
         const auto cover = nodes.numbers("count");
         const auto categorical = nodes.has("is_categorical") ? nodes.numbers("is_categorical")
                                                              : std::vector<double>(nodes.size(), 0);
+        std::vector<double> set_of;
+        numbers bitsets;
+        if (std::any_of(categorical.begin(), categorical.end(), [](double c) { return c != 0; })) {
+          // Without an encoder in front of them, codes that no tree knows would count as missing.
+          if (!set(o, "_preprocessor"))
+            refuse(o.name() + " with categorical features, of scikit-learn before 1.4, is not built in");
+          set_of = nodes.numbers("bitset_idx");
+          bitsets = numbers_of(tree.get("raw_left_cat_bitsets"), "raw_left_cat_bitsets");
+        }
         for (std::size_t i = 0; i < nodes.size(); ++i) {
           if (is_leaf[i] != 0) {
             std::fill(weights.begin(), weights.end(), 0.0);
@@ -776,13 +822,32 @@ class reader {
             e.set_leaf(e.nodes[offset + i], weights.data(), sums);
             continue;
           }
-          if (categorical[i] != 0) refuse(o.name() + " with categorical features is not built in");
           set_split(e, offset + i, column[i], threshold[i], left[i], right[i], missing[i] != 0);
+          if (categorical[i] != 0)
+            sets.add(e.nodes[offset + i], static_cast<std::uint32_t>(column[i]),
+                     read_set(o, bitsets, set_of[i], missing[i] != 0));
         }
         e.cover.insert(e.cover.end(), cover.begin(), cover.end());
       }
     }
+    x = build_->add_sets(std::move(sets), e, x);
     return build_->add_model(std::move(e), x, hints_.explain);
+  }
+
+  /// The codes that go to the left: row `at` of the bits.
+  static category_set read_set(const object& o, const numbers& all, double at, bool missing_left) {
+    if (all.shape.size() != 2 || !(at >= 0) || at >= static_cast<double>(all.shape[0]))
+      refuse(o.name() + ": a split by categories asks for a set that does not exist");
+    category_set s;
+    s.missing_left = missing_left;
+    const std::size_t words = all.shape[1];
+    const double* const from = all.values.data() + static_cast<std::size_t>(at) * words;
+    for (std::size_t i = 0; i < words; ++i) {
+      if (!(from[i] >= 0) || from[i] > UINT32_MAX)
+        refuse(o.name() + ": raw_left_cat_bitsets is out of range");
+      s.bits.push_back(static_cast<std::uint32_t>(from[i]));
+    }
+    return s;
   }
 
   zip::archive zip_;
@@ -793,6 +858,7 @@ class reader {
   pipeline_builder* build_ = nullptr;
   output_spec output_;
   std::string_view kind_ = "forest";
+  bool encodes_ = false;  ///< among the steps of HistGradientBoosting's own, whose functions only check
 };
 
 }  // namespace

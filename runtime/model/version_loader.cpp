@@ -80,7 +80,7 @@ struct version_loader::impl {
 
   void load(const version_on_disk& v) {
     try {
-      auto m = load_model(v.path, v.name, v.version, options.engines);
+      auto m = load_model(v.path, v.name, v.version, options.engines, options.explain);
       const auto warm = warm_up(*m, *options.recent);
       options.loaded(v, std::move(m), warm);
     } catch (const std::exception& e) {

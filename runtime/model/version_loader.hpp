@@ -18,6 +18,7 @@ namespace troupe::model {
 struct loader_options {
   std::filesystem::path directory;
   engine_options engines;
+  bool explain = false;  ///< as repository_options::explain
   bool watch = false;
   std::chrono::milliseconds every{10'000};
   std::shared_ptr<recent_rows> recent;

@@ -15,10 +15,19 @@ using nlohmann::json;
 constexpr std::uintmax_t most_probe_bytes = 16U << 20;
 constexpr std::size_t most_probe_rows = 1024;
 
-double number_of(const json& v, const std::string& where) {
-  if (v.is_null()) return std::numeric_limits<double>::quiet_NaN();
+double number_of(const json& v, const feature& of, const std::string& where) {
+  const cell_rule* const rule = of.rule.get();
+  if (v.is_null()) return rule ? rule->missing : std::numeric_limits<double>::quiet_NaN();
+  if (rule && !rule->categories.empty()) {
+    const double x = v.is_string() ? rule->number_of(v.get_ref<const std::string&>()) : cell_rule::none;
+    if (std::isnan(x)) throw load_error(where + ": feature '" + of.name + "' must be " + rule->allowed());
+    return x;
+  }
   if (!v.is_number()) throw load_error(where + ": expected rows of numbers or null");
-  return v.get<double>();
+  double x = v.get<double>();
+  if (rule && !rule->take(x))
+    throw load_error(where + ": feature '" + of.name + "' must be " + rule->allowed());
+  return x;
 }
 
 }  // namespace
@@ -61,14 +70,16 @@ std::vector<double> probe_rows(const std::filesystem::path& version_dir, const s
       const json& row = rows[i];
       if (row.is_object()) {
         const std::size_t at = values.size();
-        values.resize(at + width, std::numeric_limits<double>::quiet_NaN());
+        for (const feature& of : columns.features) values.push_back(number_of(nullptr, of, where));
         for (const auto& [key, value] : row.items()) {
           const int column = columns.index_of(key);
           if (column < 0) throw load_error(where + ": the model has no feature '" + key + "'");
-          values[at + static_cast<std::size_t>(column)] = number_of(value, where);
+          const auto c = static_cast<std::size_t>(column);
+          values[at + c] = number_of(value, columns.features[c], where);
         }
       } else if (row.is_array() && row.size() == width) {
-        for (const json& v : row) values.push_back(number_of(v, where));
+        for (std::size_t c = 0; c < width; ++c)
+          values.push_back(number_of(row[c], columns.features[c], where));
       } else {
         throw load_error(where + ": row " + std::to_string(i) + " is not a list of " + std::to_string(width) +
                          " numbers");

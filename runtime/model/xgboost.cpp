@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,6 +15,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t most_nesting = 64;
+constexpr double most_category = 65'536;  ///< a set of categories has a bit for each
 
 [[noreturn]] void refuse(const std::string& what) {
   throw load_error(what);
@@ -158,9 +160,11 @@ class reader {
       for (std::size_t k = 0; k < e.outputs; ++k) output.classes.push_back(std::to_string(k));
     }
     set_base(parameters, e, what);
-    add_trees(e);
     pipeline_builder b(e.width, most_);
-    const std::uint32_t result = b.add_model(std::move(e), b.rows(), hints_.explain);
+    category_splits sets(e.width, most_.features);
+    add_trees(e, sets);
+    const std::uint32_t x = b.add_sets(std::move(sets), e, b.rows());
+    const std::uint32_t result = b.add_model(std::move(e), x, hints_.explain);
     return b.finish(result, "forest", std::move(output), names(), hints_);
   }
 
@@ -208,7 +212,7 @@ class reader {
     return end >= 1 && end <= static_cast<double>(all) ? static_cast<std::size_t>(end) : all;
   }
 
-  void add_trees(ensemble& e) const {
+  void add_trees(ensemble& e, category_splits& sets) const {
     const json* booster = &member(learner_, "gradient_booster");
     const json& name = member(*booster, "name");
     std::vector<double> drop;
@@ -233,12 +237,41 @@ class reader {
       const double group = groups[t].get<double>();
       if (!(group >= 0) || group >= static_cast<double>(e.sums))
         refuse("a tree belongs to an output that does not exist");
-      add_tree(e, trees[t], static_cast<std::size_t>(group), drop.empty() ? 1 : to_float(drop[t]));
+      add_tree(e, sets, trees[t], static_cast<std::size_t>(group), drop.empty() ? 1 : to_float(drop[t]));
     }
   }
 
+  /// By node, the categories that go to the right.
+  static std::map<double, category_set> read_sets(const json& tree) {
+    std::map<double, category_set> out;
+    const std::size_t count = list(tree, "categories_nodes").size();
+    const auto nodes = column(tree, "categories_nodes", count);
+    const auto begins = column(tree, "categories_segments", count);
+    const auto sizes = column(tree, "categories_sizes", count);
+    const auto members = column(tree, "categories", list(tree, "categories").size());
+    std::size_t words = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!(nodes[i] >= 0)) refuse("categories_nodes is out of range");
+      if (!(begins[i] >= 0) || !(sizes[i] >= 0) || begins[i] + sizes[i] > static_cast<double>(members.size()))
+        refuse("categories_segments is out of range");
+      category_set& s = out[nodes[i]];
+      s.members_left = false;
+      s.float_input = true;
+      for (auto at = static_cast<std::size_t>(begins[i]); at < static_cast<std::size_t>(begins[i] + sizes[i]);
+           ++at) {
+        if (!(members[at] >= 0) || members[at] >= most_category) refuse("categories is out of range");
+        const auto k = static_cast<std::size_t>(members[at]);
+        if (k / 32 >= s.bits.size()) s.bits.resize(k / 32 + 1);
+        s.bits[k / 32] |= 1U << (k % 32);
+      }
+      if ((words += s.bits.size()) > most_category_words) refuse("its sets of categories are too large");
+    }
+    return out;
+  }
+
   /// Only what is reached from the root: pruned nodes stay in the file.
-  void add_tree(ensemble& e, const json& tree, std::size_t group, double factor) const {
+  void add_tree(ensemble& e, category_splits& splits, const json& tree, std::size_t group,
+                double factor) const {
     const json& parameters = member(tree, "tree_param");
     if (parameters.contains("size_leaf_vector") && count(parameters, "size_leaf_vector", most_.outputs) > 1)
       refuse(
@@ -252,11 +285,10 @@ class reader {
     const auto condition = column(tree, "split_conditions", size);
     const auto missing = column(tree, "default_left", size);
     const auto cover = column(tree, "sum_hessian", size);
-    if (tree.contains("split_type")) {
-      for (const double kind : column(tree, "split_type", size)) {
-        if (kind != 0) refuse("categorical splits are not built in; train with numerical features");
-      }
-    }
+    const auto kind =
+        tree.contains("split_type") ? column(tree, "split_type", size) : std::vector<double>(size, 0);
+    std::map<double, category_set> sets;
+    if (std::any_of(kind.begin(), kind.end(), [](double k) { return k != 0; })) sets = read_sets(tree);
     struct place {
       std::size_t from;
       std::uint32_t to;
@@ -290,6 +322,17 @@ class reader {
         refuse("a tree asks for a feature that does not exist");
       const place yes = add(left[p.from]);
       const place no = add(right[p.from]);
+      if (kind[p.from] != 0) {
+        const auto set = sets.find(static_cast<double>(p.from));
+        if (set == sets.end()) refuse("a split by categories has no categories");
+        set->second.missing_left = missing[p.from] != 0;
+        e.nodes[p.to].yes = yes.to;
+        e.nodes[p.to].no = no.to;
+        splits.add(e.nodes[p.to], static_cast<std::uint32_t>(c), set->second);
+        todo.push_back(yes);
+        todo.push_back(no);
+        continue;
+      }
       e.nodes[p.to] = {to_float(condition[p.from]), static_cast<std::uint32_t>(c), yes.to, no.to, split::lt,
                        missing[p.from] != 0};
       todo.push_back(yes);

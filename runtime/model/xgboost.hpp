@@ -1,7 +1,7 @@
 #pragma once
 // Reads an XGBoost model as Booster.save_model writes it, JSON or UBJSON
-// (https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html): boosters gbtree and dart, numerical
-// splits, one value a leaf.
+// (https://xgboost.readthedocs.io/en/stable/tutorials/saving_model.html): boosters gbtree and dart, splits by
+// numbers and by sets of categories (category_splits.hpp), one value a leaf.
 //
 // XGBoost adds leaves in float32, here they are added in double: answers differ by the rounding of its sums,
 // some 1e-7 of the largest partial sum a tree. A model saved through the scikit-learn interface with early

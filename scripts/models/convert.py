@@ -292,7 +292,7 @@ def to_onnx(model, folder):
     kind = FloatTensorType if trees and len(steps) == 1 else DoubleTensorType
     options = {id(model.last): {"zipmap": False}} if hasattr(model.last, "predict_proba") else None
     graph = convert(estimator, initial_types=[("X", kind([None, model.width]))], target_opset=OPSETS, options=options)
-    if library == "sklearn" and trees:
+    if type(model.last).__module__.startswith(("sklearn.ensemble._forest", "sklearn.tree")):
         with_missing_direction(graph, model.last)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     if model.names:

@@ -38,7 +38,7 @@ with t.Stage() as stage:
     for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
         kafka.client.create_topic(topic, 2)
     (stage.path("rows.jsonl")).write_text("".join(json.dumps(row(0.05)) + "\n" for _ in range(2000)))
-    (stage.path("lists.jsonl")).write_text("".join(json.dumps([row() for _ in range(1000)]) + "\n" for _ in range(20)))
+    (stage.path("lists.jsonl")).write_text("".join(json.dumps([row() for _ in range(5000)]) + "\n" for _ in range(20)))
     node = stage.troupe({"kafka": {"brokers": kafka.bootstrap}, "models": {"directory": str(models), "poll_interval": "200ms"},
                          "admin": {"token": "secret-of-the-test"}, "cache": {"mode": "off"}, "log": {"format": "json"}})
     node.wait_ready()

@@ -8,7 +8,7 @@ RESULT.json: {"rows": [[..]], "answers": {"<name>/<version>": [[..]]}}, rows of 
 diabetes-rf-model   1 pickle of scaler + forest, 2 and 3 ONNX (Production and Staging), MLflow 3: 4 skops
 diabetes-linear     1 and 2 ONNX with named columns; alias champion on 1
 boosted-xgboost, boosted-lightgbm   1 as their libraries write them
-bagged, scaled-xgboost, scaled-lightgbm   1 pickles that skops files are not read for
+bagged, scaled-xgboost   1 pickles that skops files are not read for
 """
 
 import json
@@ -82,8 +82,6 @@ model = BaggingRegressor(n_estimators=5, random_state=1).fit(ROWS, TARGET)
 log(mlflow.sklearn, model, "bagged", model.predict(ROWS), **pickle)
 model = make_pipeline(StandardScaler(), xgboost.XGBRegressor(n_estimators=10, max_depth=3)).fit(ROWS, TARGET)
 log(mlflow.sklearn, model, "scaled-xgboost", model.predict(ROWS), **pickle)
-model = make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(n_estimators=10, verbose=-1)).fit(ROWS, TARGET)
-log(mlflow.sklearn, model, "scaled-lightgbm", model.predict(ROWS), **pickle)
 
 for version, stage in (("2", "Production"), ("3", "Staging")):
     client.transition_model_version_stage("diabetes-rf-model", version, stage)

@@ -36,9 +36,17 @@ struct fixture {
     for (const auto& row : expected["rows"]) {
       values.emplace_back();
       for (const auto& x : row)
-        values.back().push_back(x.is_null() ? std::numeric_limits<double>::quiet_NaN() : x.get<double>());
+        values.back().push_back(x.is_string() ? number_of(x)
+                                : x.is_null() ? std::numeric_limits<double>::quiet_NaN()
+                                              : x.get<double>());
     }
     for (const auto& row : values) rows.push_back(row.data());
+  }
+
+  /// What the codec makes of a text in the next column.
+  [[nodiscard]] double number_of(const nlohmann::json& text) const {
+    const auto& rule = model->schema().features.at(values.back().size()).rule;
+    return rule ? rule->number_of(text.get<std::string>()) : std::numeric_limits<double>::quiet_NaN();
   }
 
   std::shared_ptr<const loaded_model> model;
