@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/model/cell_rule.hpp"
 #include "runtime/model/cells.hpp"
 #include "runtime/model/repository.hpp"
 
@@ -70,7 +71,8 @@ struct table {
 };
 
 /// A JSON list of a row's cells a line: numbers, texts, null for a missing value.
-table read_rows(const std::string& file, std::size_t width) {
+table read_rows(const std::string& file, const std::vector<model::feature>& features) {
+  const std::size_t width = features.size();
   std::ifstream in(file);
   if (!in) throw std::runtime_error(file + ": cannot be read");
   table t;
@@ -81,7 +83,10 @@ table read_rows(const std::string& file, std::size_t width) {
                                std::to_string(width) + " cells");
     auto& cells = t.cells.emplace_back();
     for (const auto& v : row) {
-      if (v.is_string()) {
+      const auto& rule = features[cells.size()].rule;
+      if (v.is_string() && rule) {
+        cells.push_back(rule->number_of(v.get_ref<const std::string&>()));
+      } else if (v.is_string()) {
         const auto& text = t.texts.emplace_back(v.get<std::string>());
         cells.push_back(model::text_cell(&t.views.emplace_back(text)));
       } else {
@@ -135,7 +140,7 @@ int run(const arguments& how) {
       for (std::size_t c = 0; c < width; ++c)
         t.cells[r][c] = static_cast<double>((7 * r + 3 * c) % 13) / 100 - 0.06;
   } else {
-    t = read_rows(how.rows, width);
+    t = read_rows(how.rows, m->schema().features);
   }
   std::vector<const double*> rows;
   for (const auto& r : t.cells) rows.push_back(r.data());
