@@ -79,7 +79,7 @@ with t.Stage() as stage:
         assert report["lost"] == 0 and report["errors"] == 0, report
         # The first second is the clients'; the last interval is cut short.
         parts = [p for p in report["intervals"] if p["from_s"] >= 1][:-1]
-        usual = sorted(p["p99_ms"] for p in parts if p["from_s"] < at - 0.5)
+        usual = sorted(p["p99_ms"] for p in parts if p["from_s"] < at - 0.5) or [parts[0]["p99_ms"]]
         usual = usual[len(usual) // 2]
         after = [p for p in parts if p["from_s"] >= at - 0.5]
         slow = [p for p in after if p["p99_ms"] > 2 * usual]
