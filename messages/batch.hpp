@@ -37,6 +37,7 @@ struct header {
 };
 
 struct record_batch;
+class answer_set;
 class completion_port;
 
 /// One request. Views point into the batch's storage or arena.
@@ -70,8 +71,10 @@ struct record {
   std::uint64_t seq = 0;  ///< the ledger's arrival sequence
   record_batch* batch = nullptr;
 
-  /// Set by the producer alone, when it first takes a result of this record: a second one (sent again after a
-  /// crash upstream) is dropped there, so that a restart never doubles a result.
+  /// Set by the producer alone (for Kafka) or the gateway alone (for the other doors), when it first takes a
+  /// result of this record: a second one (sent again after a crash upstream) is dropped there, so that a
+  /// restart never doubles a result. The gateway also sets it when the caller has gone: then nobody needs to
+  /// score it any more.
   mutable std::atomic<bool> answered{false};
 
   record() = default;
@@ -224,11 +227,14 @@ class row_refs {
   std::vector<const record*> items_;
 };
 
-/// Where the ends of a batch's records are reported. May be called from any thread.
+/// Who owns a batch's requests. May be called from any thread.
 class completion_port {
  public:
   virtual ~completion_port() = default;
+  /// Kafka's: answers to these rows are with the broker.
   virtual void delivered(std::shared_ptr<row_refs> rows) = 0;
+  /// Every other door's: answers to its rows, for it to write and send.
+  virtual void answered(std::shared_ptr<answer_set> set) = 0;
 };
 
 }  // namespace troupe

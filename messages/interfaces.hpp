@@ -21,6 +21,7 @@ struct report_tree;
 }  // namespace troupe
 
 TROUPE_LOCAL_MESSAGE(troupe::records_ready)
+TROUPE_LOCAL_MESSAGE(troupe::calls_ready)
 TROUPE_LOCAL_MESSAGE(troupe::submit)
 TROUPE_LOCAL_MESSAGE(troupe::shard_idle)
 TROUPE_LOCAL_MESSAGE(troupe::grant)
@@ -54,6 +55,10 @@ namespace troupe {
 /// delivered.
 using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(retire),
                                                     void(tick), void(wiring), void(crash)>;
+
+/// One a thread of a door: reads calls, submits them, ends each with its reply.
+using gateway_actor =
+    caf_line::actor_of<void(calls_ready), void(answers), void(tick), void(wiring), void(crash)>;
 
 /// One a node: answers what it knows, joins equal rows in flight, passes the rest to the scheduler, learns.
 using cache_client_actor =

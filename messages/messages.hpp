@@ -33,6 +33,9 @@ struct submit {
   std::shared_ptr<row_refs> rows;
 };
 
+/// A door has calls at its desk (door -> gateway).
+struct calls_ready {};
+
 // --- rows are scored
 // ------------------------------------------------------------------------------------------------
 
@@ -135,12 +138,14 @@ class answer_set;
 struct answer {
   const record* request = nullptr;
   answer_set* set = nullptr;
-  std::uint32_t begin = 0;  ///< of the result's value in the set's text
+  /// In the set's text: for Kafka the result's value; for another door the explanation, if there is one.
+  std::uint32_t begin = 0;
   std::uint32_t size = 0;
+  std::uint32_t outputs = 0;  ///< doors other than Kafka: the first of the request's in the set's outputs
   error_code code = error_code::none;
   bool dead = false;  ///< to the dead-letter topic: the request's own value, with the reason in its headers
   std::uint8_t tries = 0;          ///< deliveries refused so far
-  std::uint32_t reason_begin = 0;  ///< dead letters: the message, in the set's text
+  std::uint32_t reason_begin = 0;  ///< dead letters, and errors of other doors: the message, in the text
   std::uint32_t reason_size = 0;
 };
 
@@ -151,8 +156,8 @@ class answer_set {
   row_refs rows;                ///< keeps the requests alive
   std::vector<answer> answers;  ///< never resized once sent
   std::string text;
-  std::vector<std::vector<header>> extra_headers;  ///< by answer, when any has some
-  nanos model_time = 0;                            ///< execution time of the batch, 0 if none was run
+  std::vector<double> outputs;  ///< rows x output width a request, row-major; for Kafka they are in the text
+  nanos model_time = 0;         ///< execution time of the batch, 0 if none was run
 
   answer_set() = default;
   answer_set(const answer_set&) = delete;
