@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "actors/answering.hpp"
 #include "runtime/codec/cache_key.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
@@ -97,20 +98,6 @@ struct cache_state {
 
   policy::cache_value& worth_of(const model::loaded_model* m) { return worth[m]; }
 
-  void answer_with(answer_set_ptr& set, const record& r, const double* outputs) {
-    if (!set) set = make_answer_set();
-    set->rows.add(&r);
-    answer a;
-    a.request = &r;
-    a.begin = static_cast<std::uint32_t>(set->text.size());
-    if (!writer.prediction(set->text, r, outputs)) {
-      a.code = error_code::model_failed;
-      writer.error(set->text, r, a.code, "the model gave no finite prediction for this request");
-    }
-    a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
-    set->answers.push_back(a);
-  }
-
   void publish_circuit() {
     const auto state = circuit->state();
     const auto at = state == policy::circuit_state::closed      ? breaker_position::closed
@@ -121,6 +108,28 @@ struct cache_state {
 };
 
 using self_ptr = inner_actor::stateful_pointer<cache_state>;
+
+/// Rows that are answered here. Takes over a count of each.
+class known_rows {
+ public:
+  explicit known_rows(cache_state& s) : answers_(s.writer) {}
+
+  void add(const record* r, const double* outputs) {
+    rows_.adopt(r);
+    if (!answers_.predicted(*r, outputs))
+      answers_.failed(*r, error_code::model_failed, "the model gave no finite prediction for this request");
+  }
+  void hand_over(self_ptr self) {
+    answers_.hand_over(0, [&](answer_set_ptr set) {
+      caf_line::send(self, self->state.to.producer, answers{std::move(set)});
+    });
+    rows_.release();
+  }
+
+ private:
+  row_refs rows_;
+  answering answers_;
+};
 
 void pass_on(self_ptr self, std::shared_ptr<row_refs> rows) {
   if (!rows->empty()) caf_line::send(self, self->state.to.scheduler, submit{std::move(rows)});
@@ -168,7 +177,7 @@ void look_up(self_ptr self, const submit& m) {
   }
   model = nullptr;
   auto miss = std::make_shared<row_refs>();
-  answer_set_ptr hits;
+  known_rows hits(s);
   std::vector<const record*> unknown;
   std::vector<cache_key> unknown_keys;
   std::size_t hit_count = 0;
@@ -197,8 +206,7 @@ void look_up(self_ptr self, const submit& m) {
     ++asked;
     if (s.level1->get(*key, now, s.value.data())) {
       ++hit_count;
-      s.answer_with(hits, *r, s.value.data());
-      r->batch->release();
+      hits.add(r, s.value.data());
       continue;
     }
     auto [it, fresh] = s.flights.try_emplace(*key);
@@ -218,7 +226,7 @@ void look_up(self_ptr self, const submit& m) {
     unknown_keys.push_back(*key);
   }
   settle();
-  if (hits) caf_line::send(self, s.to.producer, answers{std::move(hits)});
+  hits.hand_over(self);
   if (!unknown.empty()) {
     if (level2_open(self, *first)) {
       ask_level2(self, std::move(unknown), std::move(unknown_keys));
@@ -230,14 +238,11 @@ void look_up(self_ptr self, const submit& m) {
 }
 
 /// The value of this key is known: those who waited for it are answered.
-void land(self_ptr self, const cache_key& key, const double* outputs, answer_set_ptr& set) {
+void land(self_ptr self, const cache_key& key, const double* outputs, known_rows& out) {
   auto& s = self->state;
   const auto it = s.flights.find(key);
   if (it == s.flights.end()) return;
-  for (const record* r : it->second.waiting) {
-    s.answer_with(set, *r, outputs);
-    r->batch->release();
-  }
+  for (const record* r : it->second.waiting) out.add(r, outputs);
   it->second.leader->batch->release();
   s.flights.erase(it);
 }
@@ -252,7 +257,7 @@ void learn(self_ptr self, const learned& m) {
   worth.observe_model(rows, m.took);
   if (!s.args.always && !worth.looking() && s.flights.empty()) return;
   const std::size_t width = sample.model->output().width;
-  answer_set_ptr landed;
+  known_rows landed(s);
   std::vector<std::pair<std::string, std::string>> to_store;
   const bool store2 = s.args.level2 && (s.args.always || worth.level2_worthwhile()) &&
                       s.circuit->state() == policy::circuit_state::closed;
@@ -271,7 +276,7 @@ void learn(self_ptr self, const learned& m) {
       to_store.emplace_back(codec::level2_name(*key),
                             std::string(reinterpret_cast<const char*>(out), width * sizeof(double)));
   }
-  if (landed) caf_line::send(self, s.to.producer, answers{std::move(landed)});
+  landed.hand_over(self);
   if (!to_store.empty()) s.args.level2->set(std::move(to_store));
 }
 
@@ -284,7 +289,7 @@ void level2_answered(self_ptr self, const level2_answer& m) {
   const nanos now = caf_line::now(self);
   const auto& result = *m.result;
   auto miss = std::make_shared<row_refs>();
-  answer_set_ptr hits;
+  known_rows hits(s);
   if (result.ok) {
     s.circuit->success(now);
   } else {
@@ -310,16 +315,15 @@ void level2_answered(self_ptr self, const level2_answer& m) {
     s.value.assign(s.args.width, 0.0);
     std::memcpy(s.value.data(), result.values[i]->data(), width * sizeof(double));
     s.level1->put(look.keys[i], now, s.value.data());
-    s.answer_with(hits, *r, s.value.data());
+    hits.add(r, s.value.data());
     land(self, look.keys[i], s.value.data(), hits);
-    r->batch->release();
   }
   if (result.ok) {
     s.args.metrics->cache_lookups(2, hit_count, asked - hit_count);
     worth.observe_level2(asked, hit_count);
     worth.observe_level2_cost(asked, result.took);
   }
-  if (hits) caf_line::send(self, s.to.producer, answers{std::move(hits)});
+  hits.hand_over(self);
   pass_on(self, std::move(miss));
 }
 

@@ -179,6 +179,25 @@ struct keeper_state {
     let_go(std::move(model));
   }
 
+  /// The whole model goes, its production version too; that stays its production version for when it is
+  /// loaded again.
+  command_result unload_all(const std::string& model) {
+    auto& m = memory();
+    if (m.rollouts.contains(model))
+      return {409, "model " + model + " is being rolled out; roll back or end it first"};
+    std::vector<std::shared_ptr<const model::loaded_model>> gone;
+    for (auto& [key, v] : m.versions) {
+      if (key.first != model || !v.model) continue;
+      v.is = state::unloaded;
+      v.since_ms = wall_ms();
+      gone.push_back(std::exchange(v.model, nullptr));
+    }
+    if (gone.empty()) return {404, "model " + model + " is not loaded"};
+    publish();
+    for (auto& one : gone) let_go(std::move(one));
+    return {202, "unloading"};
+  }
+
   void set_production(const std::string& model, const std::string& version, std::string_view why) {
     auto& m = memory();
     const std::string before = m.production[model];
@@ -621,6 +640,7 @@ struct keeper_state {
         return {202, "loading"};
       }
       case model_command::what::unload: {
+        if (version.empty()) return unload_all(c.model);
         auto* v = find(c.model, version);
         if (!v || !v->model) return {404, "version " + version + " of model " + c.model + " is not loaded"};
         if (m.production[c.model] == version)

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/answering.hpp"
 #include "runtime/codec/explanation.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/engine_process.hpp"
@@ -31,6 +32,7 @@ struct shard_state {
   codec::result_writer writer;
   codec::explanation_writer explanations;
   std::vector<const double*> rows;
+  std::vector<bool> answered;  // by record of a batch
   nanos offered = INT64_MIN / 2;
 
   /// One record again. `died`: the batch it was in ended the process that scores; if it does so again alone,
@@ -84,7 +86,7 @@ constexpr nanos offer_every = 1'000'000'000;
 constexpr std::size_t sample = 64;  // predictions of a batch that are looked at for drift
 
 /// Rollouts: what became of the requests that were given to this version as one of two.
-void tell_keeper(self_ptr self, const row_refs& refs, const answer_set& set,
+void tell_keeper(self_ptr self, const row_refs& refs, const std::vector<bool>& answered,
                  const std::vector<double>& outputs, nanos took) {
   auto& s = self->state;
   const auto& m = *s.args.model;
@@ -115,7 +117,7 @@ void tell_keeper(self_ptr self, const row_refs& refs, const answer_set& set,
       one.rollout = split->id;
       one.arm = r.arm;
     }
-    if (set.answers[i].code != error_code::none) {
+    if (!answered[i]) {
       ++one.failed;
       continue;
     }
@@ -152,39 +154,29 @@ void run(self_ptr self, const grant& g) {
   std::vector<failure> failed;
   const nanos took = s.score(refs, *outputs, failed);
 
-  auto set = make_answer_set();
-  set->model_time = took;
-  set->rows.add_all(refs);
-  set->answers.resize(refs.size());
-  set->text.reserve(refs.size() * 192);
+  answering out(s.writer);
+  out.expect(refs.size());
+  s.answered.assign(refs.size(), true);
   std::uint32_t bad = 0;    // the model's fault
   bool unanswered = false;  // any without a prediction
   std::size_t at = 0;
   for (std::size_t i = 0; i < refs.size(); ++i) {
     const record& r = refs[i];
-    answer& a = set->answers[i];
-    a.request = &r;
-    a.begin = static_cast<std::uint32_t>(set->text.size());
     failure why;
     if (!failed.empty()) why = std::move(failed[i]);
     if (why.code == error_code::none &&
-        !s.writer.prediction(set->text, r, outputs->data() + at * m.output().width,
-                             r.explain ? std::string_view(s.explanations.write(r)) : std::string_view()))
+        !out.predicted(r, outputs->data() + at * m.output().width,
+                       r.explain ? std::string_view(s.explanations.write(r)) : std::string_view()))
       why = {error_code::model_failed, "the model gave no finite prediction for this request", false};
     if (why.code != error_code::none) {
-      a.code = why.code;
-      a.dead = why.poison;
       bad += why.code == error_code::model_failed;
       unanswered = true;
-      if (a.dead) {
-        a.reason_begin = a.begin;
-        set->text += "scoring this record ended the engine process twice: " + why.why;
-        a.reason_size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
-      } else {
-        s.writer.error(set->text, r, a.code, why.why);
-      }
+      s.answered[i] = false;
+      if (why.poison)
+        out.poison(r, "scoring this record ended the engine process twice: " + why.why);
+      else
+        out.failed(r, why.code, why.why);
     }
-    a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
     at += r.rows;
   }
   const auto rows = static_cast<std::uint32_t>(at);
@@ -192,7 +184,7 @@ void run(self_ptr self, const grant& g) {
   bool divided = false;
   for (const record* r : refs) divided |= r->arm != rollout_arm::none;
   if (divided) {
-    tell_keeper(self, refs, *set, *outputs, took);
+    tell_keeper(self, refs, s.answered, *outputs, took);
     send_to_shadow(self, g);
   }
   if (s.args.recent && m.schema().inputs.empty()) {
@@ -203,7 +195,8 @@ void run(self_ptr self, const grant& g) {
     }
   }
   caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed});
-  caf_line::send(self, s.to.producer, answers{std::move(set)});
+  out.hand_over(took,
+                [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
   if (!unanswered && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});
   if (s.to.breakers) {
     const auto it = s.to.breakers->find(&m);

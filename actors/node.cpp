@@ -15,8 +15,11 @@
 
 #include "actors/breaker.hpp"
 #include "actors/cache_client.hpp"
+#include "actors/gateway.hpp"
+#include "actors/http_door.hpp"
 #include "actors/model_keeper.hpp"
 #include "actors/model_shard.hpp"
+#include "actors/node_backend.hpp"
 #include "actors/node_door.hpp"
 #include "actors/partition_consumer.hpp"
 #include "actors/producer.hpp"
@@ -24,6 +27,7 @@
 #include "actors/shadow_scorer.hpp"
 #include "actors/supervisor.hpp"
 #include "runtime/config/reload.hpp"
+#include "runtime/door/routes.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
@@ -92,9 +96,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::unique_ptr<kafka::record_source> source;
   std::shared_ptr<store::level2_cache> redis;
   std::unique_ptr<node_door> door;
+  std::shared_ptr<policy::admission> admission;
+  std::unique_ptr<node_backend> backend;
+  std::unique_ptr<serving::routes> routes;
+  std::unique_ptr<http_door> http;
 
   std::unique_ptr<caf_line::system_config> actor_config;
-  std::unique_ptr<caf_line::system> actors;
+  caf_line::system* actors = nullptr;  // owned, until stop()
   supervisor_actor supervisor;
 
   mutable std::mutex mutex;                                     // guards the next five
@@ -104,6 +112,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::string failed;
   std::function<void()> failed_hook;
 
+  std::atomic<bool> up{false};  // all of it is there; before, the door knows only the models
   std::atomic<bool> draining{false};
   std::atomic<bool> closed{false};
   std::atomic<std::uint64_t> next_shard{1};
@@ -133,16 +142,27 @@ struct node::impl final : kafka::assignment_listener, door_state {
     } catch (const http::bind_error& e) {
       throw startup_error(e.what());
     }
+    open_http();
     open_kafka();
     open_redis();
     start_actors();
-    source->start(*this);
+    if (http) http->start();
+    if (source) source->start(*this);
     follow_registry();
-    observe::log(observe::level::info, "node", "started", "waiting for partitions",
-                 {{"brokers", bootstrap},
-                  {"group", settings.kafka.group},
-                  {"requests_topic", settings.kafka.requests_topic},
-                  {"metrics_port", std::to_string(door->port())}});
+    up = true;
+    tell_started();
+  }
+
+  void tell_started() const {
+    std::vector<std::pair<std::string_view, std::string>> what;
+    if (settings.kafka.enabled)
+      what = {{"brokers", bootstrap},
+              {"group", settings.kafka.group},
+              {"requests_topic", settings.kafka.requests_topic}};
+    if (http) what.emplace_back("http_port", std::to_string(http->port()));
+    what.emplace_back("metrics_port", std::to_string(door->port()));
+    observe::log(observe::level::info, "node", "started",
+                 settings.kafka.enabled ? "waiting for partitions" : "without Kafka", what);
   }
 
   void make_metrics() {
@@ -410,7 +430,90 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return o;
   }
 
+  // --- the doors whose callers wait
+  // ---------------------------------------------------------------------------------
+
+  [[nodiscard]] std::uint8_t class_index(const std::string& name) const {
+    for (std::size_t i = 0; i < settings.classes.size(); ++i)
+      if (settings.classes[i].name == name) return static_cast<std::uint8_t>(i);
+    return 0;
+  }
+
+  [[nodiscard]] serving::call_options call_options_of(const std::string& default_class,
+                                                      nanos queue_timeout) const {
+    serving::call_options o;
+    for (const auto& c : settings.classes) o.class_targets.push_back(c.target);
+    o.default_class = class_index(default_class);
+    o.queue_timeout = queue_timeout;
+    o.max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+    o.max_elements = settings.http.max_elements;
+    o.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
+    return o;
+  }
+
+  void open_http() {
+    if (!settings.http.enabled && !settings.grpc.enabled) return;
+    backend = std::make_unique<node_backend>(
+        node_backend_args{models, metrics, [this] { return kept->report(); },
+                          [this] { return health().ready; },
+                          [this](model_command c) { return command(std::move(c)); }});
+    if (!settings.http.enabled) return;
+    const auto& h = settings.http;
+    const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
+    http::front_options o;
+    o.bind = h.bind;
+    o.port = h.port;
+    o.name = "http.port";
+    o.threads = h.threads ? h.threads : std::max<std::size_t>(1, std::thread::hardware_concurrency() / 4);
+    o.max_header = h.max_header;
+    o.max_body = h.max_body;
+    o.max_connections = h.max_connections;
+    o.max_buffered = h.max_buffered;
+    o.read_timeout = ms(h.read_timeout);
+    o.idle_timeout = ms(h.idle_timeout);
+    // The gateway ends every call by its expiry; this is for what has none.
+    o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
+    for (std::size_t at = 0; at < h.cors_origins.size();) {
+      const std::size_t end = std::min(h.cors_origins.find(',', at), h.cors_origins.size());
+      std::string one = h.cors_origins.substr(at, end - at);
+      std::erase(one, ' ');
+      if (!one.empty()) o.cors_origins.push_back(std::move(one));
+      at = end + 1;
+    }
+    o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
+    serving::route_options r;
+    r.calls = call_options_of(h.default_class, h.queue_timeout);
+    r.health = [this] { return health(); };
+    r.metrics = [this] { return metrics_text(); };
+    routes = std::make_unique<serving::routes>(std::move(r), *backend);
+    try {
+      http = std::make_unique<http_door>(
+          o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });
+    } catch (const std::exception& e) {
+      throw startup_error(e.what());
+    }
+  }
+
+  void start_gateways(const std::vector<std::shared_ptr<gateway_desk>>& desks, troupe::door via,
+                      const std::string& base) {
+    for (std::size_t i = 0; i < desks.size(); ++i) {
+      const std::string name = base + (desks.size() == 1 ? "" : " " + std::to_string(i));
+      child("gateway", name, [this, name, via, desk = desks[i]](bool) {
+        gateway_args a;
+        a.desk = desk;
+        a.via = via;
+        a.name = name;
+        a.models = models;
+        if (settings.http.admission) a.admission = admission;
+        a.max_calls = settings.http.max_requests;
+        a.metrics = metrics;
+        return caf_line::untyped(spawn_gateway(*actors, std::move(a), neighbours()));
+      });
+    }
+  }
+
   void open_kafka() {
+    if (!settings.kafka.enabled) return;
     bootstrap = settings.kafka.brokers;
     if (bootstrap == "embedded") {
       broker = std::make_unique<kafka::embedded_broker>(
@@ -521,7 +624,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const std::size_t cores = std::max(1U, std::thread::hardware_concurrency());
     slots = settings.scheduler.slots ? settings.scheduler.slots : cores;
     actor_config = std::make_unique<caf_line::system_config>(std::max<std::size_t>(2, slots));
-    actors = std::make_unique<caf_line::system>(*actor_config);
+    actors = new caf_line::system(*actor_config);
+    admission = std::make_shared<policy::admission>(settings.classes.size(), slots);
 
     supervisor_args sup;
     sup.restarts.intensity = settings.supervision.intensity;
@@ -536,15 +640,16 @@ struct node::impl final : kafka::assignment_listener, door_state {
     sup.escalate = [this](const std::string& why) { fail(why); };
     supervisor = spawn_supervisor(*actors, std::move(sup));
 
-    child("producer", "producer", [this](bool) {
-      producer_args a;
-      a.sink = sink;
-      a.metrics = metrics;
-      a.gather_min = settings.kafka.gather_min;
-      a.gather_max = settings.kafka.gather_max;
-      a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
-      return caf_line::untyped(spawn_producer(*actors, std::move(a)));
-    });
+    if (sink)
+      child("producer", "producer", [this](bool) {
+        producer_args a;
+        a.sink = sink;
+        a.metrics = metrics;
+        a.gather_min = settings.kafka.gather_min;
+        a.gather_max = settings.kafka.gather_max;
+        a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
+        return caf_line::untyped(spawn_producer(*actors, std::move(a)));
+      });
     child("scheduler", "scheduler", [this](bool) {
       scheduler_args a;
       for (const auto& c : settings.classes)
@@ -553,6 +658,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.max_batch = settings.scheduler.max_batch;
       a.max_batch_time = settings.scheduler.max_batch_time;
       a.late_floor = settings.scheduler.late_floor;
+      a.admission = admission;
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(*actors, std::move(a), neighbours()));
     });
@@ -593,6 +699,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       return caf_line::untyped(spawn_model_keeper(*actors, std::move(a), neighbours()));
     });
     for (const auto& m : models->current()->all()) start_version(m);
+    if (http) start_gateways(http->desks(), door::http, "gateway http");
   }
 
   // --- assignments (on the source's thread)
@@ -684,13 +791,25 @@ struct node::impl final : kafka::assignment_listener, door_state {
     };
     if (draining) not_ready("draining");
     if (!h.model_loaded) not_ready("no model is loaded");
+    if (!up) {
+      not_ready("starting");
+      return h;
+    }
+    // A node that answers by another door still can when the broker is lost.
+    const bool other_door = settings.http.enabled || settings.grpc.enabled;
+    auto kafka_lost = [&](std::string why) {
+      if (other_door)
+        h.degraded.push_back(std::move(why));
+      else
+        not_ready(std::move(why));
+    };
     if (source) {
       const auto in = source->status();
-      if (!in.up) not_ready("Kafka: " + (in.reason.empty() ? std::string("joining the group") : in.reason));
+      if (!in.up) kafka_lost("Kafka: " + (in.reason.empty() ? std::string("joining the group") : in.reason));
     }
     if (sink) {
       const auto out = sink->status();
-      if (!out.up && !out.reason.empty()) not_ready("Kafka producer: " + out.reason);
+      if (!out.up && !out.reason.empty()) kafka_lost("Kafka producer: " + out.reason);
     }
     if (redis) {
       const auto r = redis->status();
@@ -761,6 +880,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const nanos deadline = steady_now() + settings.drain.deadline;
     observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
     if (source) source->stop_intake();
+    const bool answered = !http || http->drain(deadline);
     if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
     const std::size_t left = sink ? sink->in_flight() : 0;
     observe::log(
@@ -768,7 +888,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         left ? "drained with answers still on their way" : "drained: everything delivered and committed",
         {{"in_flight", std::to_string(left)}});
     stop();
-    return left == 0;
+    return left == 0 && answered;
   }
 
   void stop() {
@@ -783,9 +903,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
       breakers.clear();
     }
     door.reset();
-    loader.reset();
     if (redis) redis->close();
-    actors.reset();  // waits for the actors to end
+    // Waits for the actors to end. What the supervisor was still told to start, it starts: so the pointer
+    // stays until they have, and so does all that they use.
+    delete actors;
+    actors = nullptr;
+    if (http) http->stop();
+    loader.reset();
     if (sink) sink->close();
   }
 };

@@ -24,6 +24,7 @@ class mailbox_port final : public completion_port {
   void delivered(std::shared_ptr<row_refs> rows) override {
     caf_line::post(to_, troupe::delivered{std::move(rows)});
   }
+  void answered(std::shared_ptr<answer_set>) override {}  // Kafka's answers go to the producer
 
  private:
   partition_consumer_actor to_;

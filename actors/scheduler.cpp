@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "actors/answering.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
@@ -59,6 +60,7 @@ struct scheduler_state {
   std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
   std::uint64_t next_grant = 1;
   std::vector<bool> runnable;
+  std::vector<std::uint64_t> waiting_rows;  // by class
   std::vector<policy::sla_item> batch;
   std::vector<policy::sla_queue::ended_item> ended;
   codec::result_writer writer;
@@ -121,31 +123,35 @@ struct scheduler_state {
     }
   }
 
-  /// Answers rows that ended in the queue.
-  answer_set_ptr answer_ended() {
-    if (ended.empty()) return nullptr;
-    auto set = make_answer_set();
-    set->answers.resize(ended.size());
-    for (std::size_t i = 0; i < ended.size(); ++i) {
-      const record* r = record_of(ended[i].item);
-      set->rows.adopt(r);
-      answer& a = set->answers[i];
-      a.request = r;
-      a.code = ended[i].expired ? error_code::deadline_exceeded : error_code::unavailable;
-      a.begin = static_cast<std::uint32_t>(set->text.size());
-      writer.error(set->text, *r, a.code,
-                   ended[i].expired
-                       ? "the request expired before it could be scored"
-                       : "the request could not be scored within its class's target and was shed");
-      a.size = static_cast<std::uint32_t>(set->text.size()) - a.begin;
-      if (!ended[i].expired) args.metrics->shed(ended[i].cls, 1);
-    }
-    ended.clear();
-    return set;
+  /// Rows whose callers have gone need not be scored: the gateway has marked them.
+  [[nodiscard]] static bool wanted(const policy::sla_item& item) {
+    const record& r = *record_of(item);
+    return r.batch->via == door::kafka || !r.answered.load(std::memory_order_relaxed);
   }
 };
 
 using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
+
+/// Answers rows that ended in the queue.
+void answer_ended(self_ptr self) {
+  auto& s = self->state;
+  if (s.ended.empty()) return;
+  row_refs rows;
+  answering out(s.writer);
+  for (const auto& e : s.ended) {
+    const record* r = scheduler_state::record_of(e.item);
+    rows.adopt(r);
+    if (e.expired) {
+      out.failed(*r, error_code::deadline_exceeded, "the request expired before it could be scored");
+    } else {
+      out.failed(*r, error_code::unavailable,
+                 "the request could not be scored within its class's target and was shed");
+      s.args.metrics->shed(e.cls, 1);
+    }
+  }
+  s.ended.clear();
+  out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
+}
 
 void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows) {
   auto& s = self->state;
@@ -156,6 +162,15 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows)
   std::shared_ptr<const row_refs> shared = std::move(rows);
   s.grants.emplace(id, running{lane_index, shared, shard.handle});
   caf_line::send(self, shard.handle, grant{id, std::move(shared)});
+}
+
+/// What waits, for those who decide whether to let more in.
+void forecast(self_ptr self) {
+  auto& s = self->state;
+  if (!s.args.admission) return;
+  s.waiting_rows.clear();
+  for (std::size_t c = 0; c < s.args.classes.size(); ++c) s.waiting_rows.push_back(s.queue->stats(c).rows);
+  s.args.admission->publish(s.waiting_rows);
 }
 
 void dispatch(self_ptr self) {
@@ -191,16 +206,22 @@ void dispatch(self_ptr self) {
     if (!s.batch.empty()) {
       auto rows = std::make_shared<row_refs>();
       rows->reserve(s.batch.size());
-      for (const auto& item : s.batch) rows->adopt(scheduler_state::record_of(item));
+      for (const auto& item : s.batch) {
+        if (scheduler_state::wanted(item))
+          rows->adopt(scheduler_state::record_of(item));
+        else
+          scheduler_state::release(scheduler_state::record_of(item));
+      }
       if (lane.breaker == breaker_position::half_open)
         lane.probes -= std::min<std::uint32_t>(lane.probes, static_cast<std::uint32_t>(rows->size()));
-      give(self, *next, std::move(rows));
+      if (!rows->empty()) give(self, *next, std::move(rows));
     } else if (s.ended.empty()) {
       break;
     }
-    if (auto set = s.answer_ended()) caf_line::send(self, s.to.producer, answers{std::move(set)});
+    answer_ended(self);
     s.admit_waiting();
   }
+  forecast(self);
 }
 
 /// The shard of this grant died: its rows run again alone, so that the one that killed it shows itself.
@@ -215,28 +236,22 @@ void shard_died(self_ptr self, const caf_line::address& shard, const std::string
     }
     auto& lane = s.lanes[it->second.lane];
     const auto& rows = *it->second.rows;
-    auto poison = make_answer_set();
+    answering poison(s.writer);
     for (const record* r : rows) {
       if (r->answered.load(std::memory_order_relaxed)) continue;
       const bool alone = rows.size() == 1;
       if (alone && ++s.kills[r] >= kills_allowed) {
         s.kills.erase(r);
-        poison->rows.add(r);
-        answer a;
-        a.request = r;
-        a.code = error_code::model_failed;
-        a.dead = true;
-        a.reason_begin = static_cast<std::uint32_t>(poison->text.size());
-        poison->text += "scoring this record ended its model shard repeatedly: " + why;
-        a.reason_size = static_cast<std::uint32_t>(poison->text.size()) - a.reason_begin;
-        poison->answers.push_back(a);
+        poison.poison(*r, "scoring this record ended its model shard repeatedly: " + why);
         continue;
       }
       r->batch->retain();
       lane.suspects.push_back(r);
     }
+    // Before the grant, whose rows it names, is gone.
+    poison.hand_over(
+        0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
     it = s.grants.erase(it);
-    if (!poison->answers.empty()) caf_line::send(self, s.to.producer, answers{std::move(poison)});
   }
   dispatch(self);
 }
@@ -278,7 +293,10 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         const auto it = s.grants.find(m.id);
         if (it == s.grants.end()) return;  // granted by a predecessor
         auto& lane = s.lanes[it->second.lane];
-        if (!m.failed) lane.sizer.observe(m.rows, m.took);
+        if (!m.failed) {
+          lane.sizer.observe(m.rows, m.took);
+          if (s.args.admission) s.args.admission->observe(m.rows, m.took);
+        }
         if (!s.kills.empty())
           for (const record* r : *it->second.rows) s.kills.erase(r);
         lane.idle.push_back({m.shard, it->second.shard});
@@ -296,7 +314,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
       [self](tick) {
         auto& s = self->state;
         s.queue->end_overdue(caf_line::now(self), s.ended);  // of models that can't run just now, too
-        if (auto set = s.answer_ended()) caf_line::send(self, s.to.producer, answers{std::move(set)});
+        answer_ended(self);
         s.admit_waiting();
         dispatch(self);
         publish(self);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "messages/interfaces.hpp"
+#include "runtime/policy/admission.hpp"
 #include "runtime/policy/sla_queue.hpp"
 
 namespace troupe::observe {
@@ -25,6 +26,7 @@ struct scheduler_args {
   std::size_t max_batch = 1024;      ///< rows
   nanos max_batch_time = 5'000'000;  ///< estimated
   double late_floor = 0.002;
+  std::shared_ptr<policy::admission> admission;  ///< told what waits; may be null
   std::shared_ptr<observe::metrics> metrics;
 };
 

@@ -165,6 +165,18 @@ class builder {
   std::vector<binding> made_;
 };
 
+void tls_options(builder& b, const std::string& section, tls_settings& s) {
+  const auto key = [&](const char* name) { return section + "." + name; };
+  b.text(key("tls_certificate").c_str(), s.certificate,
+         "PEM file of the server's certificate with its chain; empty: no TLS. Read again on reload.");
+  b.text(key("tls_key").c_str(), s.key, "PEM file of its key.");
+  b.text(key("tls_client_ca").c_str(), s.client_ca,
+         "PEM file of the authorities that clients' certificates are checked against; empty: none is asked "
+         "for.");
+  b.boolean(key("tls_client_required").c_str(), s.client_required,
+            "Clients without a certificate are refused; else one is checked only where it is given.");
+}
+
 char upper(char c) {
   if (c >= 'a' && c <= 'z') return static_cast<char>(c - 'a' + 'A');
   return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
@@ -192,6 +204,8 @@ bool is_secret_property(std::string_view name) {
 std::vector<binding> bind(settings& s) {
   builder b;
 
+  b.boolean("kafka.enabled", s.kafka.enabled,
+            "Read requests from Kafka; without it the node answers over HTTP and gRPC alone.");
   b.name("kafka.brokers", s.kafka.brokers,
          "Bootstrap servers, host:port; `embedded` runs a broker inside the process (nothing is kept).",
          value_type::list);
@@ -357,6 +371,47 @@ std::vector<binding> bind(settings& s) {
              "Pause before the first restart in a row.");
   b.duration("supervision.backoff_max", s.supervision.backoff_max, 0, hour,
              "Longest pause; each is twice the last.");
+
+  b.boolean("http.enabled", s.http.enabled, "Answer requests over HTTP.");
+  b.name("http.bind", s.http.bind, "Address of the HTTP port.");
+  b.count("http.port", s.http.port, 0, 65535, "", "That port; 0: any free one.");
+  b.count<std::size_t>("http.threads", s.http.threads, 0, 64, "threads",
+                       "Threads that read and write; 0: a quarter of the cores, at least one.");
+  b.name("http.class", s.http.default_class, "Class of a request without priority, one of `classes`.");
+  b.duration("http.queue_timeout", s.http.queue_timeout, millisecond, hour,
+             "A request without a timeout of its own expires so long after its arrival: 504.");
+  b.boolean("http.admission", s.http.admission,
+            "Refuse a request at once (503, Retry-After) that the queue would make later than its class's "
+            "target; over gRPC too.");
+  b.size("http.max_body", s.http.max_body, 1024, gib, "Largest body, with and without its encoding: 413.");
+  b.size("http.max_header", s.http.max_header, 1024, mib, "Largest header of a request: 431.");
+  b.count<std::size_t>("http.max_elements", s.http.max_elements, 1, 100'000'000, "elements",
+                       "Most numbers or texts of a request, all inputs together; over gRPC too: 413.");
+  b.count<std::size_t>("http.max_connections", s.http.max_connections, 1, 1'000'000, "connections",
+                       "More are answered 503.");
+  b.count<std::size_t>("http.max_requests", s.http.max_requests, 1, 10'000'000, "requests",
+                       "Requests that wait for an answer at a time, a thread; more are answered 503.");
+  b.size("http.max_buffered", s.http.max_buffered, mib, 64 * gib,
+         "Bodies that are being read at a time, all connections together; more are answered 503.");
+  b.duration("http.read_timeout", s.http.read_timeout, 100 * millisecond, hour,
+             "From the first byte of a request to its last: 408.");
+  b.duration("http.idle_timeout", s.http.idle_timeout, 100 * millisecond, 24 * hour,
+             "A connection without a request for so long is closed.");
+  b.text("http.cors_origins", s.http.cors_origins,
+         "Origins whose pages may call, separated by commas; `*`: any; empty: none (CORS is off).",
+         value_type::list);
+  tls_options(b, "http", s.http.tls);
+
+  b.boolean("grpc.enabled", s.grpc.enabled, "Answer requests over gRPC.");
+  b.name("grpc.bind", s.grpc.bind, "Address of the gRPC port.");
+  b.count("grpc.port", s.grpc.port, 0, 65535, "", "That port; 0: any free one.");
+  b.name("grpc.class", s.grpc.default_class, "Class of a request without priority, one of `classes`.");
+  b.duration("grpc.queue_timeout", s.grpc.queue_timeout, millisecond, hour,
+             "A request without a deadline of its own expires so long after its arrival: DEADLINE_EXCEEDED.");
+  b.size("grpc.max_message", s.grpc.max_message, 1024, gib, "Largest request: RESOURCE_EXHAUSTED.");
+  b.count<std::size_t>("grpc.max_streams", s.grpc.max_streams, 1, 1'000'000, "calls",
+                       "Calls at a time on one connection.");
+  tls_options(b, "grpc", s.grpc.tls);
 
   b.name("metrics.bind", s.metrics.bind, "Address of the port for metrics, health and admin.");
   b.count("metrics.port", s.metrics.port, 0, 65535, "", "That port; 0: any free one.");

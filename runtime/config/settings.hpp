@@ -27,6 +27,7 @@ enum class log_format { automatic, json, text };
 enum class log_requests { off, sampled, all };
 
 struct kafka_settings {
+  bool enabled = true;
   std::string brokers = "127.0.0.1:9092";  ///< "embedded": the broker in the process
   std::string group = "inference-service";
   std::string requests_topic = "inference-requests";
@@ -45,6 +46,44 @@ struct kafka_settings {
   config::result_timestamp result_timestamp = result_timestamp::request;
   int embedded_partitions = 4;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
+};
+
+struct tls_settings {
+  std::string certificate;  ///< PEM file; empty: no TLS
+  std::string key;
+  std::string client_ca;  ///< empty: clients need no certificate
+  bool client_required = false;
+};
+
+struct http_settings {
+  bool enabled = true;
+  std::string bind = "0.0.0.0";
+  int port = 8080;                            ///< 0: any free one
+  std::size_t threads = 0;                    ///< 0: a quarter of the cores, at least one
+  std::string default_class = "interactive";  ///< http.class
+  nanos queue_timeout = 30 * policy::second;  ///< a request without a time-out of its own
+  bool admission = true;
+  std::size_t max_body = std::size_t{10} << 20;
+  std::size_t max_header = std::size_t{16} << 10;
+  std::size_t max_elements = 100'000;  ///< a request
+  std::size_t max_connections = 10'000;
+  std::size_t max_requests = 10'000;                   ///< that wait for an answer
+  std::size_t max_buffered = std::size_t{64} << 20;  ///< bodies that are being read
+  nanos read_timeout = 10 * policy::second;
+  nanos idle_timeout = 60 * policy::second;
+  std::string cors_origins;  ///< with commas; "*": any
+  tls_settings tls;
+};
+
+struct grpc_settings {
+  bool enabled = true;
+  std::string bind = "0.0.0.0";
+  int port = 8081;                            ///< 0: any free one
+  std::string default_class = "interactive";  ///< grpc.class
+  nanos queue_timeout = 30 * policy::second;
+  std::size_t max_message = std::size_t{10} << 20;
+  std::size_t max_streams = 1'000;  ///< a connection
+  tls_settings tls;
 };
 
 struct models_settings {
@@ -163,6 +202,8 @@ struct faults_settings {
 
 struct settings {
   kafka_settings kafka;
+  http_settings http;
+  grpc_settings grpc;
   models_settings models;
   mlflow_settings mlflow;
   onnxruntime_settings onnxruntime;

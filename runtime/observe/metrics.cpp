@@ -6,9 +6,12 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <sstream>
 #include <tuple>
@@ -119,6 +122,8 @@ struct metrics::impl {
       counter("troupe_dead_letters_total", "Records that went to the dead-letter topic, by code");
   prometheus::Family<Counter>& late =
       counter("troupe_late_requests_total", "Requests that ended after their class's target");
+  prometheus::Family<Counter>& gone =
+      counter("troupe_callers_gone_total", "Requests whose caller went away before the answer");
   prometheus::Family<Counter>& shed = counter(
       "troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
   prometheus::Family<Counter>& expired =
@@ -201,11 +206,18 @@ struct metrics::impl {
     Gauge* depth;
     Gauge* age;
   };
+  /// What the doors say of a model in numbers of their own.
+  struct model_tally {
+    std::atomic<std::uint64_t> answered{0}, answered_ns{0}, refused{0}, refused_ns{0};
+    std::atomic<std::uint64_t> batches{0}, rows{0}, busy_ns{0};
+    std::atomic<std::int64_t> last_ms{0};
+  };
   struct request_series {
     Counter* requests;
     Counter* errors;  // null for successes
     Counter* rows;    // null for errors
     histogram* duration;
+    std::shared_ptr<model_tally> of_model;  // null for no model
   };
   struct model_series {
     std::string name;
@@ -214,6 +226,7 @@ struct metrics::impl {
     histogram* batch_rows;
     Counter* exceptions;
     Gauge* loaded;  // null for one that was never registered
+    std::shared_ptr<model_tally> tally;
   };
   struct partition_series {
     Gauge* credit_records;
@@ -266,7 +279,8 @@ struct metrics::impl {
     const labels with = {{"model", std::string(name)}, {"version", std::string(version)}};
     return by_model
         .emplace(model, model_series{std::string(name), std::string(version), &latency.add(with),
-                                     &batch_rows.add(with), &exceptions.Add(with), nullptr})
+                                     &batch_rows.add(with), &exceptions.Add(with), nullptr,
+                                     std::make_shared<model_tally>()})
         .first->second;
   }
 
@@ -276,9 +290,13 @@ struct metrics::impl {
     const auto it = by_request.find(key);
     if (it != by_request.end()) return it->second;
     labels with = {{"model", ""}, {"version", ""}};
+    std::shared_ptr<model_tally> of;
     if (line.model) {
       const auto known = by_model.find(line.model);
-      if (known != by_model.end()) with = {{"model", known->second.name}, {"version", known->second.version}};
+      if (known != by_model.end()) {
+        with = {{"model", known->second.name}, {"version", known->second.version}};
+        of = known->second.tally;
+      }
     }
     const labels of_model = with;
     const std::string door_name(door_names[static_cast<std::size_t>(line.via)]);
@@ -292,7 +310,8 @@ struct metrics::impl {
     return by_request
         .emplace(key, request_series{&requests.Add(status), failed ? &errors.Add(code) : nullptr,
                                      failed ? nullptr : &rows.Add(of_model),
-                                     &duration.add({{"door", door_name}, {"class", class_name(line.cls)}})})
+                                     &duration.add({{"door", door_name}, {"class", class_name(line.cls)}}),
+                                     std::move(of)})
         .first->second;
   }
 };
@@ -358,6 +377,12 @@ metrics::model_use metrics::use_of(const model::loaded_model* model) const {
   use.rows = seen.cumulative.back();
   use.failed = static_cast<std::uint64_t>(it->second.exceptions->Value());
   if (use.rows) use.latency_seconds = seen.sum / static_cast<double>(use.rows);
+  const auto& t = *it->second.tally;
+  use.answered = {t.answered, t.answered_ns};
+  use.refused = {t.refused, t.refused_ns};
+  use.executed = {t.batches, t.busy_ns};
+  use.scored_rows = t.rows;
+  use.last_ms = t.last_ms;
   return use;
 }
 
@@ -426,6 +451,18 @@ void metrics::answered(const answered_line& line) {
   }
   if (series.rows) series.rows->Increment(as_number(line.rows));
   series.duration->observe(line.seconds, line.count);
+  if (series.of_model) {
+    auto& t = *series.of_model;
+    const bool ok = line.code == error_code::none;
+    const auto ns = static_cast<std::uint64_t>(std::max(0.0, line.seconds) * 1e9 * n);
+    (ok ? t.answered : t.refused).fetch_add(line.count, std::memory_order_relaxed);
+    (ok ? t.answered_ns : t.refused_ns).fetch_add(ns, std::memory_order_relaxed);
+    if (ok)
+      t.last_ms.store(std::chrono::duration_cast<std::chrono::milliseconds>(
+                          std::chrono::system_clock::now().time_since_epoch())
+                          .count(),
+                      std::memory_order_relaxed);
+  }
   if (line.dead) impl_->dead_letters.Add({{"code", std::string(to_string(line.code))}}).Increment(n);
   const bool expired = line.code == error_code::deadline_exceeded;
   if (line.late || expired) {
@@ -442,7 +479,17 @@ void metrics::model_batch(const model::loaded_model& model, std::size_t rows, do
   const auto& series = impl_->model_of(&model);
   series.latency->observe(seconds, rows);
   series.batch_rows->observe(as_number(rows));
+  series.tally->batches.fetch_add(1, std::memory_order_relaxed);
+  series.tally->rows.fetch_add(rows, std::memory_order_relaxed);
+  series.tally->busy_ns.fetch_add(static_cast<std::uint64_t>(std::max(0.0, seconds) * 1e9),
+                                  std::memory_order_relaxed);
   if (failed) series.exceptions->Increment(as_number(failed));
+}
+
+void metrics::callers_gone(door via, std::size_t count) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->gone.Add({{"door", std::string(door_names[static_cast<std::size_t>(via)])}})
+      .Increment(as_number(count));
 }
 
 void metrics::shed(std::size_t cls, std::size_t count) {

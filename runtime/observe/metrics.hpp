@@ -68,6 +68,16 @@ class metrics {
     std::uint64_t rows = 0;
     std::uint64_t failed = 0;    ///< requests
     double latency_seconds = 0;  ///< mean
+
+    struct spent {
+      std::uint64_t count = 0;
+      std::uint64_t ns = 0;  ///< of all together
+    };
+    spent answered;  ///< requests with a prediction, from arrival to the end
+    spent refused;   ///< requests that ended with an error
+    spent executed;  ///< batches
+    std::uint64_t scored_rows = 0;
+    std::int64_t last_ms = 0;  ///< of the last prediction, epoch milliseconds; 0: none
   };
   [[nodiscard]] model_use use_of(const model::loaded_model* model) const;
   void model_load(bool ok);
@@ -86,6 +96,8 @@ class metrics {
   void answered(const answered_line& line);
   /// A model scored `rows` rows in `seconds`; the engine failed on `failed` requests of them.
   void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed);
+  /// Requests that ended because nobody waited for the answer any more.
+  void callers_gone(door via, std::size_t count);
   /// Requests that left the queue unscored because they could not make their target. What expired is counted
   /// by answered(), wherever that was found.
   void shed(std::size_t cls, std::size_t count);

@@ -13,9 +13,9 @@ from typing import Dict, List, Tuple
 
 FLOORS = ["messages", "runtime", "actors", "cli"]
 # A part of the runtime that knows another one besides policy.
-PARTS = {"codec": {"model"}, "registry": {"config", "model"}}
+PARTS = {"codec": {"model"}, "door": {"codec", "http", "model"}, "grpc": {"codec", "door", "model"}, "registry": {"config", "model"}}
 # Headers of the actors' floor that are not an actor's: any file of the floor may include them.
-SHARED_ACTOR_HEADERS = {"actors/tally.hpp"}
+SHARED_ACTOR_HEADERS = {"actors/answering.hpp", "actors/gateway_desk.hpp", "actors/tally.hpp"}
 GENERATED = {"troupe_version.hpp"}
 CAF_SEAM = "messages/caf.hpp"
 VENDORS = {
