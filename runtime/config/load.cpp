@@ -564,9 +564,15 @@ class loader {
     if (k.delivery == delivery::exactly_once)
       refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
     if (values_.log.requests != log_requests::off) refuse("log.requests", "only off is available yet");
-    if (!find_class(k.default_class))
-      refuse("kafka.class",
-             "there is no class " + in_quotes(k.default_class) + "; classes are " + joined(class_names()));
+    for (const auto& [key, name] : {std::pair{"kafka.class", k.default_class},
+                                    {"http.class", values_.http.default_class},
+                                    {"grpc.class", values_.grpc.default_class}})
+      if (!(name.empty() && key != std::string_view("kafka.class")) && !find_class(name))
+        refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()));
+    check_tls("http", values_.http.tls);
+    check_tls("grpc", values_.grpc.tls);
+    if (!k.enabled && !values_.http.enabled && !values_.grpc.enabled)
+      refuse("kafka.enabled", "one door must be open: kafka.enabled, http.enabled or grpc.enabled");
     for (std::string_view rest = k.brokers; !rest.empty();) {
       const std::string_view one = rest.substr(0, rest.find(','));
       rest.remove_prefix(std::min(rest.size(), one.size() + 1));
@@ -590,6 +596,17 @@ class loader {
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
+  }
+
+  void check_tls(const std::string& section, const tls_settings& t) {
+    const auto key = [&](const char* name) { return section + "." + name; };
+    if (t.certificate.empty() != t.key.empty())
+      refuse(key(t.key.empty() ? "tls_certificate" : "tls_key"),
+             "needs " + key(t.key.empty() ? "tls_key" : "tls_certificate") + " beside it");
+    if (!t.client_ca.empty() && t.certificate.empty())
+      refuse(key("tls_client_ca"), "needs " + key("tls_certificate") + " and " + key("tls_key"));
+    if (t.client_required && t.client_ca.empty())
+      refuse(key("tls_client_required"), "needs " + key("tls_client_ca"));
   }
 
   [[nodiscard]] std::string origin_of(const std::string& key,

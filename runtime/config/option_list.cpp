@@ -377,7 +377,8 @@ std::vector<binding> bind(settings& s) {
   b.count("http.port", s.http.port, 0, 65535, "", "That port; 0: any free one.");
   b.count<std::size_t>("http.threads", s.http.threads, 0, 64, "threads",
                        "Threads that read and write; 0: a quarter of the cores, at least one.");
-  b.name("http.class", s.http.default_class, "Class of a request without priority, one of `classes`.");
+  b.text("http.class", s.http.default_class,
+         "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("http.queue_timeout", s.http.queue_timeout, millisecond, hour,
              "A request without a timeout of its own expires so long after its arrival: 504.");
   b.boolean("http.admission", s.http.admission,
@@ -405,7 +406,8 @@ std::vector<binding> bind(settings& s) {
   b.boolean("grpc.enabled", s.grpc.enabled, "Answer requests over gRPC.");
   b.name("grpc.bind", s.grpc.bind, "Address of the gRPC port.");
   b.count("grpc.port", s.grpc.port, 0, 65535, "", "That port; 0: any free one.");
-  b.name("grpc.class", s.grpc.default_class, "Class of a request without priority, one of `classes`.");
+  b.text("grpc.class", s.grpc.default_class,
+         "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("grpc.queue_timeout", s.grpc.queue_timeout, millisecond, hour,
              "A request without a deadline of its own expires so long after its arrival: DEADLINE_EXCEEDED.");
   b.size("grpc.max_message", s.grpc.max_message, 1024, gib, "Largest request: RESOURCE_EXHAUSTED.");

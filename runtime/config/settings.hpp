@@ -60,14 +60,14 @@ struct http_settings {
   std::string bind = "0.0.0.0";
   int port = 8080;                            ///< 0: any free one
   std::size_t threads = 0;                    ///< 0: a quarter of the cores, at least one
-  std::string default_class = "interactive";  ///< http.class
+  std::string default_class;                  ///< http.class; empty: the first
   nanos queue_timeout = 30 * policy::second;  ///< a request without a time-out of its own
   bool admission = true;
   std::size_t max_body = std::size_t{10} << 20;
   std::size_t max_header = std::size_t{16} << 10;
   std::size_t max_elements = 100'000;  ///< a request
   std::size_t max_connections = 10'000;
-  std::size_t max_requests = 10'000;                   ///< that wait for an answer
+  std::size_t max_requests = 10'000;                 ///< that wait for an answer
   std::size_t max_buffered = std::size_t{64} << 20;  ///< bodies that are being read
   nanos read_timeout = 10 * policy::second;
   nanos idle_timeout = 60 * policy::second;
@@ -78,8 +78,8 @@ struct http_settings {
 struct grpc_settings {
   bool enabled = true;
   std::string bind = "0.0.0.0";
-  int port = 8081;                            ///< 0: any free one
-  std::string default_class = "interactive";  ///< grpc.class
+  int port = 8081;            ///< 0: any free one
+  std::string default_class;  ///< grpc.class; empty: the first
   nanos queue_timeout = 30 * policy::second;
   std::size_t max_message = std::size_t{10} << 20;
   std::size_t max_streams = 1'000;  ///< a connection

@@ -10,6 +10,7 @@
 
 #include "actors/breaker.hpp"
 #include "actors/cache_client.hpp"
+#include "actors/gateway.hpp"
 #include "actors/model_shard.hpp"
 #include "actors/partition_consumer.hpp"
 #include "actors/producer.hpp"
@@ -42,6 +43,7 @@ struct stage_options {
   bool cache = false;
   std::size_t credit_records = 100;
   std::size_t class_limit = 100'000;
+  std::size_t max_calls = 10'000;
   std::uint32_t intensity = 1'000;
   policy::circuit_config circuit;
   std::shared_ptr<store::level2_cache> level2;
@@ -99,6 +101,7 @@ class stage {
                    {"bulk", 60'000'000'000, options.class_limit}};
       a.slots = 1;
       a.max_batch = 16;
+      a.admission = admission;
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(system.actors, std::move(a), who));
     });
@@ -125,6 +128,16 @@ class stage {
       a.metrics = metrics;
       a.gate = gate;
       return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
+    });
+    child("gateway", [this](bool) {
+      gateway_args a;
+      a.desk = desk;
+      a.name = "gateway";
+      a.models = live;
+      a.admission = admission;
+      a.max_calls = options.max_calls;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_gateway(system.actors, std::move(a), who));
     });
     child("partition_consumer", [this](bool restart) {
       partition_consumer_args a;
@@ -180,6 +193,8 @@ class stage {
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
+  std::shared_ptr<policy::admission> admission = std::make_shared<policy::admission>(2, 1);
+  std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
   std::shared_ptr<scripted_engine::hook> before_scoring = std::make_shared<scripted_engine::hook>();
   supervisor_actor supervisor;
   wiring who;

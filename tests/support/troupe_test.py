@@ -362,15 +362,23 @@ class Redis:
 
 
 class Troupe(Process):
-    """A node: its configuration is written as JSON (which YAML contains); metrics.port is set when the test did not."""
+    """A node: its configuration is written as JSON (which YAML contains); metrics.port is set when the test did not.
+    HTTP and gRPC are closed unless the test asks for them (`"http": {}`); then their ports are set as well."""
 
     def __init__(self, stage: Stage, config: dict, options: Sequence[str], command: str, environment: Dict[str, str]):
         config = json.loads(json.dumps(config))
-        (port,) = free_ports(1)
+        port, *door_ports = free_ports(3)
         metrics = config.setdefault("metrics", {})
         metrics.setdefault("port", port)
         metrics.setdefault("bind", "127.0.0.1")
         self.port = metrics["port"]
+        for door, free in zip(("http", "grpc"), door_ports):
+            if door in config:
+                config[door].setdefault("port", free)
+                config[door].setdefault("bind", "127.0.0.1")
+            else:
+                config[door] = {"enabled": False}
+        self.http_port, self.grpc_port = config["http"].get("port"), config["grpc"].get("port")
         stage.count += 1
         self.config = stage.path(f"{stage.count}-troupe.yaml")
         self.config.write_text(json.dumps(config, indent=2))
