@@ -51,7 +51,7 @@ troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy tro
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
-  USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json)
+  USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka

@@ -20,7 +20,7 @@ struct request_view {
   std::string_view path;   ///< the target up to '?', percent-encoding as sent
   std::string_view query;  ///< after '?'
   std::span<const field_view> headers;
-  std::string_view body;            ///< without its Content-Encoding
+  std::string_view body;            ///< without its Content-Encoding; 64 more bytes behind it may be read
   std::string_view client;          ///< address of the peer, without port
   std::string_view certificate;     ///< subject of a verified client certificate; empty: none
   std::string_view correlation_id;  ///< X-Correlation-ID or X-Request-ID, or one made for it
@@ -41,7 +41,9 @@ class exchange {
   [[nodiscard]] virtual const request_view& request() const = 0;
   /// Once, from any thread. The correlation id and what CORS asks for are added.
   virtual void reply(response&& what) = 0;
-  /// The client has closed its connection. Any thread.
+  /// Nobody waits for the reply any more: the client has closed its connection, or was told 504. A client
+  /// that has only ended its own side after the request looks the same; a reply is still sent to it. Any
+  /// thread.
   [[nodiscard]] virtual bool gone() const = 0;
 };
 

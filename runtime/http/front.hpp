@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/http/bind.hpp"
 #include "runtime/http/exchange.hpp"
-#include "runtime/http/server.hpp"
 
 namespace troupe::http {
 
@@ -42,6 +42,8 @@ struct front_options {
   std::chrono::milliseconds idle_timeout{60'000};    ///< between requests
   std::chrono::milliseconds reply_timeout{60'000};   ///< from a request's last byte to its reply: 504
   std::vector<std::string> cors_origins;             ///< "*": any; none: CORS is off
+  /// Replies of more than 1 KiB as gzip or deflate for those who accept it.
+  bool compress_replies = false;
   tls_files tls;
 };
 

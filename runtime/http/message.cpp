@@ -2,24 +2,12 @@
 
 #include <openssl/crypto.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "runtime/http/text.hpp"
+
 namespace troupe::http {
-namespace {
-
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
-bool same_name(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return lower(x) == lower(y); });
-}
-
-}  // namespace
-
 std::string_view request::header(std::string_view name) const {
   for (const auto& [own, value] : headers)
     if (same_name(own, name)) return value;

@@ -205,12 +205,10 @@ class server::impl::session : public std::enable_shared_from_this<session> {
 };
 
 void server::impl::listen() {
-  const std::string where = options.name + " " + std::to_string(options.port) + " on " + options.bind;
+  const bind_address where{options.bind, options.port, options.name};
   error_code error;
   const auto address = asio::ip::make_address(options.bind, error);
-  if (error)
-    throw bind_error(where + ": '" + options.bind +
-                     "' is no IP address; use for example 0.0.0.0 or 127.0.0.1");
+  if (error) throw not_an_address(where);
   const tcp::endpoint endpoint(address, static_cast<unsigned short>(options.port));
   acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
@@ -220,13 +218,7 @@ void server::impl::listen() {
     port = acceptor.local_endpoint().port();
     return;
   }
-  if (error == asio::error::address_in_use)
-    throw bind_error(where + " is in use: end the program that listens there, or set " + options.name +
-                     " to a free port (0 takes any)");
-  if (error == asio::error::access_denied)
-    throw bind_error(where + " is not allowed: ports below 1024 need a privilege; set " + options.name +
-                     " to a higher one");
-  throw bind_error(where + " can't be opened: " + error.message());
+  throw bind_failed(where, error.value());
 }
 
 void server::impl::accept() {

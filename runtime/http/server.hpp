@@ -9,18 +9,13 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "runtime/http/bind.hpp"
 #include "runtime/http/message.hpp"
 
 namespace troupe::http {
-
-/// The port can't be had. One line with the reason and the remedy.
-struct bind_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 struct route {
   std::string method;
