@@ -73,6 +73,33 @@ inline vec tanh_of(vec x) {
   return from_bits(bits_of(t / (t + 2.0)) | (bits_of(x) & sign));
 }
 
+/// What is done to the sums of a block.
+template <std::size_t R, std::size_t V>
+struct each_sum {
+  vec (&sum)[R][V];
+  inline void add(const double* more, bool round) const {
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < V; ++v) {
+      const vec m = load(more + v * lanes);
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < R; ++r) sum[r][v] += m;
+    }
+    if (!round) return;
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < R; ++r) sum[r][v] = to_float(sum[r][v]);
+    }
+  }
+  inline void relu() const {
+#pragma GCC unroll 8
+    for (std::size_t v = 0; v < V; ++v) {
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < R; ++r) sum[r][v] = sum[r][v] <= 0.0 ? vec{} : sum[r][v];
+    }
+  }
+};
+
 /// Outputs `first` ... of R rows: a panel of V vectors.
 template <std::size_t R, std::size_t V>
 inline void block(const dense_view& l, const double* weights, std::size_t first, const double* in,
@@ -89,25 +116,20 @@ inline void block(const dense_view& l, const double* weights, std::size_t first,
       for (std::size_t v = 0; v < V; ++v) sum[r][v] += x * w[v];
     }
   }
+  const auto finish = each_sum<R, V>{sum};
+  finish.add(l.bias + first, l.round);
+  if (l.added) finish.add(l.added + first, l.round);
+  if (l.relu) finish.relu();
+  const bool whole = first + V * lanes <= l.outputs;
 #pragma GCC unroll 8
-  for (std::size_t v = 0; v < V; ++v) {
-    const std::size_t at = first + v * lanes;
-    const vec bias = load(l.bias + at);
-    const vec added = l.added ? load(l.added + at) : vec{};
+  for (std::size_t r = 0; r < R; ++r) {
+    double* const to = out + r * l.outputs + first;
 #pragma GCC unroll 8
-    for (std::size_t r = 0; r < R; ++r) {
-      vec y = sum[r][v] + bias;
-      if (l.round) y = to_float(y);
-      if (l.added) {
-        y += added;
-        if (l.round) y = to_float(y);
-      }
-      if (l.relu) y = y <= 0.0 ? vec{} : y;
-      double* const to = out + r * l.outputs + at;
-      if (at + lanes <= l.outputs) {
-        store(to, y);
+    for (std::size_t v = 0; v < V; ++v) {
+      if (whole || v + 1 < V) {
+        store(to + v * lanes, sum[r][v]);
       } else {
-        store_part(to, y, l.outputs - at);
+        store_part(to + v * lanes, sum[r][v], l.outputs - first - v * lanes);
       }
     }
   }
