@@ -12,6 +12,7 @@
 
 #include "runtime/model/ensemble.hpp"
 #include "runtime/model/graph.hpp"
+#include "runtime/model/shap.hpp"
 #include "tests/runtime/model/onnx_writer.hpp"
 
 namespace troupe::model {
@@ -249,6 +250,29 @@ TEST(dense_graph, additions_and_relu_join_a_layer_that_nothing_else_reads) {
             (doubles{7, 26, 18, 7, 26, 18}));
   EXPECT_EQ(run({matrix, node("", "Identity", {"M"}, {"L"}), node("", "Relu", {"M"}, {"R"}), sum}),
             (doubles{-3, 6, -12, 0, 6, 0}));
+}
+
+TEST(dense_graph, a_layer_with_its_addition_is_explained_and_one_with_relu_is_not) {
+  const auto w = constant("w", of_float, {1, 3}, std::vector<float>{1, -2, 4});
+  const auto b = constant("b", of_float, {3}, std::vector<float>{10, 20, 30});
+  graph_hints hints;
+  hints.explain = true;
+  for (const char* last : {"A", "Y"}) {
+    std::vector<proto> nodes{node("", "MatMul", {"X", "w"}, {"M"}), node("", "Add", {"M", "b"}, {last})};
+    const bool relu = last[0] == 'A';
+    if (relu) nodes.push_back(node("", "Relu", {"A"}, {"Y"}));
+    const file f{std::move(nodes), {table("X", of_float, 1)}, {table("Y", of_float, -1)}, {w, b}, {}};
+    const compiled_graph g = compile(f.text(), hints);
+    ASSERT_EQ(g.explain == nullptr, relu);
+    if (relu) continue;
+    const double x = -3;
+    const double* const rows[] = {&x};
+    doubles shares(3);
+    doubles scores(3);
+    g.explain->explain(rows, shares.data(), scores.data());
+    EXPECT_EQ(shares, (doubles{-3, 6, -12}));
+    EXPECT_EQ(scores, (doubles{7, 26, 18}));
+  }
 }
 
 }  // namespace
