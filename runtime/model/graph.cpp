@@ -315,6 +315,12 @@ class compiler {
       const auto how = op == "Relu"   ? activation::relu
                        : op == "Tanh" ? activation::tanh
                                       : activation::sigmoid;
+      if (how == activation::relu && follows_open(n, x)) {
+        open_->then_relu();
+        open_ = nullptr;
+        linear_end_ = none;
+        return into_open(n, x);
+      }
       return emit(n, activate(how, x.is_float), {x}, width_of(x), x.is_float);
     }
     if (op == "Softmax") {
@@ -468,13 +474,19 @@ class compiler {
     if (t.type != onnx::element::float32 && t.type != onnx::element::float64) {
       refuse(n, "constant " + in_quotes(t.name) + " is not of floats");
     }
+    const bool joins = op == arithmetic::add && w == t.numbers.size() && !open_added_ && follows_open(n, x);
     // A bias on its own still belongs to the linear model before it.
     if (op == arithmetic::add && linear_end_ + 1 == engine_->operations.size() &&
         x.slot == engine_->operations.back().output && t.numbers.size() == linear_.outputs &&
         w == linear_.outputs) {
       linear_.bias.resize(linear_.outputs);
       for (std::size_t i = 0; i < linear_.outputs; ++i) linear_.bias[i] += t.numbers[i];
-      ++linear_end_;
+      if (!joins) ++linear_end_;
+    }
+    if (joins) {
+      open_->then_add(t.numbers);
+      open_added_ = true;
+      return into_open(n, x);
     }
     emit(n, with_constant(op, t.numbers, a.constant != nullptr, x.is_float), {x}, width, x.is_float);
   }
@@ -519,7 +531,27 @@ class compiler {
     }
     const std::size_t outputs = a.outputs;
     last_linear(a);
-    emit(n, linear(std::move(a), post_transform::none, x.is_float), {x}, outputs, x.is_float);
+    if (outputs < 3)
+      return emit(n, linear(std::move(a), post_transform::none, x.is_float), {x}, outputs, x.is_float);
+    auto made = dense(a, x.is_float);
+    layer* const open = made.get();
+    emit(n, std::move(made), {x}, outputs, x.is_float);
+    open_ = open;
+    open_at_ = engine_->operations.size() - 1;
+    open_added_ = false;
+  }
+
+  /// `x` comes from the layer that still takes what follows it, and goes nowhere but to `n`.
+  [[nodiscard]] bool follows_open(const onnx::node& n, const value& x) const {
+    return open_ != nullptr && open_at_ + 1 == engine_->operations.size() &&
+           engine_->operations.back().output == x.slot && last_use(n, x.slot);
+  }
+
+  /// What `n` does is done by the open layer: its output is the layer's.
+  void into_open(const onnx::node& n, const value& x) {
+    if (n.outputs.empty() || n.outputs[0].empty()) refuse(n, "output 0 is missing");
+    define(n, 0, x);
+    --names_of_slot_[x.slot];  // nothing reads the first name any more
   }
 
   void add_concat(const onnx::node& n) {
@@ -659,8 +691,12 @@ class compiler {
   bool has_trees_ = false;
   bool network_ = false;
   affine linear_;
-  std::size_t linear_at_ = SIZE_MAX - 1;
-  std::size_t linear_end_ = SIZE_MAX - 1;
+  static constexpr std::size_t none = SIZE_MAX - 1;
+  std::size_t linear_at_ = none;
+  std::size_t linear_end_ = none;
+  layer* open_ = nullptr;  ///< the last operation, where it can take more upon itself
+  std::size_t open_at_ = none;
+  bool open_added_ = false;
   bool named_ = false;
   std::size_t width_ = 0;
   std::vector<std::string> names_;

@@ -249,9 +249,7 @@ class known_step final : public step {
 class softmax_rows final : public step {
  public:
   void run(const columns* in, std::size_t rows, double* out) const override {
-    const std::size_t width = in[0].width;
-    if (out != in[0].data) std::memcpy(out, in[0].data, rows * width * sizeof(double));
-    for (std::size_t r = 0; r < rows; ++r) apply(post_transform::softmax, out + r * width, width);
+    best_dense().softmax(in[0].data, rows, in[0].width, out);
   }
   bool in_place() const override { return true; }
 };
@@ -304,9 +302,10 @@ double dot(const double* a, const double* b, std::size_t count) {
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-class linear_step final : public step {
+/// A linear model with one or two outputs, which would leave most of a vector of outputs empty.
+class slim_step final : public step {
  public:
-  linear_step(affine a, post_transform how, bool round, bool binary)
+  slim_step(affine a, post_transform how, bool round, bool binary)
       : a_(std::move(a)), how_(how), round_(round), binary_(binary) {
     if (a_.bias.empty()) a_.bias.assign(a_.outputs, 0);
   }
@@ -331,6 +330,41 @@ class linear_step final : public step {
   post_transform how_;
   bool round_;
   bool binary_;
+};
+
+class wide_step final : public layer {
+ public:
+  wide_step(const affine& a, post_transform how, bool round)
+      : dense_(a.weights, a.bias.empty() ? std::vector<double>(a.outputs) : a.bias, a.inputs, round),
+        how_(how),
+        outputs_(a.outputs) {}
+  void run(const columns* in, std::size_t rows, double* out) const override {
+    dense_.run(in[0].data, rows, out);
+    if (how_ == post_transform::softmax) return best_dense().softmax(out, rows, outputs_, out);
+    if (how_ == post_transform::none) return;
+    for (std::size_t r = 0; r < rows; ++r) apply(how_, out + r * outputs_, outputs_);
+  }
+  void then_add(const std::vector<double>& more) override { dense_.add(more); }
+  void then_relu() override { dense_.relu(); }
+
+ private:
+  dense_layer dense_;
+  post_transform how_;
+  std::size_t outputs_;
+};
+
+class activation_step final : public step {
+ public:
+  activation_step(activation how, bool round) : how_(how), round_(round) {}
+  void run(const columns* in, std::size_t rows, double* out) const override {
+    best_dense().activate(how_, round_, in[0].data, rows * in[0].width, out);
+  }
+  bool in_place() const override { return true; }
+  origin_list origins(const std::vector<const origin_list*>& in) const override { return *in[0]; }
+
+ private:
+  activation how_;
+  bool round_;
 };
 
 class forest_step final : public step {
@@ -407,20 +441,7 @@ step_ptr binarizer(double threshold) {
 }
 
 step_ptr activate(activation how, bool round) {
-  step_ptr made;
-  const auto make = [&](auto plain) { rounded(round, plain, [&](auto f) { made = make_each(f); }); };
-  switch (how) {
-    case activation::relu:
-      make([](double x) { return x > 0 || std::isnan(x) ? x : 0.0; });
-      break;
-    case activation::sigmoid:
-      make([](double x) { return 1 / (1 + std::exp(-x)); });
-      break;
-    case activation::tanh:
-      make([](double x) { return std::tanh(x); });
-      break;
-  }
-  return made;
+  return std::make_unique<activation_step>(how, round);
 }
 
 step_ptr softmax_step() {
@@ -434,10 +455,14 @@ step_ptr concat(std::size_t inputs) {
 }
 
 step_ptr linear(affine a, post_transform how, bool round) {
-  return std::make_unique<linear_step>(std::move(a), how, round, false);
+  if (a.outputs < 3) return std::make_unique<slim_step>(std::move(a), how, round, false);
+  return std::make_unique<wide_step>(a, how, round);
 }
 step_ptr linear_binary(affine a, post_transform how) {
-  return std::make_unique<linear_step>(std::move(a), how, false, true);
+  return std::make_unique<slim_step>(std::move(a), how, false, true);
+}
+std::unique_ptr<layer> dense(const affine& a, bool round) {
+  return std::make_unique<wide_step>(a, post_transform::none, round);
 }
 step_ptr trees(forest f) {
   return std::make_unique<forest_step>(std::move(f));

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "runtime/model/dense.hpp"
 #include "runtime/model/forest.hpp"
 
 namespace troupe::model {
@@ -37,7 +38,6 @@ class step {
 using step_ptr = std::unique_ptr<const step>;
 
 enum class arithmetic : std::uint8_t { add, sub, mul, div };
-enum class activation : std::uint8_t { relu, sigmoid, tanh };
 
 /// x op constant, or constant op x. `constant` has one number or one a column; an x of one column widens to
 /// it.
@@ -82,6 +82,16 @@ struct affine {
   std::size_t outputs = 0;
 };
 [[nodiscard]] step_ptr linear(affine a, post_transform how, bool round);
+/// A linear step that takes what follows it upon itself: without another pass over its outputs, and with the
+/// same answers.
+class layer : public step {
+ public:
+  /// One number for each output. Once.
+  virtual void then_add(const std::vector<double>& more) = 0;
+  /// The last there is.
+  virtual void then_relu() = 0;
+};
+[[nodiscard]] std::unique_ptr<layer> dense(const affine& a, bool round);
 /// A linear classifier with one score for two classes.
 [[nodiscard]] step_ptr linear_binary(affine a, post_transform how);
 [[nodiscard]] step_ptr trees(forest f);

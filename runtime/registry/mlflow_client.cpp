@@ -316,6 +316,7 @@ struct mlflow_client::impl {
       i.stage = text_of(v, "current_stage");
       i.status = text_of(v, "status");
       i.created_ms = integer_of(v, "creation_timestamp");
+      i.updated_ms = integer_of(v, "last_updated_timestamp");
       if (const auto it = v.find("aliases"); it != v.end() && it->is_array())
         for (const auto& alias : *it)
           if (alias.is_string()) i.aliases.push_back(alias.get<std::string>());

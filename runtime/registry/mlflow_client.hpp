@@ -52,6 +52,7 @@ struct client_options {
 struct version_info {
   std::string name, version, stage, status;
   std::int64_t created_ms = 0;
+  std::int64_t updated_ms = 0;  ///< of its stage, tags or description too
   std::vector<std::string> aliases;
 };
 

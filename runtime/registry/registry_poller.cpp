@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <stdexcept>
 #include <thread>
@@ -87,7 +88,12 @@ struct registry_poller::impl {
   std::vector<policy::model_reference> references;
   std::map<std::string, usage> in_use;       // by reference
   std::map<std::string, std::string> wrong;  // by reference
-  std::map<std::pair<fs::path, std::uint64_t>, std::string> refused;
+  struct refusal {
+    std::string why;
+    policy::nanos wait = 0;  // until the next try, as it was planned last
+    policy::nanos again = 0;
+  };
+  std::map<std::string, refusal> refused;  // by what the registry says of the version
   bool first = true;
 
   mutable std::mutex shown_mutex;  // guards the next two
@@ -107,6 +113,7 @@ struct registry_poller::impl {
     options.client.stop = [this] { return stopping.load(); };
     client = std::make_unique<mlflow_client>(options.client);
     update.source = source_name;
+    if (!options.clock) options.clock = steady_now;
   }
 
   /// Tells registries apart, and a model that was deleted and made anew under the same name.
@@ -204,17 +211,39 @@ struct registry_poller::impl {
     return in_use.size() == references.size();
   }
 
-  /// Why a version can't be served. It is tried once, not at each poll: its files never change.
-  [[nodiscard]] std::string why_not(const version_info& v, const version_on_disk& there) {
-    const std::pair key{there.path, there.stamp};
-    const auto known = refused.find(key);
-    if (known != refused.end()) return known->second;
-    std::string why = options.verify ? options.verify(there) : std::string();
-    if (why.empty()) return {};
+  /// Another text: the registry has changed something about the version, maybe its files.
+  [[nodiscard]] std::string state_of(const version_info& v) const {
+    return v.name + "/" + v.version + " " + origin_of(v) + " " + std::to_string(v.updated_ms);
+  }
+
+  /// Fetches a version and tries it; `why` is why it can't be served. A refused one is not kept, since the
+  /// registry may have a better one under its number; until it is time to look, nothing is fetched.
+  [[nodiscard]] std::optional<version_on_disk> fetch_good(const version_info& v, const std::string& reference,
+                                                          std::string& why) {
+    const std::string state = state_of(v);
+    const auto known = refused.find(state);
+    if (known != refused.end() && options.clock() < known->second.again) {
+      why = known->second.why;
+      return std::nullopt;
+    }
+    auto there = fetch(v);
+    if (in_use[reference].now == there) return there;
+    why = options.verify ? options.verify(there) : std::string();
+    if (why.empty()) {
+      refused.erase(state);
+      return there;
+    }
     std::error_code error;
     if (!fs::exists(there.path / "model.onnx", error)) why += convert_hint(v);
-    refused[key] = why;
-    return why;
+    const bool runs = std::any_of(in_use.begin(), in_use.end(), [&](const auto& u) {
+      return u.second.now == there || u.second.before == there;
+    });
+    if (!runs) cache.discard(there.name, there.version, there.stamp);
+    refusal& r = refused[state];
+    r.why = why;
+    r.wait = std::min(r.wait == 0 ? options.watch.interval : 2 * r.wait, options.refusal_max);
+    r.again = options.clock() + r.wait;
+    return std::nullopt;
   }
 
   poll_report poll() {
@@ -243,18 +272,18 @@ struct registry_poller::impl {
       const version_info& v = infos[change.reference];
       pending.insert(change.reference);
       try {
-        auto there = fetch(v);
-        auto& use = in_use[change.reference];
-        if (use.now != there) {
-          if (const std::string why = why_not(v, there); !why.empty()) {
-            if (wrong[change.reference] != why) report.rejected.push_back(v.name);
-            problem(report, change.reference, why);
-            continue;
-          }
-          use.before = std::exchange(use.now, std::move(there));
+        std::string why;
+        auto there = fetch_good(v, change.reference, why);
+        if (!there) {
+          if (wrong[change.reference] != why) report.rejected.push_back(v.name);
+          problem(report, change.reference, why);
+          continue;
         }
+        auto& use = in_use[change.reference];
+        if (use.now != *there) use.before = std::exchange(use.now, std::move(*there));
         watch.accept(change);
-        cache.remember(options.client.uri, change.reference, {v.name, v.version});
+        cache.remember(options.client.uri, change.reference, {v.name, v.version},
+                       in_use[change.reference].now.stamp);
         pending.erase(change.reference);
       } catch (const registry_error& e) {
         if (e.kind == failure::stopped) return report;
@@ -265,6 +294,11 @@ struct registry_poller::impl {
       } catch (const std::runtime_error& e) {  // the cache's disk is full, say
         problem(report, change.reference, e.what());
       }
+    }
+    if (report.reached) {
+      std::set<std::string> states;
+      for (const auto& [reference, v] : infos) states.insert(state_of(v));
+      std::erase_if(refused, [&](const auto& r) { return !states.contains(r.first); });
     }
     for (const auto& [reference, version] : answers)
       if (!pending.contains(reference)) wrong.erase(reference);
@@ -320,7 +354,8 @@ struct registry_poller::impl {
       const auto wait = std::max<policy::nanos>(0, watch.next() - steady_now());
       wake.wait_for(lock, std::chrono::nanoseconds(wait), [this] { return stopping || soon; });
       if (stopping) return;
-      soon = false;
+      if (std::exchange(soon, false))
+        for (auto& [state, r] : refused) r.again = 0;
       lock.unlock();
       poll_report report;
       try {

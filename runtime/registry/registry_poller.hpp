@@ -5,8 +5,10 @@
 //   start()      does so on a thread of its own, every interval, and calls back after each poll
 //
 // A version that can't be fetched or loaded does not replace the one in use: the reason is reported when it
-// is new. A reference that the registry answers with nothing keeps its version. While the registry is away,
-// and at a start without it, what the cache remembers is used.
+// is new. One that `verify` refuses leaves the cache, and is fetched and tried again after a wait that
+// doubles from `watch.interval` to `refusal_max`, or at once when the registry says that it was changed and
+// when poll_soon() asks. A reference that the registry answers with nothing keeps its version. While the
+// registry is away, and at a start without it, what the cache remembers is used.
 //
 // An update names the version of each reference and the one it named before, so that the old one goes on
 // until the new one is loaded, and going back is at once.
@@ -30,6 +32,9 @@ struct poller_options {
   std::uint64_t max_version_bytes = std::uint64_t{8} << 30;
   policy::watch_config watch;
   std::uint64_t seed = 1;
+  policy::nanos refusal_max =
+      3600 * policy::second;             ///< between two tries of a version that `verify` refuses
+  std::function<policy::nanos()> clock;  ///< none: the steady clock
   /// Whether a version can be served: empty, or why not. On the poller's thread.
   std::function<std::string(const model::version_on_disk&)> verify;
 };

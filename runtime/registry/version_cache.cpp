@@ -104,6 +104,24 @@ bool matches(const fs::path& folder, const std::string& origin, bool& same_origi
   return true;
 }
 
+/// What a reference's file says.
+std::optional<std::pair<version_cache::resolved, std::uint64_t>> read_note(const fs::path& file) {
+  const json j = read_json(file);
+  if (!j.is_object() || !j.value("name", json()).is_string() || !j.value("version", json()).is_string())
+    return std::nullopt;
+  const json files = j.value("stamp", json());
+  return std::pair{version_cache::resolved{j["name"].get<std::string>(), j["version"].get<std::string>()},
+                   files.is_number_unsigned() ? files.get<std::uint64_t>() : 0};
+}
+
+/// Out of sight first: a reader sees a version whole or not at all.
+void remove_version(const fs::path& folder) {
+  const fs::path gone = folder.parent_path() / (".bad-" + unique());
+  std::error_code error;
+  fs::rename(folder, gone, error);
+  if (!error) fs::remove_all(gone, error);
+}
+
 }  // namespace
 
 std::string sha256_of(std::string_view text) {
@@ -194,15 +212,18 @@ fs::path version_cache::add(const std::string& name, const std::string& version,
   }
 }
 
-void version_cache::remember(const std::string& registry, const std::string& reference, const resolved& to) {
+void version_cache::remember(const std::string& registry, const std::string& reference, const resolved& to,
+                             std::uint64_t files) {
   const fs::path file = note(registry, reference);
-  if (recall(registry, reference) == to) return;
+  if (recall(registry, reference) == to && read_note(file)->second == files) return;
   const fs::path fresh = file.parent_path() / (".new-" + unique());
-  write_synced(
-      fresh,
-      json({{"registry", registry}, {"reference", reference}, {"name", to.first}, {"version", to.second}})
-              .dump(1) +
-          "\n");
+  write_synced(fresh, json({{"registry", registry},
+                            {"reference", reference},
+                            {"name", to.first},
+                            {"version", to.second},
+                            {"stamp", files}})
+                              .dump(1) +
+                          "\n");
   std::error_code error;
   fs::rename(fresh, file, error);
   if (error) fail(file, "cannot be written (" + error.message() + ")");
@@ -211,22 +232,34 @@ void version_cache::remember(const std::string& registry, const std::string& ref
 
 std::optional<version_cache::resolved> version_cache::recall(const std::string& registry,
                                                              const std::string& reference) const {
-  const json j = read_json(note(registry, reference));
-  if (!j.is_object() || !j.contains("name") || !j["name"].is_string() || !j.contains("version") ||
-      !j["version"].is_string() || j.value("reference", json()) != reference)
-    return std::nullopt;
-  return resolved{j["name"].get<std::string>(), j["version"].get<std::string>()};
+  const fs::path file = note(registry, reference);
+  const auto n = read_note(file);
+  if (!n || read_json(file).value("reference", json()) != reference) return std::nullopt;
+  return n->first;
+}
+
+std::vector<std::pair<version_cache::resolved, std::uint64_t>> version_cache::remembered() const {
+  std::vector<std::pair<resolved, std::uint64_t>> all;
+  std::error_code error;
+  for (fs::directory_iterator at(directory_ / "references", error), end; !error && at != end;
+       at.increment(error)) {
+    if (const auto n = read_note(at->path())) all.push_back(*n);
+  }
+  return all;
+}
+
+void version_cache::discard(const std::string& name, const std::string& version, std::uint64_t of) {
+  const fs::path folder = place(name, version);
+  if (stamp(folder) != of) return;
+  for (const auto& [to, files] : remembered())
+    if (to == resolved{name, version} && (files == 0 || files == of)) return;
+  remove_version(folder);
 }
 
 void version_cache::prune(std::size_t most, const std::set<resolved>& used) {
   std::set<resolved> keep = used;
+  for (const auto& [to, files] : remembered()) keep.insert(to);
   std::error_code error;
-  for (fs::directory_iterator at(directory_ / "references", error), end; !error && at != end;
-       at.increment(error)) {
-    const json j = read_json(at->path());
-    if (j.is_object() && j.value("name", json()).is_string() && j.value("version", json()).is_string())
-      keep.emplace(j["name"].get<std::string>(), j["version"].get<std::string>());
-  }
   for (fs::directory_iterator model(directory_ / "models", error), end; !error && model != end;
        model.increment(error)) {
     std::vector<std::pair<fs::file_time_type, fs::path>> versions;
@@ -243,11 +276,7 @@ void version_cache::prune(std::size_t most, const std::set<resolved>& used) {
     }
     std::sort(versions.rbegin(), versions.rend());
     for (std::size_t i = most > kept ? most - kept : 0; i < versions.size(); ++i) {
-      // Out of sight first: a reader sees a version whole or not at all.
-      const fs::path gone = model->path() / (".bad-" + unique());
-      fs::rename(versions[i].second, gone, inner);
-      if (!inner) fs::remove_all(gone, inner);
-      inner.clear();
+      remove_version(versions[i].second);
     }
   }
 }

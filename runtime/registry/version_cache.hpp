@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace troupe::registry {
 
@@ -36,9 +37,15 @@ class version_cache {
   std::filesystem::path add(const std::string& name, const std::string& version, const std::string& origin,
                             const std::function<void(const std::filesystem::path&)>& fill);
 
+  /// Takes away a version that turned out to be no good, so that the next find() has none. Nothing happens if
+  /// its files are no longer those of `stamp`, or a remembered reference names them: then somebody serves it.
+  void discard(const std::string& name, const std::string& version, std::uint64_t stamp);
+
   /// Name and version.
   using resolved = std::pair<std::string, std::string>;
-  void remember(const std::string& registry, const std::string& reference, const resolved& to);
+  /// `stamp`: of the files; 0: whichever there are.
+  void remember(const std::string& registry, const std::string& reference, const resolved& to,
+                std::uint64_t stamp = 0);
   [[nodiscard]] std::optional<resolved> recall(const std::string& registry,
                                                const std::string& reference) const;
 
@@ -46,6 +53,8 @@ class version_cache {
   void prune(std::size_t most, const std::set<resolved>& used);
 
  private:
+  /// With the stamp.
+  [[nodiscard]] std::vector<std::pair<resolved, std::uint64_t>> remembered() const;
   [[nodiscard]] std::filesystem::path place(const std::string& name, const std::string& version) const;
   [[nodiscard]] std::filesystem::path note(const std::string& registry, const std::string& reference) const;
   std::filesystem::path directory_;

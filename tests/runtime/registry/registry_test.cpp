@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 
 #include "runtime/registry/mlflow_client.hpp"
@@ -43,9 +45,9 @@ client_options quick(const std::string& uri) {
   return o;
 }
 
-std::string version_json(const std::string& version, const std::string& status = "READY") {
-  return R"({"name":"m","version":")" + version +
-         R"(","creation_timestamp":17,"current_stage":"Production","status":")" + status + R"("})";
+std::string version_json(const std::string& version, const std::string& status = "READY", int updated = 18) {
+  return R"({"name":"m","version":")" + version + R"(","last_updated_timestamp":)" + std::to_string(updated) +
+         R"(,"creation_timestamp":17,"current_stage":"Production","status":")" + status + R"("})";
 }
 
 /// A registry as both lines answer; what is public bends it.
@@ -56,6 +58,7 @@ struct registry_script {
   std::string uri = "mlflow-artifacts:/1/run/artifacts/model";
   std::string extra_file;
   long long lie = 0;
+  int updated = 18;
   bool down = false;
   bool chunked = false;
 
@@ -63,7 +66,7 @@ struct registry_script {
     const auto a = [](const std::string& body) { return scripted_server::answer(200, body); };
     if (down) return scripted_server::answer(503, "");
     if (target.starts_with("/api/2.0/mlflow/registered-models/get-latest-versions"))
-      return a("{\"model_versions\":[" + version_json(production) + "]}");
+      return a("{\"model_versions\":[" + version_json(production, "READY", updated) + "]}");
     if (target.starts_with("/api/2.0/mlflow/model-versions/get-download-uri"))
       return a("{\"artifact_uri\":\"" + uri + "\"}");
     if (target.starts_with("/api/2.0/mlflow-artifacts/artifacts?")) {
@@ -206,6 +209,11 @@ TEST(InputExample, Forms) {
     EXPECT_THROW((void)parse_input_example(bad), std::runtime_error) << bad;
 }
 
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 struct bed {
   folder disk;
   registry_script script;
@@ -215,6 +223,18 @@ struct bed {
     return script(target);
   }};
   std::string refuse;  // a version
+  std::string wrong;   // what a model's file must not hold
+  policy::nanos now = policy::second;
+
+  void set_model(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    script.model = text;
+  }
+  [[nodiscard]] std::ptrdiff_t downloads() const {
+    const auto targets = server.targets();
+    return std::count_if(targets.begin(), targets.end(),
+                         [](const auto& t) { return t.ends_with("model.onnx"); });
+  }
 
   std::unique_ptr<registry_poller> poller() {
     poller_options o;
@@ -222,17 +242,16 @@ struct bed {
     o.references = {"models:/m/Production"};
     o.cache_directory = disk.path.string();
     o.cache_versions = 2;
+    o.watch.interval = 10 * policy::second;
+    o.refusal_max = 25 * policy::second;
+    o.clock = [this] { return now; };
     o.verify = [this](const auto& v) {
-      return v.version == refuse ? std::string("broken graph") : std::string();
+      const bool bad = v.version == refuse || (!wrong.empty() && text_of(v.path / "model.onnx") == wrong);
+      return std::string(bad ? "broken graph" : "");
     };
     return std::make_unique<registry_poller>(std::move(o));
   }
 };
-
-std::string text_of(const fs::path& file) {
-  std::ifstream in(file);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 TEST(Poller, LaysOutAVersionAndFollowsAPromotion) {
   for (const bool chunked : {false, true}) {
@@ -272,6 +291,85 @@ TEST(Poller, KeepsTheRunningVersionWhenTheNewOneIsNoGood) {
   EXPECT_THAT(r.problems[0], testing::EndsWith("models:/m/Production: broken graph"));
   EXPECT_EQ(p->current().production.at("m"), "2");
   EXPECT_TRUE(p->poll_once().problems.empty()) << "said once";
+}
+
+TEST(Poller, ARefusedVersionLeavesTheCacheAndIsFetchedAgain) {
+  bed b;
+  auto p = b.poller();
+  (void)p->poll_once();
+  b.wrong = "BYTES of a model";  // as many as there should be
+  b.set_model(b.wrong);
+  b.script.production = "3";
+  const auto problems = [&] { return p->poll_once().problems; };
+  const fs::path at = b.disk.path / "models/m/3";
+  const auto hidden = [&] { return std::distance(fs::directory_iterator(at.parent_path()), {}) - 1; };
+
+  EXPECT_EQ(problems().size(), 1U);
+  EXPECT_FALSE(fs::exists(at));
+  EXPECT_EQ(hidden(), 0) << "beside version 2 there is nothing left of it";
+  EXPECT_EQ(p->current().production.at("m"), "2");
+  EXPECT_EQ(text_of(p->current().versions[0].path / "model.onnx"), "bytes of a model");
+  EXPECT_EQ(b.downloads(), 2);
+
+  // 10 s, 20 s, then 25 s at most: not at each poll, and said but once.
+  for (const int wait : {10, 20, 25, 25}) {
+    const auto before = b.downloads();
+    b.now += wait * policy::second - 1;
+    EXPECT_TRUE(problems().empty());
+    EXPECT_EQ(b.downloads(), before) << wait;
+    EXPECT_EQ(p->status().references[0].problem, "broken graph");
+    ++b.now;
+    EXPECT_TRUE(problems().empty());
+    EXPECT_EQ(b.downloads(), before + 1) << wait;
+    EXPECT_FALSE(fs::exists(at));
+  }
+
+  b.set_model("Bytes of a model");
+  EXPECT_FALSE(p->poll_once().changed);
+  b.now += 25 * policy::second;
+  const auto good = p->poll_once();
+  EXPECT_TRUE(good.changed && good.recovered);
+  EXPECT_EQ(p->current().production.at("m"), "3");
+  EXPECT_EQ(text_of(at / "model.onnx"), "Bytes of a model");
+}
+
+TEST(Poller, ARefusedVersionIsFetchedAtOnceWhenTheRegistryChangedIt) {
+  bed b;
+  b.wrong = b.script.model;
+  auto p = b.poller();
+  (void)p->poll_once();
+  (void)p->poll_once();
+  EXPECT_EQ(b.downloads(), 1);
+  b.set_model("good");
+  b.script.updated = 19;
+  EXPECT_TRUE(p->poll_once().changed);
+  EXPECT_EQ(text_of(p->current().versions[0].path / "model.onnx"), "good");
+}
+
+TEST(Poller, SomebodyWhoAsksHasARefusedVersionFetchedAtOnce) {
+  bed b;
+  b.wrong = b.script.model;
+  auto p = b.poller();
+  (void)p->poll_once();
+  b.set_model("good");
+  std::promise<model::model_source_update> told;
+  std::once_flag once;
+  p->start([&](const auto& update, const auto& report) {
+    if (report.changed) std::call_once(once, [&] { told.set_value(update); });
+  });
+  p->poll_soon();
+  EXPECT_EQ(told.get_future().get().production.at("m"), "2");
+  p->stop();
+}
+
+TEST(Poller, AVersionThatSomebodyElseServesStaysInTheCache) {
+  bed b;
+  auto p = b.poller();
+  (void)p->poll_once();
+  b.refuse = "2";
+  auto other = b.poller();
+  EXPECT_EQ(other->poll_once().problems.size(), 1U);
+  EXPECT_EQ(text_of(p->current().versions[0].path / "model.onnx"), b.script.model);
 }
 
 TEST(Poller, RefusesPickles) {
@@ -342,6 +440,27 @@ TEST(VersionCache, IsBoundedAndKeepsWhatIsRemembered) {
   EXPECT_FALSE(cache.find("m", "4", "o"));
   EXPECT_EQ(cache.recall("r", "models:/m/1")->second, "1");
   EXPECT_FALSE(cache.recall("other", "models:/m/1"));
+}
+
+TEST(VersionCache, DiscardsWhatNobodyServes) {
+  folder disk;
+  version_cache cache(disk.path);
+  const auto add = [&](const std::string& text) {
+    return cache.stamp(
+        cache.add("m", "1", "o", [&](const fs::path& into) { std::ofstream(into / "f") << text; }));
+  };
+  const auto old = add("old");
+  cache.remember("r", "models:/m/1", {"m", "1"}, old);
+  cache.discard("m", "1", old);
+  EXPECT_TRUE(cache.find("m", "1", "o")) << "it is remembered";
+  fs::remove_all(disk.path / "models/m/1");
+  const auto made_anew = add("new");
+  cache.discard("m", "1", old);
+  EXPECT_TRUE(cache.find("m", "1", "o")) << "those are other files";
+  cache.discard("m", "1", made_anew);
+  EXPECT_FALSE(cache.find("m", "1", "o"));
+  EXPECT_TRUE(fs::is_empty(disk.path / "models/m"));
+  cache.discard("m", "1", made_anew);
 }
 
 TEST(VersionCache, TheSecondOfTwoWritersUsesTheFirstOnes) {
