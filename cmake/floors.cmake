@@ -52,10 +52,12 @@ troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy ven
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
   USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json vendor_zlib)
+troupe_library(troupe_door runtime/door
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_registry)
+  troupe_store troupe_http troupe_door troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
