@@ -223,7 +223,7 @@ TEST_P(gateway_crash_of, an_actor_loses_no_call_and_answers_none_twice) {
     hand_in(s, o, sent, 20);
     sent += 20;
     if (round % 2) s.system.run();
-    caf_line::post(s.supervisor, kill_child{victim, 1, nullptr});
+    caf_line::post(s.supervisor, kill_child{victim, 1, std::make_shared<std::promise<std::string>>()});
     hand_in(s, o, sent, 5);
     sent += 5;
     s.system.advance(300'000'000);
