@@ -4,10 +4,10 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <random>
 
+#include "runtime/codec/appender.hpp"
+#include "runtime/codec/class_scores.hpp"
 #include "runtime/codec/content_type.hpp"
 #include "runtime/codec/json_text.hpp"
 #include "runtime/model/model.hpp"
@@ -30,42 +30,6 @@ void append_padded(std::string& out, unsigned value, unsigned width) {
   if (text.size() < width) out.append(width - text.size(), '0');
   out += text;
 }
-
-/// Text put together in a buffer that keeps its size from one use to the next: no call and no clearing while
-/// there is room.
-class appender {
- public:
-  explicit appender(std::string& buffer) : out_(buffer) {}
-
-  appender& operator+=(std::string_view text) {
-    if (out_.size() - at_ < text.size()) room(text.size());
-    std::memcpy(out_.data() + at_, text.data(), text.size());
-    at_ += text.size();
-    return *this;
-  }
-  appender& operator+=(char c) { return *this += std::string_view(&c, 1); }
-
-  template <class Number>
-  void number(Number value) {
-    constexpr std::size_t longest = 32;
-    if (out_.size() - at_ < longest) room(longest);
-    char* p = out_.data() + at_;
-    at_ = static_cast<std::size_t>(std::to_chars(p, p + longest, value).ptr - out_.data());
-  }
-  void again(std::size_t from, std::size_t size) {
-    if (out_.size() - at_ < size) room(size);
-    std::memcpy(out_.data() + at_, out_.data() + from, size);
-    at_ += size;
-  }
-  [[nodiscard]] std::size_t size() const { return at_; }
-  [[nodiscard]] std::string_view text() const { return {out_.data(), at_}; }
-
- private:
-  void room(std::size_t size) { out_.resize(2 * (at_ + size)); }
-
-  std::string& out_;
-  std::size_t at_ = 0;
-};
 
 /// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
 template <class F>
@@ -228,46 +192,36 @@ bool result_writer::prediction(std::string& into, const record& request, const d
       items(out, width, width != 1, [&](std::size_t i) { out.number(outputs[row * width + i]); });
     });
   } else {
-    const auto best = [&](std::size_t row) {
-      const double* p = outputs + row * width;
-      return static_cast<std::size_t>(std::max_element(p, p + width) - p);
-    };
+    const auto best = [&](std::size_t row) { return likeliest(outputs + row * width, width); };
     const std::size_t from = out.size();
     items(out, rows, list, [&](std::size_t row) { out += text.classes[best(row)]; });
     const std::size_t size = out.size() - from;
     out += ",\"predicted_class\":";
     out.again(from, size);
-    // Leaves that are float32 add up to a little more than one.
-    const auto share = [](double p) {
-      constexpr double rounding = 1e-6;
-      if (p > 1 && p <= 1 + rounding) return 1.0;
-      return p < 0 && p >= -rounding ? 0.0 : p;
-    };
     const std::size_t top = model.output().top_k;
     if (top > 0) {
-      std::vector<std::size_t> order(width);
+      std::vector<std::size_t> order;
       out += ",\"top_k\":";
       items(out, rows, list, [&](std::size_t row) {
         const double* p = outputs + row * width;
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
-                          [&](std::size_t a, std::size_t b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
+        rank(p, width, top, order);
         items(out, top, true, [&](std::size_t i) {
           out += "{\"class\":";
           out += text.classes[order[i]];
           out += ",\"probability\":";
-          out.number(share(p[order[i]]));
+          out.number(probability(p[order[i]]));
           out += '}';
         });
       });
     } else {
       out += ",\"probabilities\":";
       items(out, rows, list, [&](std::size_t row) {
-        items(out, width, true, [&](std::size_t i) { out.number(share(outputs[row * width + i])); });
+        items(out, width, true, [&](std::size_t i) { out.number(probability(outputs[row * width + i])); });
       });
     }
     out += ",\"confidence\":";
-    items(out, rows, list, [&](std::size_t row) { out.number(share(outputs[row * width + best(row)])); });
+    items(out, rows, list,
+          [&](std::size_t row) { out.number(probability(outputs[row * width + best(row)])); });
   }
   out += more;
   out += text.tail;
