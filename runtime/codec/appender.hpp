@@ -1,5 +1,5 @@
 #pragma once
-// Text put together in a buffer that is used again.
+// Text put together in a buffer that is used again, and lists in it.
 
 #include <charconv>
 #include <cstddef>
@@ -44,5 +44,17 @@ class appender {
   std::string& out_;
   std::size_t at_ = 0;
 };
+
+/// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
+template <class F>
+void items(appender& out, std::size_t n, bool list, F one) {
+  if (!list) return one(std::size_t{0});
+  out += '[';
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i != 0) out += ',';
+    one(i);
+  }
+  out += ']';
+}
 
 }  // namespace troupe::codec
