@@ -47,7 +47,8 @@ troupe_library(troupe_model runtime/model
 target_compile_definitions(troupe_model PRIVATE
   TROUPE_ONNXRUNTIME_LIBRARY="${PROJECT_SOURCE_DIR}/.deps/onnxruntime/lib/libonnxruntime.so")
 target_link_libraries(troupe_model PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
-troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash)
+troupe_library(troupe_codec runtime/codec
+  USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash vendor_nlohmann_json)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
