@@ -39,6 +39,7 @@
 #include "runtime/observe/metrics.hpp"
 #include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
+#include "troupe_version.hpp"
 
 namespace troupe {
 namespace {
@@ -439,24 +440,24 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return 0;
   }
 
-  [[nodiscard]] serving::call_options call_options_of(const std::string& default_class,
+  [[nodiscard]] codec::infer_options infer_options_of(const std::string& default_class,
                                                       nanos queue_timeout) const {
-    serving::call_options o;
+    codec::infer_options o;
     for (const auto& c : settings.classes) o.class_targets.push_back(c.target);
     o.default_class = class_index(default_class);
-    o.queue_timeout = queue_timeout;
+    o.expiry = queue_timeout;
     o.max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
     o.max_elements = settings.http.max_elements;
     o.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
+    o.explain = settings.models.explain;
     return o;
   }
 
   void open_http() {
     if (!settings.http.enabled && !settings.grpc.enabled) return;
-    backend = std::make_unique<node_backend>(
-        node_backend_args{models, metrics, [this] { return kept->report(); },
-                          [this] { return health().ready; },
-                          [this](model_command c) { return command(std::move(c)); }});
+    backend = std::make_unique<node_backend>(node_backend_args{
+        models, metrics, [this] { return kept->report(); }, [this] { return health().ready; },
+        [this](model_command c) { return command(std::move(c)); }});
     if (!settings.http.enabled) return;
     const auto& h = settings.http;
     const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
@@ -481,8 +482,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
       at = end + 1;
     }
     o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
+    auto calls = std::make_shared<door_http::door_options>();
+    calls->infer = infer_options_of(h.default_class, h.queue_timeout);
     serving::route_options r;
-    r.calls = call_options_of(h.default_class, h.queue_timeout);
+    r.calls = calls;
+    r.version = TROUPE_VERSION;
+    r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
+    r.metrics_type = observe::metrics::text_type;
     r.health = [this] { return health(); };
     r.metrics = [this] { return metrics_text(); };
     routes = std::make_unique<serving::routes>(std::move(r), *backend);

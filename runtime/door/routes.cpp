@@ -1,39 +1,237 @@
 #include "runtime/door/routes.hpp"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
+#include "runtime/codec/v2_metadata.hpp"
 #include "runtime/door/paths.hpp"
+#include "runtime/door/side_thread.hpp"
+#include "runtime/model/model.hpp"
 
 namespace troupe::serving {
+namespace {
+
+using http::error_response;
+using nlohmann::json;
+
+constexpr std::size_t longest_command = std::size_t{1} << 16;  // bytes of a repository request
+
+http::response json_reply(std::string body, int status = 200) {
+  http::response r;
+  r.status = status;
+  r.body = std::move(body);
+  return r;
+}
+
+http::response unknown_model(std::string_view name, std::string_view version) {
+  std::string text = "model '" + std::string(name) + "'";
+  if (!version.empty()) text += " version '" + std::string(version) + "'";
+  return error_response(404, text + " is not loaded");
+}
+
+/// The exact version, or without one the production version; null: not loaded.
+const model::loaded_model* find(const model::model_table& table, const destination& to) {
+  if (to.model.empty()) return nullptr;
+  const auto found = table.find(to.model, to.version);
+  return found.fell_back ? nullptr : found.model;
+}
+
+std::vector<std::string> versions_of(const model::model_table& table, std::string_view name) {
+  std::vector<std::string> all;
+  for (const auto& m : table.all())
+    if (m->name() == name) all.push_back(m->version());
+  return all;
+}
+
+codec::v2_duration duration(const duration_count& d) {
+  return {d.count, d.ns};
+}
+
+}  // namespace
 
 struct routes::impl {
+  impl(route_options o, backend& b) : options(std::move(o)), of(&b) {}
+
   route_options options;
   backend* of;
+  side_thread loads;
+
+  [[nodiscard]] http::response server_metadata() const {
+    codec::v2_server_info info;
+    info.version = options.version;
+    return json_reply(codec::v2_server_metadata(info));
+  }
+
+  /// {"live": true} and the like: some clients read the status, others the body.
+  static http::response truth(const char* name, bool is) {
+    return json_reply(std::string("{\"") + name + "\":" + (is ? "true" : "false") + "}", is ? 200 : 503);
+  }
+
+  [[nodiscard]] http::response of_model(const destination& to) const {
+    const auto table = of->models();
+    const auto* m = find(*table, to);
+    if (to.page == page::model_ready) {
+      if (m) return json_reply("{\"name\":" + json(m->name()).dump() + ",\"ready\":true}");
+      return unknown_model(to.model, to.version);
+    }
+    if (!m) return unknown_model(to.model, to.version);
+    if (to.page == page::model_metadata)
+      return json_reply(codec::v2_model_metadata(*m, versions_of(*table, m->name())));
+    codec::v2_config_info info;
+    info.max_batch_size = options.calls->infer.max_rows;
+    info.default_timeout_us = static_cast<std::uint64_t>(options.calls->infer.expiry / 1'000);
+    info.priority_levels = static_cast<std::uint32_t>(options.calls->infer.class_targets.size());
+    for (const auto& v : versions_of(*table, m->name()))
+      if (!v.empty() && v.find_first_not_of("0123456789") == std::string::npos && v.size() < 19)
+        info.versions.push_back(std::stoll(v));
+    return json_reply(codec::v2_model_config(*m, info));
+  }
+
+  [[nodiscard]] http::response stats(const destination& to) const {
+    std::vector<codec::v2_model_stats> all;
+    for (const auto& s : of->statistics(to.model, to.version)) {
+      auto& one = all.emplace_back();
+      one.name = s.name;
+      one.version = s.version;
+      one.last_inference = s.last_inference_ms;
+      one.inference_count = s.inference_count;
+      one.execution_count = s.execution_count;
+      one.success = duration(s.success);
+      one.fail = duration(s.fail);
+      one.queue = duration(s.queue);
+      one.compute_input = duration(s.compute_input);
+      one.compute_infer = duration(s.compute_infer);
+      one.compute_output = duration(s.compute_output);
+      one.cache_hit = duration(s.cache_hit);
+      one.cache_miss = duration(s.cache_miss);
+    }
+    if (all.empty() && !to.model.empty()) return unknown_model(to.model, to.version);
+    return json_reply(codec::v2_statistics(all));
+  }
+
+  [[nodiscard]] http::response index(std::string_view body) const {
+    bool ready_only = false;
+    if (!body.empty()) {
+      const json asked = json::parse(body, nullptr, false);
+      if (!asked.is_object() || (asked.contains("ready") && !asked["ready"].is_boolean()))
+        return error_response(400, "expected {\"ready\": true or false}, or an empty body");
+      ready_only = asked.value("ready", false);
+    }
+    std::vector<codec::v2_index_entry> all;
+    for (auto& e : of->index(ready_only))
+      all.push_back({std::move(e.name), std::move(e.version), std::move(e.state), std::move(e.reason)});
+    return json_reply(codec::v2_repository_index(all));
+  }
+
+  /// Loading takes its time: not on the thread that serves.
+  void repository(http::exchange_ptr e, const destination& to) {
+    const auto body = e->request().body;
+    std::string version;
+    if (body.size() > longest_command)
+      return e->reply(error_response(413, "a repository request has at most 64 KiB"));
+    if (!body.empty()) {
+      const json asked = json::parse(body, nullptr, false);
+      if (!asked.is_object()) return e->reply(error_response(400, "the body is not a JSON object"));
+      if (const auto p = asked.find("parameters"); p != asked.end()) {
+        if (!p->is_object()) return e->reply(error_response(400, "parameters is not a JSON object"));
+        if (p->contains("config") || std::any_of(p->items().begin(), p->items().end(),
+                                                 [](const auto& i) { return i.key().starts_with("file:"); }))
+          return e->reply(error_response(
+              400,
+              "loading with a configuration or files in the request is not supported: put them into "
+              "the models' directory or the registry"));
+        if (const auto v = p->find("version"); v != p->end()) version = v->is_string() ? *v : json(v->dump());
+      }
+    }
+    const bool load = to.page == page::repository_load;
+    const bool taken = loads.run([this, e, name = to.model, version, load] {
+      const auto said = load ? of->load(name, version) : of->unload(name, version);
+      if (said.status < 300)
+        e->reply(json_reply("{}"));
+      else
+        e->reply(error_response(said.status, said.text));
+    });
+    if (!taken) e->reply(error_response(503, "too many models are being loaded"));
+  }
 };
 
-routes::routes(route_options options, backend& of)
-    : impl_(std::make_unique<impl>(impl{std::move(options), &of})) {}
-
+routes::routes(route_options options, backend& of) : impl_(std::make_unique<impl>(std::move(options), of)) {}
 routes::~routes() = default;
-void routes::stop() {}
 
 std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto& r = e->request();
-  const destination to = find_page(r.method, r.path);
+  auto& o = impl_->options;
+  destination to = find_page(r.method, r.path);
   switch (to.page) {
+    case page::infer:
+      return door_http::make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version));
+    case page::score:
+      return door_http::make_score_call(std::move(e), o.calls);
+    case page::invocations:
+      return door_http::make_invocations_call(std::move(e), o.calls);
     case page::health:
-      e->reply(http::health(impl_->options.health()));
-      return nullptr;
+      e->reply(http::health(o.health()));
+      break;
     case page::ready:
-      e->reply(http::ready(impl_->options.health()));
-      return nullptr;
+      e->reply(http::ready(o.health()));
+      break;
     case page::liveness:
       e->reply(http::liveness());
-      return nullptr;
-    default:
-      e->reply(http::error_response(404, "no such path: " + std::string(r.path)));
-      return nullptr;
+      break;
+    case page::ping: {
+      const bool can = impl_->of->ready();
+      e->reply(json_reply("{}", can ? 200 : 503));
+      break;
+    }
+    case page::version:
+      e->reply(json_reply(o.version_json));
+      break;
+    case page::metrics: {
+      http::response text = json_reply(o.metrics());
+      text.content_type = o.metrics_type;
+      e->reply(std::move(text));
+      break;
+    }
+    case page::root:
+    case page::server_metadata:
+      e->reply(impl_->server_metadata());
+      break;
+    case page::server_live:
+      e->reply(impl::truth("live", impl_->of->live()));
+      break;
+    case page::server_ready:
+      e->reply(impl::truth("ready", impl_->of->ready()));
+      break;
+    case page::model_metadata:
+    case page::model_ready:
+    case page::model_config:
+      e->reply(impl_->of_model(to));
+      break;
+    case page::model_stats:
+      e->reply(impl_->stats(to));
+      break;
+    case page::repository_index:
+      e->reply(impl_->index(r.body));
+      break;
+    case page::repository_load:
+    case page::repository_unload:
+      impl_->repository(std::move(e), to);
+      break;
+    case page::not_allowed: {
+      auto refused = error_response(405, std::string(r.method) + " is not allowed on " + std::string(r.path));
+      refused.headers.emplace_back("Allow", to.allow);
+      e->reply(std::move(refused));
+      break;
+    }
+    case page::docs:
+    case page::openapi:
+    case page::none:
+      e->reply(error_response(404, "no such path: " + std::string(r.path)));
+      break;
   }
+  return nullptr;
 }
 
 }  // namespace troupe::serving
