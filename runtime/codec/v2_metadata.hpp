@@ -49,8 +49,9 @@ struct v2_model_stats {
   std::uint64_t last_inference = 0;   ///< epoch milliseconds
   std::uint64_t inference_count = 0;  ///< rows scored; cache hits do not count
   std::uint64_t execution_count = 0;  ///< batches run
-  v2_duration success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss;
-  std::vector<v2_batch_stats> batches;
+  v2_duration success = {}, fail = {}, queue = {}, compute_input = {}, compute_infer = {},
+              compute_output = {}, cache_hit = {}, cache_miss = {};
+  std::vector<v2_batch_stats> batches = {};
 };
 /// {"model_stats": [...]}
 [[nodiscard]] std::string v2_statistics(std::span<const v2_model_stats> models);
