@@ -13,14 +13,15 @@ from typing import Dict, List, Tuple
 
 FLOORS = ["messages", "runtime", "actors", "cli"]
 # A part of the runtime that knows another one besides policy.
-PARTS = {"codec": {"model"}, "registry": {"config", "model"}}
+PARTS = {"codec": {"model"}, "registry": {"config", "model"}, "door": {"codec", "model"}, "grpc": {"codec", "door", "model"}}
 # Headers of the actors' floor that are not an actor's: any file of the floor may include them.
 SHARED_ACTOR_HEADERS = {"actors/tally.hpp"}
 GENERATED = {"troupe_version.hpp"}
 CAF_SEAM = "messages/caf.hpp"
 VENDORS = {
     "caf", "boost", "CLI", "prometheus", "nlohmann", "simdjson.h", "yaml-cpp", "spdlog", "fmt", "librdkafka", "hiredis",
-    "openssl", "curl", "xxhash.h", "grpcpp", "google", "sqlite3.h", "libpq-fe.h", "zlib.h",
+    "openssl", "curl", "xxhash.h", "grpcpp", "grpc", "google", "inference.pb.h", "inference.grpc.pb.h", "health.pb.h",
+    "health.grpc.pb.h", "reflection.pb.h", "sqlite3.h", "libpq-fe.h", "zlib.h",
 }
 IMPURE_STANDARD_HEADERS = {
     "chrono", "ctime", "thread", "mutex", "shared_mutex", "condition_variable", "future", "semaphore", "latch", "barrier",
