@@ -16,7 +16,7 @@ std::string_view found(const simdjson::dom::element& e) {
       return "null";
     case simdjson::dom::element_type::STRING: {
       const std::string_view text = as<std::string_view>(e);
-      if (text == not_a_number) return "NaN or Infinity";
+      if (text == not_a_number || text == not_finite) return "NaN or Infinity";
       if (text == out_of_range) return "a number beyond the range of a double";
       return "a string";
     }

@@ -11,7 +11,13 @@ namespace troupe::codec {
 
 // Tokens that JSON has no number for stand as these strings in a repaired text.
 inline constexpr std::string_view not_a_number{"\0NaN\0", 5};
+inline constexpr std::string_view not_finite{"\0Infinity\0", 10};
 inline constexpr std::string_view out_of_range{"\0range\0", 7};
+
+[[nodiscard]] inline bool is_marker(std::string_view text) {
+  return !text.empty() && text[0] == '\0' &&
+         (text == not_a_number || text == not_finite || text == out_of_range);
+}
 
 /// The element as what its type says it is.
 template <class T, class Element>

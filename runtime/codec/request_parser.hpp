@@ -15,13 +15,10 @@
 #include <vector>
 
 #include "messages/batch.hpp"
+#include "runtime/codec/json_reader.hpp"
+#include "runtime/codec/request_head.hpp"
 
 namespace troupe::codec {
-
-/// Nesting that a request may have; the request object itself is the first level.
-inline constexpr std::size_t max_depth = 64;
-/// Longest request_id in bytes of UTF-8, without its quotes.
-inline constexpr std::size_t max_request_id_bytes = 1024;
 
 struct parser_options {
   std::size_t max_record_bytes = std::size_t{1} << 20;  ///< a longer value is too_large, unread

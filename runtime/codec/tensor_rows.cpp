@@ -42,25 +42,18 @@ std::size_t depth_of(dom::element e) {
   return depth;
 }
 
-double text_cell_in(record_batch& batch, std::string_view kept) {
-  void* const room = batch.arena.allocate(sizeof(std::string_view), alignof(std::string_view));
-  return model::text_cell(new (room) std::string_view(kept));
-}
-
 class reader {
  public:
-  reader(record& r, record_batch& batch, const tensor_limits& most)
-      : record_(r), batch_(batch), most_(most), inputs_(r.model->schema().inputs) {}
+  reader(record& r, record_batch& batch, const tensor_limits& most, std::string_view field)
+      : record_(r), batch_(batch), most_(most), field_(field), inputs_(r.model->schema().inputs) {}
 
-  tensor_fault read(const dom::element& given);
+  request_fault read(const dom::element& given);
 
  private:
-  [[nodiscard]] std::string asked() const {
-    return "model " + std::string(record_.model->name()) + " version " +
-           std::string(record_.model->version());
-  }
+  [[nodiscard]] std::string asked() const { return asked_model(*record_.model); }
   [[nodiscard]] std::string where(const tensor_input& input) const {
-    std::string text = record_.list ? "features[" + std::to_string(row_) + "]: " : std::string();
+    std::string text =
+        record_.list ? std::string(field_) + "[" + std::to_string(row_) + "]: " : std::string();
     return text + "input " + shown(input.name);
   }
   bool fail(error_code code, std::string message) {
@@ -81,9 +74,10 @@ class reader {
   record& record_;
   record_batch& batch_;
   const tensor_limits& most_;
+  std::string_view field_;
   const std::vector<tensor_input>& inputs_;
   std::size_t row_ = 0;
-  tensor_fault fault_;
+  request_fault fault_;
 };
 
 bool reader::scalars() const {
@@ -105,7 +99,7 @@ bool reader::is_list_of_rows(const dom::element& given) const {
   return depth == rank + 1 || (depth == 2 && rank > 2);
 }
 
-tensor_fault reader::read(const dom::element& given) {
+request_fault reader::read(const dom::element& given) {
   const std::size_t width = record_.model->schema().features.size();
   const auto room = [&](std::size_t rows) {
     if (rows <= most_.max_rows && rows * width <= most_.max_values) return true;
@@ -226,7 +220,7 @@ bool reader::leaf(const tensor_input& input, const dom::element& e, double*& to)
       break;
     }
     case tensor_input::kind::text:
-      if (e.get(text) != simdjson::SUCCESS || text == not_a_number || text == out_of_range) break;
+      if (e.get(text) != simdjson::SUCCESS || is_marker(text)) break;
       *to++ = text_cell_in(batch_, batch_.keep(text));
       return true;
     case tensor_input::kind::bytes: {
@@ -245,12 +239,17 @@ bool reader::leaf(const tensor_input& input, const dom::element& e, double*& to)
 
 }  // namespace
 
-tensor_fault read_tensors(const dom::element& given, record& r, record_batch& batch,
-                          const tensor_limits& most) {
-  return reader(r, batch, most).read(given);
+double text_cell_in(record_batch& batch, std::string_view kept) {
+  void* const room = batch.arena.allocate(sizeof(std::string_view), alignof(std::string_view));
+  return model::text_cell(new (room) std::string_view(kept));
 }
 
-tensor_fault take_bytes(record& r, record_batch& batch, std::string_view content_type) {
+request_fault read_tensors(const dom::element& given, record& r, record_batch& batch,
+                           const tensor_limits& most, std::string_view field) {
+  return reader(r, batch, most, field).read(given);
+}
+
+request_fault take_bytes(record& r, record_batch& batch, std::string_view content_type) {
   const auto& inputs = r.model->schema().inputs;
   if (inputs.size() != 1 || inputs[0].size != 1 || inputs[0].holds != tensor_input::kind::bytes)
     return {error_code::invalid_features, "a value of content-type " + shown(content_type) +

@@ -5,10 +5,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 #include "messages/batch.hpp"
+#include "runtime/codec/request_head.hpp"
 
 namespace simdjson::dom {
 class element;
@@ -21,17 +21,15 @@ struct tensor_limits {
   std::size_t max_values = 0;
 };
 
-struct tensor_fault {
-  error_code code = error_code::none;  ///< none: all is well
-  std::string message;
-};
+/// The cell of a text that lives as long as the batch.
+[[nodiscard]] double text_cell_in(record_batch& batch, std::string_view kept);
 
 /// Fills r.rows, r.list and batch.values of a record whose model has tensor inputs. After a fault `values`
 /// may hold part of it.
-[[nodiscard]] tensor_fault read_tensors(const simdjson::dom::element& given, record& r, record_batch& batch,
-                                        const tensor_limits& most);
+[[nodiscard]] request_fault read_tensors(const simdjson::dom::element& given, record& r, record_batch& batch,
+                                         const tensor_limits& most, std::string_view field = "features");
 
 /// The record's whole value as the bytes of the model's only input.
-[[nodiscard]] tensor_fault take_bytes(record& r, record_batch& batch, std::string_view content_type);
+[[nodiscard]] request_fault take_bytes(record& r, record_batch& batch, std::string_view content_type);
 
 }  // namespace troupe::codec
