@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "messages/call.hpp"
+#include "runtime/codec/v2_response.hpp"
 #include "runtime/grpc/status.hpp"
 #include "runtime/grpc/wire.hpp"
 
@@ -18,7 +19,6 @@ namespace troupe::rpc {
 struct infer_options {
   std::size_t max_elements = 100'000;      ///< of all inputs of a request
   std::uint32_t max_rows = 10'000;         ///< of a request
-  std::size_t max_values = 1'000'000;      ///< rows x features of a request
   std::uint8_t default_class = 0;          ///< of a request without priority, an index
   std::vector<nanos> class_targets;        ///< by class; relative to arrival
   nanos reply_timeout = 30'000'000'000;    ///< a request without an earlier deadline expires so long after arrival
@@ -63,18 +63,14 @@ class infer_call final : public call {
   void refuse(const status& why, nanos retry_after);
 
  private:
-  struct wish {
-    std::string_view name;
-    std::uint32_t classification = 0;
-  };
-  void find_request_id(record& to, record_batch& batch);
+  void read_parts(record& to, record_batch& batch);
 
   infer_exchange& from_;
   const infer_options& options_;
-  std::string_view id_;
-  std::string request_id_;
-  std::vector<wish> wishes_;
-  bool raw_ = true;
+  std::string_view id_;      ///< the request's own; empty: it has none
+  std::string request_id_;   ///< what logs and metadata call it
+  codec::v2_plan plan_;
+  bool raw_ = true;          ///< outputs as raw data, as the inputs were
   bool final_flag_ = false;  ///< the client wants to see which response is a request's last
   bool ended_ = false;
 };

@@ -6,7 +6,7 @@
 #include "health.pb.h"
 #include "inference.pb.h"
 #include "runtime/codec/json_text.hpp"
-#include "runtime/door/model_description.hpp"
+#include "runtime/codec/v2_response.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::rpc {
@@ -81,32 +81,31 @@ inference::DataType config_type(codec::v2_type type) {
   return inference::TYPE_INVALID;
 }
 
-void write_metadata(const serving::model_description& from, inference::ModelMetadataResponse& to) {
-  const auto add = [](const serving::tensor_description& one, auto& tensor) {
+void write_metadata(const model::loaded_model& from, inference::ModelMetadataResponse& to) {
+  const auto add = [](const codec::v2_tensor_spec& one, auto& tensor) {
     tensor.set_name(one.name);
     tensor.set_datatype(std::string(codec::name_of(one.type)));
-    tensor.add_shape(-1);
     for (const auto n : one.shape) tensor.add_shape(n);
   };
-  to.set_name(from.name);
-  to.set_platform(from.platform);
-  for (const auto& one : from.inputs) add(one, *to.add_inputs());
-  for (const auto& one : from.outputs) add(one, *to.add_outputs());
+  to.set_name(from.name());
+  to.set_platform(codec::v2_platform_of(from));
+  for (const auto& one : codec::v2_inputs_of(from)) add(one, *to.add_inputs());
+  for (const auto& one : codec::v2_outputs_of(from)) add(one, *to.add_outputs());
 }
 
-void write_config(const serving::model_description& from, int max_batch_size, inference::ModelConfig& to) {
-  const auto add = [](const serving::tensor_description& one, auto& tensor) {
+void write_config(const model::loaded_model& from, int max_batch_size, inference::ModelConfig& to) {
+  const auto add = [](const codec::v2_tensor_spec& one, auto& tensor) {
     tensor.set_name(one.name);
     tensor.set_data_type(config_type(one.type));
-    for (const auto n : one.shape) tensor.add_dims(n);
-    if (one.shape.empty()) tensor.add_dims(1);  // a column of one value a row
+    for (std::size_t i = 1; i < one.shape.size(); ++i) tensor.add_dims(one.shape[i]);
+    if (one.shape.size() < 2) tensor.add_dims(1);  // a column: one value a row
   };
-  to.set_name(from.name);
-  to.set_platform(from.platform);
+  to.set_name(from.name());
+  to.set_platform(codec::v2_platform_of(from));
   to.set_backend("troupe");
   to.set_max_batch_size(max_batch_size);
-  for (const auto& one : from.inputs) add(one, *to.add_input());
-  for (const auto& one : from.outputs) add(one, *to.add_output());
+  for (const auto& one : codec::v2_inputs_of(from)) add(one, *to.add_input());
+  for (const auto& one : codec::v2_outputs_of(from)) add(one, *to.add_output());
   to.mutable_dynamic_batching();
   to.mutable_model_transaction_policy()->set_decoupled(false);
 }
@@ -203,7 +202,7 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
         const auto table = backend->models();
         const auto* found = find(*table, request.name(), request.version());
         if (found == nullptr) return unknown_model(request.name(), request.version());
-        write_metadata(serving::describe(*found), to);
+        write_metadata(*found, to);
         for (const auto& one : table->all())
           if (one->name() == found->name()) to.add_versions(one->version());
         return {};
@@ -213,7 +212,7 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
         const auto table = backend->models();
         const auto* found = find(*table, request.name(), request.version());
         if (found == nullptr) return unknown_model(request.name(), request.version());
-        write_config(serving::describe(*found), options.max_batch_size, *to.mutable_config());
+        write_config(*found, options.max_batch_size, *to.mutable_config());
         return {};
       }));
   add("ModelStatistics",

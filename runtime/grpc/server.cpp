@@ -4,12 +4,13 @@
 #include <grpc/support/log.h>
 #include <grpcpp/alarm.h>
 #include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/impl/codegen/service_type.h>
+#include <grpcpp/impl/service_type.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <grpcpp/support/async_unary_call.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -244,13 +245,13 @@ class watch;
 
 }  // namespace
 
-struct server::impl {
-  impl(const server_options& o, std::shared_ptr<serving::backend> b)
+struct server_parts {
+  server_parts(const server_options& o, std::shared_ptr<serving::backend> b)
       : options(o), backend(std::move(b)), background([this] { refresh_health(); }) {}
-  ~impl() { stop(std::chrono::milliseconds(0)); }
+  ~server_parts() { stop(std::chrono::milliseconds(0)); }
 
   void listen();
-  void start(taker how);
+  void start(server::taker how);
   void refresh_health();
   void stop(std::chrono::milliseconds grace);
 
@@ -258,7 +259,7 @@ struct server::impl {
   std::shared_ptr<serving::backend> backend;
   std::map<std::string, method, std::less<>> methods;
   std::atomic<bool> draining{false};
-  taker take;
+  server::taker take;
   infer_service infers;
   ::grpc::AsyncGenericService others;
   std::vector<std::unique_ptr<lane>> lanes;
@@ -282,7 +283,7 @@ struct shared_state {
 };
 
 struct lane {
-  lane(server::impl& o, std::shared_ptr<shared_state> s, std::size_t i,
+  lane(server_parts& o, std::shared_ptr<shared_state> s, std::size_t i,
        std::unique_ptr<::grpc::ServerCompletionQueue> q)
       : owner(o), shared(std::move(s)), index(i), queue(std::move(q)) {}
 
@@ -319,7 +320,7 @@ struct lane {
     for_each_open([](open_rpc& one) { one.abandon(); });
   }
 
-  server::impl& owner;
+  server_parts& owner;
   const std::shared_ptr<shared_state> shared;
   const std::size_t index;
   const std::unique_ptr<::grpc::ServerCompletionQueue> queue;
@@ -395,7 +396,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   }
   void finished(bool) { part_done(); }
   void part_done() {
-    if (--parts_ > 0) return;
+    if (--left_ > 0) return;
     lane_.unlink(*this);
     unref();
   }
@@ -415,7 +416,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   std::atomic<int> refs_{1};
   std::atomic<bool> ended_{false};
   std::atomic<bool> gone_{false};
-  int parts_ = 2;  // the end and gone_event_
+  int left_ = 2;  // the end and gone_event_
   event_of<infer_rpc, &infer_rpc::arrived> arrived_event_{this};
   event_of<infer_rpc, &infer_rpc::gone> gone_event_{this};
   event_of<infer_rpc, &infer_rpc::finished> finished_event_{this};
@@ -771,7 +772,7 @@ class watch final : public role {
 
  private:
   other_rpc& rpc_;
-  server::impl& owner_;
+  server_parts& owner_;
   std::string service_;
   health told_ = health::unknown;
 };
@@ -901,7 +902,7 @@ void begin_library() {
 
 }  // namespace
 
-void server::impl::listen() {
+void server_parts::listen() {
   begin_library();
   const auto credentials = credentials_of(options);
   try_port(options);
@@ -944,18 +945,18 @@ void server::impl::listen() {
   }
 }
 
-void server::impl::start(taker how) {
+void server_parts::start(server::taker how) {
   take = std::move(how);
   background.start();
   for (auto& one : lanes) one->start();
 }
 
-void server::impl::refresh_health() {
+void server_parts::refresh_health() {
   const std::lock_guard lock(watches_mutex);
   for (watch* one : watches) one->look();
 }
 
-void server::impl::stop(std::chrono::milliseconds grace) {
+void server_parts::stop(std::chrono::milliseconds grace) {
   const std::lock_guard lock(stop_mutex);
   if (std::exchange(stopped, true) || !grpc) return;
   draining = true;
@@ -978,29 +979,29 @@ void server::impl::stop(std::chrono::milliseconds grace) {
 }
 
 server::server(const server_options& options, std::shared_ptr<serving::backend> backend)
-    : impl_(std::make_unique<impl>(options, std::move(backend))) {
-  impl_->listen();
+    : parts_(std::make_unique<server_parts>(options, std::move(backend))) {
+  parts_->listen();
 }
 server::~server() = default;
 
 void server::start(taker take) {
-  impl_->start(std::move(take));
+  parts_->start(std::move(take));
 }
 int server::port() const {
-  return impl_->port;
+  return parts_->port;
 }
 std::size_t server::open() const {
-  return impl_->lanes.front()->shared->open.load(std::memory_order_relaxed);
+  return parts_->lanes.front()->shared->open.load(std::memory_order_relaxed);
 }
 void server::refresh_health() {
-  impl_->refresh_health();
+  parts_->refresh_health();
 }
 void server::drain() {
-  impl_->draining = true;
-  impl_->refresh_health();
+  parts_->draining = true;
+  parts_->refresh_health();
 }
 void server::stop(std::chrono::milliseconds grace) {
-  impl_->stop(grace);
+  parts_->stop(grace);
 }
 
 void set_library_log(void (*log)(std::string_view text)) {

@@ -58,6 +58,8 @@ struct server_options {
   tls_files tls;
 };
 
+struct server_parts;
+
 class server {
  public:
   /// Runs on the server's threads, 0 to threads - 1, and must be short.
@@ -84,8 +86,7 @@ class server {
   void stop(std::chrono::milliseconds grace);
 
  private:
-  struct impl;
-  std::unique_ptr<impl> impl_;
+  std::unique_ptr<server_parts> parts_;
 };
 
 /// Where the gRPC library's own messages go, those of errors; without it nowhere. For the whole process.
