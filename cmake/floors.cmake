@@ -47,7 +47,8 @@ troupe_library(troupe_model runtime/model
 target_compile_definitions(troupe_model PRIVATE
   TROUPE_ONNXRUNTIME_LIBRARY="${PROJECT_SOURCE_DIR}/.deps/onnxruntime/lib/libonnxruntime.so")
 target_link_libraries(troupe_model PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
-troupe_library(troupe_codec runtime/codec USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash)
+troupe_library(troupe_codec runtime/codec
+  USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash vendor_nlohmann_json)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
@@ -74,7 +75,7 @@ function(troupe_protocol name)
   target_link_libraries(${name} PUBLIC vendor_grpc)
 endfunction()
 troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/health.proto runtime/grpc/reflection.proto)
-troupe_library(troupe_door runtime/door USES troupe_messages troupe_policy troupe_model troupe_codec)
+troupe_library(troupe_door runtime/door USES troupe_messages troupe_policy troupe_codec troupe_model troupe_http)
 troupe_library(troupe_grpc runtime/grpc
   USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_protocols vendor_grpc vendor_openssl
     vendor_simdjson vendor_zlib)

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <random>
 
+#include "runtime/codec/appender.hpp"
+#include "runtime/codec/class_scores.hpp"
 #include "runtime/codec/content_type.hpp"
 #include "runtime/codec/json_text.hpp"
+#include "runtime/codec/prediction_text.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::codec {
@@ -22,61 +22,6 @@ template <std::size_t N, class Number>
 std::string_view print(std::array<char, N>& into, Number value) {
   char* end = std::to_chars(into.data(), into.data() + into.size(), value).ptr;
   return {into.data(), static_cast<std::size_t>(end - into.data())};
-}
-
-void append_padded(std::string& out, unsigned value, unsigned width) {
-  std::array<char, 10> digits;
-  const std::string_view text = print(digits, value);
-  if (text.size() < width) out.append(width - text.size(), '0');
-  out += text;
-}
-
-/// Text put together in a buffer that keeps its size from one use to the next: no call and no clearing while
-/// there is room.
-class appender {
- public:
-  explicit appender(std::string& buffer) : out_(buffer) {}
-
-  appender& operator+=(std::string_view text) {
-    if (out_.size() - at_ < text.size()) room(text.size());
-    std::memcpy(out_.data() + at_, text.data(), text.size());
-    at_ += text.size();
-    return *this;
-  }
-  appender& operator+=(char c) { return *this += std::string_view(&c, 1); }
-
-  template <class Number>
-  void number(Number value) {
-    constexpr std::size_t longest = 32;
-    if (out_.size() - at_ < longest) room(longest);
-    char* p = out_.data() + at_;
-    at_ = static_cast<std::size_t>(std::to_chars(p, p + longest, value).ptr - out_.data());
-  }
-  void again(std::size_t from, std::size_t size) {
-    if (out_.size() - at_ < size) room(size);
-    std::memcpy(out_.data() + at_, out_.data() + from, size);
-    at_ += size;
-  }
-  [[nodiscard]] std::size_t size() const { return at_; }
-  [[nodiscard]] std::string_view text() const { return {out_.data(), at_}; }
-
- private:
-  void room(std::size_t size) { out_.resize(2 * (at_ + size)); }
-
-  std::string& out_;
-  std::size_t at_ = 0;
-};
-
-/// Calls `one(i)` for each of n items, as a JSON list when `list` (else there is one item).
-template <class F>
-void items(appender& out, std::size_t n, bool list, F one) {
-  if (!list) return one(std::size_t{0});
-  out += '[';
-  for (std::size_t i = 0; i < n; ++i) {
-    if (i != 0) out += ',';
-    one(i);
-  }
-  out += ']';
 }
 
 bool hex(std::string_view text) {
@@ -149,19 +94,7 @@ const result_writer::model_text& result_writer::text_of(const model::loaded_mode
   t.tail = ",\"model_name\":";
   append_quoted(t.tail, t.name);
   t.tail += t.version_field;
-  const auto& output = model.output();
-  for (const auto& part : output.parts) {
-    std::string& head = t.parts.emplace_back(t.parts.empty() ? "{" : ",");
-    append_quoted(head, part.name);
-    head += ':';
-  }
-  if (output.kind == model::task::classification) {
-    for (std::size_t i = 0; i < output.width; ++i) {
-      std::string& label = t.classes.emplace_back();
-      append_quoted(label,
-                    i < output.classes.size() ? std::string_view(output.classes[i]) : std::to_string(i));
-    }
-  }
+  t.prediction = prediction_text(model);
   if (texts_.size() < kept_texts) {
     texts_.push_back(std::move(t));
     return texts_.back();
@@ -176,26 +109,7 @@ void result_writer::timestamp(std::string& out, std::int64_t epoch_ms) const {
     append_number(out, epoch_ms);
     return;
   }
-  using namespace std::chrono;
-  const sys_time<milliseconds> at{milliseconds(epoch_ms)};
-  const auto day = floor<days>(at);
-  const year_month_day date(day);
-  const hh_mm_ss time(at - day);
-  out += '"';
-  append_padded(out, static_cast<unsigned>(std::max(0, static_cast<int>(date.year()))), 4);
-  out += '-';
-  append_padded(out, static_cast<unsigned>(date.month()), 2);
-  out += '-';
-  append_padded(out, static_cast<unsigned>(date.day()), 2);
-  out += 'T';
-  append_padded(out, static_cast<unsigned>(time.hours().count()), 2);
-  out += ':';
-  append_padded(out, static_cast<unsigned>(time.minutes().count()), 2);
-  out += ':';
-  append_padded(out, static_cast<unsigned>(time.seconds().count()), 2);
-  out += '.';
-  append_padded(out, static_cast<unsigned>(time.subseconds().count()), 3);
-  out += "Z\"";
+  append_iso_time(out, epoch_ms);
 }
 
 bool result_writer::prediction(std::string& into, const record& request, const double* outputs,
@@ -212,62 +126,37 @@ bool result_writer::prediction(std::string& into, const record& request, const d
   out += "{\"request_id\":";
   out += request.request_id;
   out += ",\"prediction\":";
-  const auto& parts = model.output().parts;
-  if (!parts.empty()) {
-    items(out, rows, list, [&](std::size_t row) {
-      const double* p = outputs + row * width;
-      for (std::size_t k = 0; k < parts.size(); ++k) {
-        out += text.parts[k];
-        items(out, parts[k].width, parts[k].width != 1, [&](std::size_t i) { out.number(p[i]); });
-        p += parts[k].width;
-      }
-      out += '}';
-    });
-  } else if (model.output().kind == model::task::regression) {
-    items(out, rows, list, [&](std::size_t row) {
-      items(out, width, width != 1, [&](std::size_t i) { out.number(outputs[row * width + i]); });
-    });
-  } else {
-    const auto best = [&](std::size_t row) {
-      const double* p = outputs + row * width;
-      return static_cast<std::size_t>(std::max_element(p, p + width) - p);
-    };
-    const std::size_t from = out.size();
-    items(out, rows, list, [&](std::size_t row) { out += text.classes[best(row)]; });
+  const std::size_t from = out.size();
+  append_predictions(out, model, text.prediction, rows, list, outputs);
+  if (model.output().parts.empty() && model.output().kind == model::task::classification) {
+    const auto best = [&](std::size_t row) { return likeliest(outputs + row * width, width); };
     const std::size_t size = out.size() - from;
     out += ",\"predicted_class\":";
     out.again(from, size);
-    // Leaves that are float32 add up to a little more than one.
-    const auto share = [](double p) {
-      constexpr double rounding = 1e-6;
-      if (p > 1 && p <= 1 + rounding) return 1.0;
-      return p < 0 && p >= -rounding ? 0.0 : p;
-    };
     const std::size_t top = model.output().top_k;
     if (top > 0) {
-      std::vector<std::size_t> order(width);
+      std::vector<std::size_t> order;
       out += ",\"top_k\":";
       items(out, rows, list, [&](std::size_t row) {
         const double* p = outputs + row * width;
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(top), order.end(),
-                          [&](std::size_t a, std::size_t b) { return p[a] != p[b] ? p[a] > p[b] : a < b; });
+        rank(p, width, top, order);
         items(out, top, true, [&](std::size_t i) {
           out += "{\"class\":";
-          out += text.classes[order[i]];
+          out += text.prediction.classes[order[i]];
           out += ",\"probability\":";
-          out.number(share(p[order[i]]));
+          out.number(probability(p[order[i]]));
           out += '}';
         });
       });
     } else {
       out += ",\"probabilities\":";
       items(out, rows, list, [&](std::size_t row) {
-        items(out, width, true, [&](std::size_t i) { out.number(share(outputs[row * width + i])); });
+        items(out, width, true, [&](std::size_t i) { out.number(probability(outputs[row * width + i])); });
       });
     }
     out += ",\"confidence\":";
-    items(out, rows, list, [&](std::size_t row) { out.number(share(outputs[row * width + best(row)])); });
+    items(out, rows, list,
+          [&](std::size_t row) { out.number(probability(outputs[row * width + best(row)])); });
   }
   out += more;
   out += text.tail;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "messages/batch.hpp"
+#include "runtime/codec/prediction_text.hpp"
 
 namespace troupe::codec {
 
@@ -55,10 +56,9 @@ class result_writer {
     std::uint64_t digest = 0;
     std::string name;
     std::string version;
-    std::string tail;                  ///< ,"model_name":"..","model_version":".."
-    std::string version_field;         ///< ,"model_version":".."
-    std::vector<std::string> classes;  ///< as JSON strings
-    std::vector<std::string> parts;    ///< what stands before the value of each output
+    std::string tail;           ///< ,"model_name":"..","model_version":".."
+    std::string version_field;  ///< ,"model_version":".."
+    prediction_text prediction;
   };
   const model_text& text_of(const model::loaded_model& model);
   void timestamp(std::string& out, std::int64_t epoch_ms) const;

@@ -249,9 +249,13 @@ request_fault read_tensors(const dom::element& given, record& r, record_batch& b
   return reader(r, batch, most, field).read(given);
 }
 
+bool takes_bytes(const model::loaded_model& m) {
+  const auto& inputs = m.schema().inputs;
+  return inputs.size() == 1 && inputs[0].size == 1 && inputs[0].holds == tensor_input::kind::bytes;
+}
+
 request_fault take_bytes(record& r, record_batch& batch, std::string_view content_type) {
-  const auto& inputs = r.model->schema().inputs;
-  if (inputs.size() != 1 || inputs[0].size != 1 || inputs[0].holds != tensor_input::kind::bytes)
+  if (!takes_bytes(*r.model))
     return {error_code::invalid_features, "a value of content-type " + shown(content_type) +
                                               " is for models that take bytes; model " +
                                               std::string(r.model->name()) + " version " +

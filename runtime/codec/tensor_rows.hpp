@@ -29,6 +29,9 @@ struct tensor_limits {
 [[nodiscard]] request_fault read_tensors(const simdjson::dom::element& given, record& r, record_batch& batch,
                                          const tensor_limits& most, std::string_view field = "features");
 
+/// Whether a request can be the bytes of the model's only input.
+[[nodiscard]] bool takes_bytes(const model::loaded_model& m);
+
 /// The record's whole value as the bytes of the model's only input.
 [[nodiscard]] request_fault take_bytes(record& r, record_batch& batch, std::string_view content_type);
 
