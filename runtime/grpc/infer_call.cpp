@@ -4,7 +4,6 @@
 #include <array>
 #include <atomic>
 #include <charconv>
-#include <chrono>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -12,21 +11,19 @@
 
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/request_head.hpp"
-#include "runtime/codec/v2_rows.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::rpc {
 namespace {
 
-using codec::refuse;
+/// Longer ones do not go into metadata.
+constexpr std::size_t most_request_id = 128;
 using contents_kind = codec::v2_contents::kind;
 
 /// What a thread that reads and answers calls keeps between them.
 struct workplace {
   infer_request wire;
-  codec::v2_request request;
-  codec::model_finder models;
-  codec::v2_response_writer writer;
+  codec::v2_tools tools;
   std::string raw;
   std::vector<std::size_t> ends;
   std::vector<std::int64_t> shapes;
@@ -101,77 +98,40 @@ void infer_call::refuse(const status& why, nanos retry_after) {
   from_.fail(why, retry_after, id_, request_id_);
 }
 
-void infer_call::read(record& to, record_batch& batch) {
-  to.parsed = true;
-  to.cls = options_.default_class;
-  to.timestamp_ms = batch.arrived_ms;
-  to.expiry = std::min(codec::later(batch.arrived, static_cast<double>(options_.reply_timeout)), from_.deadline());
-  to.target = codec::target_of(to.cls, options_.class_targets, batch.arrived);
-  const std::size_t begin = batch.values.size();
-  to.values_begin = static_cast<std::uint32_t>(begin);
-  read_parts(to, batch);
-  if (to.error == error_code::none) return;
-  batch.values.resize(begin);
-  to.rows = 0;
-}
-
-void infer_call::read_parts(record& to, record_batch& batch) {
-  workplace& w = here();
-  infer_request& wire = w.wire;
-  const std::string fault = wire.read(from_.body(), options_.max_elements);
-  id_ = wire.id;
+void infer_call::name_it(std::string_view own) {
+  id_ = own;
   for (const char* name : {"x-request-id", "x-correlation-id"}) {
     const auto given = from_.metadata(name);
-    if (given.empty() || given.size() > 128) continue;
+    if (given.empty() || given.size() > most_request_id) continue;
     request_id_ = given;
-    break;
+    return;
   }
-  if (id_.size() > codec::max_request_id_bytes) {
-    id_ = {};
-    to.request_id = codec::id_token(batch, request_id_);
-    return codec::refuse(to, batch, error_code::invalid_features,
-                         "id is longer than " + std::to_string(codec::max_request_id_bytes) + " bytes");
-  }
-  if (request_id_.empty()) request_id_ = id_.empty() || id_.size() > 128 ? new_id() : std::string(id_);
-  to.request_id = codec::id_token(batch, id_.empty() ? std::string_view(request_id_) : id_);
-  if (!fault.empty())
-    return codec::refuse(to, batch, wire.too_many() ? error_code::too_large : error_code::invalid_features, fault);
+  request_id_ = id_.empty() || id_.size() > most_request_id ? new_id() : std::string(id_);
+}
 
-  // What the parameters say.
-  codec::v2_request& request = w.request;
-  request.id = id_;
-  request.priority = request.timeout_us = 0;
-  request.explain = false;
+codec::request_fault infer_call::read_parameters(const infer_request& wire, codec::v2_request& request) {
   const auto typed = [](const codec::v2_input& one) {
     return one.contents.held != contents_kind::none && one.contents.held != contents_kind::raw;
   };
   raw_ = std::none_of(wire.inputs.begin(), wire.inputs.end(), typed);
+  const auto wrong = [](std::string_view name, const char* what) {
+    return codec::request_fault{error_code::invalid_features,
+                                "parameter '" + std::string(name) + "' must be " + what};
+  };
   for (const parameter& one : wire.parameters) {
-    const auto wrong = [&](const char* what) {
-      codec::refuse(to, batch, error_code::invalid_features,
-                    "parameter '" + std::string(one.name) + "' must be " + what);
-    };
     if (one.name == "priority") {
       if (!number_of(one, request.priority) || !codec::valid_priority(request.priority))
-        return wrong("an integer from 0");
+        return wrong(one.name, "an integer from 0");
     } else if (one.name == "timeout") {
-      if (!number_of(one, request.timeout_us)) return wrong("a number of microseconds from 0");
+      if (!number_of(one, request.timeout_us)) return wrong(one.name, "a number of microseconds from 0");
     } else if (one.name == "explain") {
-      if (!boolean_of(one, request.explain)) return wrong("true or false");
+      if (!boolean_of(one, request.explain)) return wrong(one.name, "true or false");
     } else if (one.name == "binary_data_output") {
-      if (!boolean_of(one, raw_)) return wrong("true or false");
+      if (!boolean_of(one, raw_)) return wrong(one.name, "true or false");
     } else if (one.name == "triton_enable_empty_final_response") {
-      if (!boolean_of(one, final_flag_)) return wrong("true or false");
+      if (!boolean_of(one, final_flag_)) return wrong(one.name, "true or false");
     }
   }
-  to.cls = codec::class_of(request.priority, options_.class_targets, options_.default_class);
-  to.target = codec::target_of(to.cls, options_.class_targets, batch.arrived);
-  if (request.timeout_us > 0)
-    to.expiry = std::min(to.expiry, codec::later(batch.arrived, request.timeout_us * 1000));
-
-  // Which outputs are asked for.
-  request.binary_output = true;  // raw data is what both forms are made of
-  request.outputs.clear();
   for (const requested_output& one : wire.outputs) {
     codec::v2_output_wish& wish = request.outputs.emplace_back();
     wish.name = one.name;
@@ -180,36 +140,58 @@ void infer_call::read_parts(record& to, record_batch& batch) {
       double count = 0;
       if (p.name != "classification") continue;
       if (!number_of(p, count) || count > 1e6 || !codec::valid_priority(count))
-        return codec::refuse(to, batch, error_code::invalid_features,
-                             "parameter 'classification' must be an integer from 0 to 1000000");
+        return wrong(p.name, "an integer from 0 to 1000000");
       wish.classification = static_cast<std::uint32_t>(count);
     }
   }
-
-  // Which model, and its rows.
-  w.models.begin(batch.models.get());
-  codec::model_finder::question question;
-  question.name = wire.model_name;
-  question.version = wire.model_version;
-  question.fallback = false;
-  question.header = [](const void* self, std::string_view name) {
-    return static_cast<const infer_call*>(self)->from_.metadata(name);
-  };
-  question.request = this;
-  w.models.find(to, batch, question);
-  if (to.error != error_code::none) return;
   for (const auto& one : wire.inputs)
     if (one.shape.size() > codec::max_v2_rank)
-      return codec::refuse(to, batch, error_code::invalid_features,
-                           "input " + codec::shown(one.name) + " has " + std::to_string(one.shape.size()) +
-                               " dimensions, at most " + std::to_string(codec::max_v2_rank) + " are taken");
-  if (const auto bad = w.writer.plan(*to.model, request, plan_))
-    return codec::refuse(to, batch, bad.code, bad.message);
-  to.explain = request.explain;
-  codec::check_explainable(to, batch);
-  if (to.error != error_code::none) return;
-  if (const auto bad = codec::read_v2_rows(wire.inputs, to, batch, {options_.max_rows, options_.max_elements}))
-    codec::refuse(to, batch, bad.code, bad.message);
+      return {error_code::invalid_features, "input " + codec::shown(one.name) + " has " +
+                                                std::to_string(one.shape.size()) + " dimensions, at most " +
+                                                std::to_string(codec::max_v2_rank) + " are taken"};
+  return {};
+}
+
+void infer_call::read(record& to, record_batch& batch) {
+  workplace& w = here();
+  infer_request& wire = w.wire;
+  codec::v2_request& request = w.tools.request;
+  request.priority = request.timeout_us = 0;
+  request.explain = false;
+  request.binary_output = true;  // raw data is what both forms are made of
+  request.outputs.clear();
+
+  codec::request_fault fault;
+  if (std::string text = wire.read(from_.body(), options_.max_elements); !text.empty())
+    fault = {wire.too_many() ? error_code::too_large : error_code::invalid_json, std::move(text)};
+  if (wire.id.size() > codec::max_request_id_bytes) {
+    wire.id = {};
+    if (!fault)
+      fault = {error_code::invalid_features,
+               "id is longer than " + std::to_string(codec::max_request_id_bytes) + " bytes"};
+  }
+  name_it(wire.id);
+  if (!fault) fault = read_parameters(wire, request);
+
+  codec::infer_head head;
+  head.fallback_id = request_id_;
+  head.model = wire.model_name;
+  head.version = wire.model_version;
+  head.arrived = arrived_;
+  head.header = [](const void* self, std::string_view name) {
+    return static_cast<const infer_call*>(self)->from_.metadata(name);
+  };
+  head.request = this;
+  request.id = wire.id;
+  request.inputs.swap(wire.inputs);
+  const nanos deadline = from_.deadline();
+  codec::read_v2(request, head, options_, w.tools, to, batch, plan_, fault);
+  if (fault.code == error_code::invalid_json && to.error != fault.code) {
+    to.error = error_code::none;  // what was read of the model's name says nothing
+    codec::refuse(to, batch, fault.code, fault.message);
+  }
+  request.inputs.swap(wire.inputs);
+  if (deadline != INT64_MAX) to.expiry = request.timeout_us > 0 ? std::min(to.expiry, deadline) : deadline;
 }
 
 void infer_call::reply(const record& request, const call_result& result) {
@@ -219,14 +201,14 @@ void infer_call::reply(const record& request, const call_result& result) {
   // All raw data first: the buffers must not move once there are views into them.
   std::size_t dimensions = 0, elements = 0;
   for (const auto& item : plan_.items) {
-    const auto said = w.writer.describe(request, item);
+    const auto said = w.tools.writer.describe(request, item);
     output_tensor& one = w.outputs.emplace_back();
     one.name = said.name;
     one.datatype = codec::name_of(said.type);
     w.shapes.insert(w.shapes.end(), said.shape.begin(), said.shape.end());
     dimensions += said.shape.size();
     w.ends.push_back(dimensions);
-    w.writer.append_raw(w.raw, request, result.outputs, item);
+    w.tools.writer.append_raw(w.raw, request, result.outputs, item);
     w.ends.push_back(w.raw.size());
     std::size_t n = 1;
     for (const auto d : said.shape) n *= static_cast<std::size_t>(d);

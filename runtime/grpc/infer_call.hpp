@@ -1,6 +1,6 @@
 #pragma once
-// ModelInfer and one request of ModelStreamInfer as the gateway sees them: read from the protocol's bytes into
-// a record, answered from doubles.
+// ModelInfer and one request of ModelStreamInfer as the gateway sees them: read from the protocol's bytes
+// into a record, answered from doubles.
 
 #include <cstddef>
 #include <cstdint>
@@ -9,20 +9,11 @@
 #include <vector>
 
 #include "messages/call.hpp"
-#include "runtime/codec/v2_response.hpp"
+#include "runtime/codec/v2_infer.hpp"
 #include "runtime/grpc/status.hpp"
 #include "runtime/grpc/wire.hpp"
 
 namespace troupe::rpc {
-
-/// How requests are read.
-struct infer_options {
-  std::size_t max_elements = 100'000;      ///< of all inputs of a request
-  std::uint32_t max_rows = 10'000;         ///< of a request
-  std::uint8_t default_class = 0;          ///< of a request without priority, an index
-  std::vector<nanos> class_targets;        ///< by class; relative to arrival
-  nanos reply_timeout = 30'000'000'000;    ///< a request without an earlier deadline expires so long after arrival
-};
 
 /// The place that a request came from and its reply goes to. Any thread may call what is const; reply and
 /// fail, one of them and once, are the call's.
@@ -40,7 +31,8 @@ class infer_exchange {
   [[nodiscard]] virtual bool gone() const = 0;
   /// `request_id`: plain, for the metadata of the reply.
   virtual void reply(const infer_response& response, std::string_view request_id) = 0;
-  virtual void fail(const status& why, nanos retry_after, std::string_view id, std::string_view request_id) = 0;
+  virtual void fail(const status& why, nanos retry_after, std::string_view id,
+                    std::string_view request_id) = 0;
   /// The call has been destroyed.
   virtual void release() = 0;
 
@@ -50,8 +42,9 @@ class infer_exchange {
 
 class infer_call final : public call {
  public:
-  /// `options` live as long.
-  infer_call(infer_exchange& from, const infer_options& options) : from_(from), options_(options) {}
+  /// `options` live as long; `arrived`: steady clock.
+  infer_call(infer_exchange& from, const codec::infer_options& options, nanos arrived)
+      : from_(from), options_(options), arrived_(arrived) {}
   ~infer_call() override;
 
   void read(record& to, record_batch& batch) override;
@@ -63,12 +56,14 @@ class infer_call final : public call {
   void refuse(const status& why, nanos retry_after);
 
  private:
-  void read_parts(record& to, record_batch& batch);
+  void name_it(std::string_view own);
+  codec::request_fault read_parameters(const infer_request& wire, codec::v2_request& request);
 
   infer_exchange& from_;
-  const infer_options& options_;
-  std::string_view id_;      ///< the request's own; empty: it has none
-  std::string request_id_;   ///< what logs and metadata call it
+  const codec::infer_options& options_;
+  const nanos arrived_;
+  std::string_view id_;     ///< the request's own; empty: it has none
+  std::string request_id_;  ///< what logs and metadata call it
   codec::v2_plan plan_;
   bool raw_ = true;          ///< outputs as raw data, as the inputs were
   bool final_flag_ = false;  ///< the client wants to see which response is a request's last

@@ -6,6 +6,7 @@
 #include "health.pb.h"
 #include "inference.pb.h"
 #include "runtime/codec/json_text.hpp"
+#include "runtime/codec/v2_metadata.hpp"
 #include "runtime/codec/v2_response.hpp"
 #include "runtime/model/model.hpp"
 
@@ -35,7 +36,8 @@ method on_messages(Answer answer, bool blocking = false) {
 }
 
 /// A version that is asked for by its number is that one or none: nothing stands in for it.
-const model::loaded_model* find(const model::model_table& table, std::string_view name, std::string_view version) {
+const model::loaded_model* find(const model::model_table& table, std::string_view name,
+                                std::string_view version) {
   const auto found = table.find(name, version);
   return found.fell_back ? nullptr : found.model;
 }
@@ -47,38 +49,9 @@ status unknown_model(std::string_view name, std::string_view version) {
 }
 
 inference::DataType config_type(codec::v2_type type) {
-  using codec::v2_type;
-  switch (type) {
-    case v2_type::boolean:
-      return inference::TYPE_BOOL;
-    case v2_type::uint8:
-      return inference::TYPE_UINT8;
-    case v2_type::uint16:
-      return inference::TYPE_UINT16;
-    case v2_type::uint32:
-      return inference::TYPE_UINT32;
-    case v2_type::uint64:
-      return inference::TYPE_UINT64;
-    case v2_type::int8:
-      return inference::TYPE_INT8;
-    case v2_type::int16:
-      return inference::TYPE_INT16;
-    case v2_type::int32:
-      return inference::TYPE_INT32;
-    case v2_type::int64:
-      return inference::TYPE_INT64;
-    case v2_type::fp16:
-      return inference::TYPE_FP16;
-    case v2_type::bf16:
-      return inference::TYPE_BF16;
-    case v2_type::fp32:
-      return inference::TYPE_FP32;
-    case v2_type::fp64:
-      return inference::TYPE_FP64;
-    case v2_type::bytes:
-      return inference::TYPE_STRING;
-  }
-  return inference::TYPE_INVALID;
+  inference::DataType known = inference::TYPE_INVALID;
+  inference::DataType_Parse(codec::v2_config_type(type), &known);
+  return known;
 }
 
 void write_metadata(const model::loaded_model& from, inference::ModelMetadataResponse& to) {
@@ -110,15 +83,15 @@ void write_config(const model::loaded_model& from, int max_batch_size, inference
   to.mutable_model_transaction_policy()->set_decoupled(false);
 }
 
-void write(const serving::duration_count& from, inference::StatisticDuration& to) {
+void write(const codec::v2_duration& from, inference::StatisticDuration& to) {
   to.set_count(from.count);
   to.set_ns(from.ns);
 }
 
-void write_statistics(const serving::model_statistics& from, inference::ModelStatistics& to) {
+void write_statistics(const codec::v2_model_stats& from, inference::ModelStatistics& to) {
   to.set_name(from.name);
   to.set_version(from.version);
-  to.set_last_inference(from.last_inference_ms);
+  to.set_last_inference(from.last_inference);
   to.set_inference_count(from.inference_count);
   to.set_execution_count(from.execution_count);
   auto& all = *to.mutable_inference_stats();
@@ -163,8 +136,8 @@ std::string version_of(const Request& request) {
 }  // namespace
 
 std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving::backend> backend,
-                                                       const method_options& options,
-                                                       const std::atomic<bool>& draining) {
+                                                        const method_options& options,
+                                                        const std::atomic<bool>& draining) {
   using namespace inference;  // NOLINT: the protocol's messages
   std::map<std::string, method, std::less<>> all;
   const auto add = [&](const char* name, method what) {
@@ -176,15 +149,15 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
         to.set_live(backend->live());
         return {};
       }));
-  add("ServerReady", on_messages<ServerReadyRequest, ServerReadyResponse>([=](const auto&, auto& to) -> status {
+  add("ServerReady",
+      on_messages<ServerReadyRequest, ServerReadyResponse>([=](const auto&, auto& to) -> status {
         to.set_ready(ready());
         return {};
       }));
   add("ModelReady",
       on_messages<ModelReadyRequest, ModelReadyResponse>([=](const auto& request, auto& to) -> status {
         const auto table = backend->models();
-        if (table->find(request.name(), {}).model == nullptr)
-          return unknown_model(request.name(), {});
+        if (table->find(request.name(), {}).model == nullptr) return unknown_model(request.name(), {});
         to.set_ready(find(*table, request.name(), request.version()) != nullptr);
         return {};
       }));
@@ -192,9 +165,7 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
       on_messages<ServerMetadataRequest, ServerMetadataResponse>([=](const auto&, auto& to) -> status {
         to.set_name(options.server_name);
         to.set_version(options.server_version);
-        for (const char* one : {"classification", "model_configuration", "model_repository", "schedule_policy",
-                                "statistics", "binary_tensor_data", "parameters"})
-          to.add_extensions(one);
+        for (const auto& one : codec::v2_server_info().extensions) to.add_extensions(one);
         return {};
       }));
   add("ModelMetadata",
@@ -216,48 +187,49 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
         return {};
       }));
   add("ModelStatistics",
-      on_messages<ModelStatisticsRequest, ModelStatisticsResponse>([=](const auto& request, auto& to) -> status {
-        if (!request.name().empty() &&
-            find(*backend->models(), request.name(), request.version()) == nullptr)
+      on_messages<ModelStatisticsRequest, ModelStatisticsResponse>([=](const auto& request,
+                                                                       auto& to) -> status {
+        if (!request.name().empty() && find(*backend->models(), request.name(), request.version()) == nullptr)
           return unknown_model(request.name(), request.version());
         const auto version = model::plain_version(request.version());
         for (const auto& one : backend->statistics(request.name(), version))
           write_statistics(one, *to.add_model_stats());
         return {};
       }));
-  add("RepositoryIndex",
-      on_messages<RepositoryIndexRequest, RepositoryIndexResponse>([=](const auto& request, auto& to) -> status {
-        for (const auto& one : backend->index(request.ready())) {
-          auto& made = *to.add_models();
-          made.set_name(one.name);
-          made.set_version(one.version);
-          made.set_state(one.state);
-          made.set_reason(one.reason);
-        }
-        return {};
-      }));
+  add("RepositoryIndex", on_messages<RepositoryIndexRequest, RepositoryIndexResponse>(
+                             [=](const auto& request, auto& to) -> status {
+                               for (const auto& one : backend->index(request.ready())) {
+                                 auto& made = *to.add_models();
+                                 made.set_name(one.name);
+                                 made.set_version(one.version);
+                                 made.set_state(one.state);
+                                 made.set_reason(one.reason);
+                               }
+                               return {};
+                             }));
   add("RepositoryModelLoad",
       on_messages<RepositoryModelLoadRequest, RepositoryModelLoadResponse>(
           [=](const auto& request, auto&) -> status {
             return status_of(backend->load(request.model_name(), model::plain_version(version_of(request))));
           },
           true));
-  add("RepositoryModelUnload",
-      on_messages<RepositoryModelUnloadRequest, RepositoryModelUnloadResponse>(
-          [=](const auto& request, auto&) -> status {
-            return status_of(backend->unload(request.model_name(), model::plain_version(version_of(request))));
-          },
-          true));
+  add("RepositoryModelUnload", on_messages<RepositoryModelUnloadRequest, RepositoryModelUnloadResponse>(
+                                   [=](const auto& request, auto&) -> status {
+                                     return status_of(backend->unload(
+                                         request.model_name(), model::plain_version(version_of(request))));
+                                   },
+                                   true));
 
-  all.emplace("/grpc.health.v1.Health/Check",
-              on_messages<health_api::HealthCheckRequest, health_api::HealthCheckResponse>(
-                  [backend, &draining](const auto& request, auto& to) -> status {
-                    const health now = health_of(*backend, draining.load(), request.service());
-                    if (now == health::service_unknown)
-                      return {status_code::not_found, "there is no service or model " + shown(request.service())};
-                    to.set_status(static_cast<health_api::HealthCheckResponse::ServingStatus>(now));
-                    return {};
-                  }));
+  all.emplace(
+      "/grpc.health.v1.Health/Check",
+      on_messages<health_api::HealthCheckRequest, health_api::HealthCheckResponse>(
+          [backend, &draining](const auto& request, auto& to) -> status {
+            const health now = health_of(*backend, draining.load(), request.service());
+            if (now == health::service_unknown)
+              return {status_code::not_found, "there is no service or model " + shown(request.service())};
+            to.set_status(static_cast<health_api::HealthCheckResponse::ServingStatus>(now));
+            return {};
+          }));
   return all;
 }
 

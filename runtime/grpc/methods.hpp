@@ -27,9 +27,9 @@ struct method_options {
 };
 
 /// By path: "/inference.GRPCInferenceService/ServerLive". `draining` outlives them.
-[[nodiscard]] std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving::backend> backend,
-                                                                     const method_options& options,
-                                                                     const std::atomic<bool>& draining);
+[[nodiscard]] std::map<std::string, method, std::less<>> make_methods(
+    std::shared_ptr<serving::backend> backend, const method_options& options,
+    const std::atomic<bool>& draining);
 
 /// As in HealthCheckResponse.
 enum class health : int { unknown = 0, serving = 1, not_serving = 2, service_unknown = 3 };

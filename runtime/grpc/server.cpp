@@ -28,6 +28,7 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/grpc/infer_call.hpp"
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
 #include "runtime/grpc/unpack.hpp"
@@ -46,7 +47,7 @@ constexpr int ready_infers = 64;
 constexpr int ready_others = 8;
 /// Calls that travel together at most, so that the first does not wait for long.
 constexpr std::size_t most_together = 256;
-constexpr std::size_t most_message = 1024;   // of a status: clients limit the size of metadata
+constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
 
 /// What a completion queue gives back.
@@ -76,12 +77,13 @@ void* tag(event& of) {
 class infer_service final : public ::grpc::Service {
  public:
   infer_service() {
-    AddMethod(new ::grpc::internal::RpcServiceMethod(infer_path, ::grpc::internal::RpcMethod::NORMAL_RPC, nullptr));
+    AddMethod(
+        new ::grpc::internal::RpcServiceMethod(infer_path, ::grpc::internal::RpcMethod::NORMAL_RPC, nullptr));
     MarkMethodRaw(0);
   }
   void request(::grpc::ServerContext& context, ::grpc::ByteBuffer& message,
-               ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer>& to, ::grpc::ServerCompletionQueue& queue,
-               void* what) {
+               ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer>& to,
+               ::grpc::ServerCompletionQueue& queue, void* what) {
     RequestAsyncUnary(0, &context, &message, &to, &queue, &queue, what);
   }
 };
@@ -114,7 +116,8 @@ class message_body {
       return {status_code::internal, "the message can't be read"};
     if (packed(text())) {
       const unpacked how = unpack(text(), limit, plain_);
-      if (how == unpacked::broken) return {status_code::invalid_argument, "the message is no valid gzip data"};
+      if (how == unpacked::broken)
+        return {status_code::invalid_argument, "the message is no valid gzip data"};
       if (how == unpacked::too_large) return too_large(limit);
       unpacked_ = true;
     }
@@ -276,7 +279,7 @@ namespace {
 
 /// What outlives the server, for calls that do.
 struct shared_state {
-  infer_options infer;
+  codec::infer_options infer;
   nanos retry_after = 0;
   std::size_t max_open = 0;
   std::atomic<std::size_t> open{0};
@@ -327,6 +330,7 @@ struct lane {
   std::vector<std::unique_ptr<call>> taken;
   open_rpc* first = nullptr;
   bool closing = false;
+  nanos now = 0;  ///< steady clock, when this turn began
   ::grpc::Alarm stopping_alarm;
   ::grpc::Alarm closing_alarm;
   event_of<lane, &lane::stop> stopping_event{this};
@@ -356,7 +360,8 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     text.clear();
     write(text, response);
     tell_id(request_id);
-    const auto buffer = text.size() <= copied_reply ? buffer_of(std::string_view(text)) : buffer_of(std::move(text));
+    const auto buffer =
+        text.size() <= copied_reply ? buffer_of(std::string_view(text)) : buffer_of(std::move(text));
     writer_.Finish(buffer, ::grpc::Status::OK, tag(finished_event_));
   }
   void fail(const status& why, nanos retry_after, std::string_view, std::string_view request_id) override {
@@ -369,7 +374,9 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     unref();
   }
 
-  void abandon() override { fail({status_code::unavailable, "the server is stopping"}, shared_->retry_after, {}, {}); }
+  void abandon() override {
+    fail({status_code::unavailable, "the server is stopping"}, shared_->retry_after, {}, {});
+  }
 
  private:
   void arrived(bool ok) {
@@ -388,7 +395,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
       return fail({status_code::unavailable, "too many requests are open"}, shared_->retry_after, {}, {});
     shared_->open.fetch_add(1, std::memory_order_relaxed);
     refs_.store(2, std::memory_order_relaxed);
-    lane_.taken.push_back(std::make_unique<infer_call>(*this, shared_->infer));
+    lane_.taken.push_back(std::make_unique<infer_call>(*this, shared_->infer, lane_.now));
   }
   void gone(bool) {
     if (context_.IsCancelled()) gone_.store(true, std::memory_order_relaxed);
@@ -449,7 +456,8 @@ class other_rpc final : public open_rpc {
  public:
   explicit other_rpc(lane& from) : lane_(from), shared_(from.shared) {
     context_.AsyncNotifyWhenDone(tag(gone_event_));
-    from.owner.others.RequestCall(&context_, &stream_, from.queue.get(), from.queue.get(), tag(arrived_event_));
+    from.owner.others.RequestCall(&context_, &stream_, from.queue.get(), from.queue.get(),
+                                  tag(arrived_event_));
   }
 
   void read() {
@@ -613,8 +621,8 @@ class unary final : public role {
     asked_ = true;
     if (!method_.blocking) return answer(rpc_, method_, body.text());
     rpc_.ref();
-    const bool will = rpc_.on().owner.background.post(
-        [rpc = &rpc_, what = &method_, text = std::string(body.text())] {
+    const bool will =
+        rpc_.on().owner.background.post([rpc = &rpc_, what = &method_, text = std::string(body.text())] {
           answer(*rpc, *what, text);
           rpc->unref();
         });
@@ -713,7 +721,7 @@ void infer_stream::message(message_body&& body) {
   ++open_;
   shared_state& shared = *rpc_.shared();
   const bool full = shared.open.fetch_add(1, std::memory_order_relaxed) >= shared.max_open;
-  auto made = std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer);
+  auto made = std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer, rpc_.on().now);
   if (full)
     made->refuse({status_code::unavailable, "too many requests are open"}, shared.retry_after);
   else
@@ -812,10 +820,11 @@ void lane::run() {
   void* what = nullptr;
   bool ok = false;
   while (queue->Next(&what, &ok)) {
+    now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
     static_cast<event*>(what)->happened(ok);
     // What else there is by now, so that it can travel together.
-    while (taken.size() < most_together &&
-           queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) == ::grpc::CompletionQueue::GOT_EVENT)
+    while (taken.size() < most_together && queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) ==
+                                               ::grpc::CompletionQueue::GOT_EVENT)
       static_cast<event*>(what)->happened(ok);
     if (taken.empty()) continue;
     std::vector<std::unique_ptr<call>> together;
@@ -843,7 +852,8 @@ void try_port(const server_options& options) {
     six->sin6_port = htons(static_cast<std::uint16_t>(options.port));
     size = sizeof *six;
   } else {
-    throw bind_error(where + ": '" + options.bind + "' is no IP address; use for example 0.0.0.0 or 127.0.0.1");
+    throw bind_error(where + ": '" + options.bind +
+                     "' is no IP address; use for example 0.0.0.0 or 127.0.0.1");
   }
   const int one = 1, socket = ::socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int error = socket < 0 ? errno : 0;
@@ -868,16 +878,17 @@ std::shared_ptr<::grpc::ServerCredentials> credentials_of(const server_options& 
   if (files.certificate.empty()) return ::grpc::InsecureServerCredentials();
   namespace tls = ::grpc::experimental;
   const auto refresh = static_cast<unsigned>(std::max<std::int64_t>(1, files.refresh.count()));
-  auto provider = files.client_ca.empty()
-                      ? std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.certificate, refresh)
-                      : std::make_shared<tls::FileWatcherCertificateProvider>(files.key, files.certificate,
-                                                                              files.client_ca, refresh);
+  auto provider = files.client_ca.empty() ? std::make_shared<tls::FileWatcherCertificateProvider>(
+                                                files.key, files.certificate, refresh)
+                                          : std::make_shared<tls::FileWatcherCertificateProvider>(
+                                                files.key, files.certificate, files.client_ca, refresh);
   tls::TlsServerCredentialsOptions how(std::move(provider));
   how.watch_identity_key_cert_pairs();
   if (!files.client_ca.empty()) {
     how.watch_root_certs();
-    how.set_cert_request_type(files.client_required ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                                    : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
+    how.set_cert_request_type(files.client_required
+                                  ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                                  : GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY);
   }
   return tls::TlsServerCredentials(how);
 }
@@ -907,7 +918,8 @@ void server_parts::listen() {
   const auto credentials = credentials_of(options);
   try_port(options);
   methods = make_methods(
-      backend, {options.server_name, options.server_version, static_cast<int>(options.infer.max_rows)}, draining);
+      backend, {options.server_name, options.server_version, static_cast<int>(options.infer.max_rows)},
+      draining);
 
   ::grpc::ServerBuilder builder;
   const int most = static_cast<int>(std::min<std::size_t>(options.max_message, INT32_MAX));
@@ -915,7 +927,8 @@ void server_parts::listen() {
   builder.SetMaxSendMessageSize(-1);
   const auto set = [&](const char* name, int value) { builder.AddChannelArgument(name, value); };
   set(GRPC_ARG_ALLOW_REUSEPORT, 0);  // otherwise a second server takes the same port, and half of the calls
-  set(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(std::min<std::size_t>(options.max_streams, INT32_MAX)));
+  set(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+      static_cast<int>(std::min<std::size_t>(options.max_streams, INT32_MAX)));
   set(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive));
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive_timeout));
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -923,7 +936,8 @@ void server_parts::listen() {
   set(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   set(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // unpack.hpp does it, with a limit
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
-  if (options.idle_timeout.count() > 0) set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
+  if (options.idle_timeout.count() > 0)
+    set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   const bool six = options.bind.find(':') != std::string::npos;
   const std::string address =

@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "messages/call.hpp"
+#include "runtime/codec/admission.hpp"
 #include "runtime/door/backend.hpp"
-#include "runtime/grpc/infer_call.hpp"
 
 namespace troupe::rpc {
 
@@ -47,14 +47,14 @@ struct server_options {
   std::size_t max_streams = 1000;                   ///< calls at once on one connection
   std::size_t max_open = 10'000;                    ///< inference requests at once
   std::size_t max_stream_open = 64;                 ///< requests of one ModelStreamInfer at once
-  std::chrono::milliseconds keepalive{60'000};         ///< a silent connection is asked for life so often; 0: never
+  std::chrono::milliseconds keepalive{60'000};  ///< a silent connection is asked for life so often; 0: never
   std::chrono::milliseconds keepalive_timeout{20'000};  ///< and closed when it does not answer
   std::chrono::milliseconds min_ping_interval{10'000};  ///< clients that ask more often are sent away
   std::chrono::milliseconds idle_timeout{0};            ///< of a connection without calls; 0: none
   std::chrono::milliseconds retry_after{1'000};         ///< said with UNAVAILABLE
   std::string server_name = "troupe";
   std::string server_version;
-  infer_options infer;
+  codec::infer_options infer;
   tls_files tls;
 };
 

@@ -25,7 +25,8 @@ std::string tls_fault(const tls_files& files, const std::string& name) {
   if (files.certificate.empty() || files.key.empty())
     return option + (files.certificate.empty() ? "certificate" : "key") +
            " is not set: TLS needs both, a certificate and its key";
-  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+  const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_server_method()),
+                                                                  SSL_CTX_free);
   if (!context) return option + "certificate: " + reason();
   ERR_clear_error();
   if (SSL_CTX_use_certificate_chain_file(context.get(), files.certificate.c_str()) != 1)
@@ -35,7 +36,8 @@ std::string tls_fault(const tls_files& files, const std::string& name) {
     return option + "key: " + files.key + ": " + reason() +
            "; it must be a PEM file with the private key of " + files.certificate;
   if (SSL_CTX_check_private_key(context.get()) != 1)
-    return option + "key: " + files.key + " is not the key of " + files.certificate + "; give those that belong together";
+    return option + "key: " + files.key + " is not the key of " + files.certificate +
+           "; give those that belong together";
   if (!files.client_ca.empty() &&
       SSL_CTX_load_verify_locations(context.get(), files.client_ca.c_str(), nullptr) != 1)
     return option + "client_ca: " + files.client_ca + ": " + reason() +

@@ -244,7 +244,8 @@ class infer_request::reader {
   }
 
   bool shape(const fields& f) {
-    return numbers(f, to_.shapes_, [](std::uint64_t v) { return static_cast<std::int64_t>(v); }, false);
+    return numbers(
+        f, to_.shapes_, [](std::uint64_t v) { return static_cast<std::int64_t>(v); }, false);
   }
 
   bool contents(std::string_view text, codec::v2_input& to, extent& where) {

@@ -4,8 +4,8 @@
 // https://protobuf.dev/programming-guides/encoding/
 //
 // What reads here reads as protobuf's own parser does, fields in any order, packed or not, unknown ones
-// skipped, the last of several winning, with two exceptions that are errors: more elements than allowed, and an
-// input whose elements are in several fields at once.
+// skipped, the last of several winning, with two exceptions that are errors: more elements than allowed, and
+// an input whose elements are in several fields at once.
 
 #include <cstddef>
 #include <cstdint>
@@ -98,7 +98,8 @@ void write(std::string& out, const infer_response& response);
 void write_streamed(std::string& out, const infer_response& response);
 void write_streamed_error(std::string& out, std::string_view error, std::string_view id);
 
-/// Appends google.rpc.Status with a RetryInfo in it: the value of the trailing metadata grpc-status-details-bin.
+/// Appends google.rpc.Status with a RetryInfo in it: the value of the trailing metadata
+/// grpc-status-details-bin.
 void write_retry_details(std::string& out, int code, std::string_view message, std::int64_t retry_after_ns);
 
 }  // namespace troupe::rpc
