@@ -18,7 +18,7 @@ constexpr auto look_every = std::chrono::milliseconds(5);
   return v.state == "loaded" || v.state == "production" || v.state == "candidate";
 }
 
-[[nodiscard]] serving::duration_count spent(const observe::metrics::model_use::spent& s) {
+[[nodiscard]] codec::v2_duration spent(const observe::metrics::model_use::spent& s) {
   return {s.count, s.ns};
 }
 
@@ -30,9 +30,9 @@ std::shared_ptr<const model::model_table> node_backend::models() const {
   return args_.models->current();
 }
 
-std::vector<serving::model_statistics> node_backend::statistics(std::string_view name,
-                                                                std::string_view version) const {
-  std::vector<serving::model_statistics> all;
+std::vector<codec::v2_model_stats> node_backend::statistics(std::string_view name,
+                                                            std::string_view version) const {
+  std::vector<codec::v2_model_stats> all;
   const auto wanted = model::plain_version(version);
   for (const auto& m : args_.models->current()->all()) {
     if ((!name.empty() && m->name() != name) || (!wanted.empty() && m->version() != wanted)) continue;
@@ -40,7 +40,7 @@ std::vector<serving::model_statistics> node_backend::statistics(std::string_view
     auto& s = all.emplace_back();
     s.name = m->name();
     s.version = m->version();
-    s.last_inference_ms = static_cast<std::uint64_t>(std::max<std::int64_t>(0, use.last_ms));
+    s.last_inference = static_cast<std::uint64_t>(std::max<std::int64_t>(0, use.last_ms));
     s.inference_count = use.scored_rows;
     s.execution_count = use.executed.count;
     s.success = spent(use.answered);
@@ -59,8 +59,8 @@ std::vector<version_report> node_backend::versions_of(std::string_view name) con
   return all;
 }
 
-std::vector<serving::index_entry> node_backend::index(bool ready_only) const {
-  std::vector<serving::index_entry> all;
+std::vector<codec::v2_index_entry> node_backend::index(bool ready_only) const {
+  std::vector<codec::v2_index_entry> all;
   for (const auto& v : args_.report().versions) {
     const char* state = serves(v) ? "READY" : v.state == "loading" ? "LOADING" : "UNAVAILABLE";
     if (ready_only && !serves(v)) continue;

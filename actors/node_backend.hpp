@@ -33,9 +33,9 @@ class node_backend final : public serving::backend {
   [[nodiscard]] bool live() const override { return true; }
   [[nodiscard]] bool ready() const override { return args_.ready(); }
   [[nodiscard]] std::shared_ptr<const model::model_table> models() const override;
-  [[nodiscard]] std::vector<serving::model_statistics> statistics(std::string_view name,
-                                                                  std::string_view version) const override;
-  [[nodiscard]] std::vector<serving::index_entry> index(bool ready_only) const override;
+  [[nodiscard]] std::vector<codec::v2_model_stats> statistics(std::string_view name,
+                                                              std::string_view version) const override;
+  [[nodiscard]] std::vector<codec::v2_index_entry> index(bool ready_only) const override;
   /// Waits until the versions are loaded, or for a minute.
   [[nodiscard]] command_result load(std::string_view name, std::string_view version) override;
   [[nodiscard]] command_result unload(std::string_view name, std::string_view version) override;

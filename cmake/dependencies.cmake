@@ -50,6 +50,21 @@ troupe_vendor(simdjson PkgConfig::simdjson)
 troupe_vendor(xxhash PkgConfig::libxxhash)
 troupe_vendor(pictures PkgConfig::libturbojpeg PkgConfig::libpng)
 
+# Debian's protobuf and gRPC have no CMake packages. pkg-config's list for gRPC is of its static libraries' needs.
+find_package(Protobuf MODULE QUIET)
+troupe_need(Protobuf_FOUND protobuf)
+troupe_need(Protobuf_PROTOC_EXECUTABLE "protoc, protobuf's compiler,")
+pkg_check_modules(grpcpp QUIET grpc++)
+troupe_need(grpcpp_FOUND "gRPC for C++ (grpc++)")
+find_library(GRPCPP_LIBRARY grpc++ HINTS ${grpcpp_LIBRARY_DIRS})
+find_library(GRPC_LIBRARY grpc HINTS ${grpcpp_LIBRARY_DIRS})
+find_library(GPR_LIBRARY gpr HINTS ${grpcpp_LIBRARY_DIRS})
+find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin)
+troupe_need(GRPC_CPP_PLUGIN "grpc_cpp_plugin, gRPC's plugin for protoc,")
+troupe_vendor(protobuf protobuf::libprotobuf)
+troupe_vendor(grpc "${GRPCPP_LIBRARY}" "${GRPC_LIBRARY}" "${GPR_LIBRARY}" vendor_protobuf)
+target_include_directories(vendor_grpc SYSTEM INTERFACE ${grpcpp_INCLUDE_DIRS})
+
 # Debian's CAF 0.17 has no CMake package.
 find_path(CAF_INCLUDE_DIRECTORY caf/all.hpp)
 find_library(CAF_CORE_LIBRARY caf_core)

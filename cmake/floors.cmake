@@ -53,12 +53,37 @@ troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy ven
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
   USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json vendor_zlib)
+
+# Protocol files become C++ at build time. The generated code is not ours: no warnings of it, no warnings as errors.
+# troupe_protocol(NAME FILE.proto...): messages, and gRPC's stubs with them.
+function(troupe_protocol name)
+  set(folder "${TROUPE_GENERATED_DIRECTORY}/${name}")
+  file(MAKE_DIRECTORY "${folder}")
+  set(sources "")
+  foreach(file IN LISTS ARGN)
+    cmake_path(GET file STEM stem)
+    cmake_path(GET file PARENT_PATH from)
+    set(made "${folder}/${stem}.pb.cc" "${folder}/${stem}.pb.h" "${folder}/${stem}.grpc.pb.cc" "${folder}/${stem}.grpc.pb.h")
+    add_custom_command(OUTPUT ${made} DEPENDS "${PROJECT_SOURCE_DIR}/${file}" VERBATIM COMMENT "protoc ${file}"
+      COMMAND "${Protobuf_PROTOC_EXECUTABLE}" "--proto_path=${PROJECT_SOURCE_DIR}/${from}" "--cpp_out=${folder}"
+        "--grpc_out=${folder}" "--plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}" "${PROJECT_SOURCE_DIR}/${file}")
+    list(APPEND sources ${made})
+  endforeach()
+  add_library(${name} STATIC ${sources})
+  target_compile_options(${name} PRIVATE -w)
+  target_include_directories(${name} SYSTEM PUBLIC "${folder}")
+  target_link_libraries(${name} PUBLIC vendor_grpc)
+endfunction()
+troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/health.proto runtime/grpc/reflection.proto)
 troupe_library(troupe_door runtime/door
   USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json)
+troupe_library(troupe_grpc runtime/grpc
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_protocols vendor_grpc vendor_openssl
+    vendor_simdjson vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_door troupe_registry)
+  troupe_store troupe_http troupe_door troupe_grpc troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 

@@ -45,10 +45,6 @@ std::vector<std::string> versions_of(const model::model_table& table, std::strin
   return all;
 }
 
-codec::v2_duration duration(const duration_count& d) {
-  return {d.count, d.ns};
-}
-
 }  // namespace
 
 struct routes::impl {
@@ -90,23 +86,7 @@ struct routes::impl {
   }
 
   [[nodiscard]] http::response stats(const destination& to) const {
-    std::vector<codec::v2_model_stats> all;
-    for (const auto& s : of->statistics(to.model, to.version)) {
-      auto& one = all.emplace_back();
-      one.name = s.name;
-      one.version = s.version;
-      one.last_inference = s.last_inference_ms;
-      one.inference_count = s.inference_count;
-      one.execution_count = s.execution_count;
-      one.success = duration(s.success);
-      one.fail = duration(s.fail);
-      one.queue = duration(s.queue);
-      one.compute_input = duration(s.compute_input);
-      one.compute_infer = duration(s.compute_infer);
-      one.compute_output = duration(s.compute_output);
-      one.cache_hit = duration(s.cache_hit);
-      one.cache_miss = duration(s.cache_miss);
-    }
+    const auto all = of->statistics(to.model, to.version);
     if (all.empty() && !to.model.empty()) return unknown_model(to.model, to.version);
     return json_reply(codec::v2_statistics(all));
   }
@@ -119,10 +99,7 @@ struct routes::impl {
         return error_response(400, "expected {\"ready\": true or false}, or an empty body");
       ready_only = asked.value("ready", false);
     }
-    std::vector<codec::v2_index_entry> all;
-    for (auto& e : of->index(ready_only))
-      all.push_back({std::move(e.name), std::move(e.version), std::move(e.state), std::move(e.reason)});
-    return json_reply(codec::v2_repository_index(all));
+    return json_reply(codec::v2_repository_index(of->index(ready_only)));
   }
 
   /// Loading takes its time: not on the thread that serves.

@@ -5,11 +5,13 @@ build_packages=(
   g++ cmake ninja-build pkg-config ca-certificates python3-pip  # pip fetches ONNX Runtime
   libcaf-dev libboost-dev libcli11-dev libcurl4-openssl-dev libfmt-dev libsimdjson-dev libspdlog-dev libssl-dev libxxhash-dev libyaml-cpp-dev
   nlohmann-json3-dev prometheus-cpp-dev
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
   libturbojpeg0-dev libpng-dev       # pictures as requests
   zlib1g-dev                         # models of skops, and librdkafka
   libzstd-dev liblz4-dev             # librdkafka's own
 )
-test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven)
+test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven
+  nghttp2-client)                    # h2load, which asks gRPC servers
 
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {

@@ -20,7 +20,8 @@ GENERATED = {"troupe_version.hpp"}
 CAF_SEAM = "messages/caf.hpp"
 VENDORS = {
     "caf", "boost", "CLI", "prometheus", "nlohmann", "simdjson.h", "yaml-cpp", "spdlog", "fmt", "librdkafka", "hiredis",
-    "openssl", "curl", "xxhash.h", "grpcpp", "google", "sqlite3.h", "libpq-fe.h", "zlib.h",
+    "openssl", "curl", "xxhash.h", "grpcpp", "grpc", "google", "inference.pb.h", "inference.grpc.pb.h", "health.pb.h",
+    "health.grpc.pb.h", "reflection.pb.h", "sqlite3.h", "libpq-fe.h", "zlib.h",
 }
 IMPURE_STANDARD_HEADERS = {
     "chrono", "ctime", "thread", "mutex", "shared_mutex", "condition_variable", "future", "semaphore", "latch", "barrier",

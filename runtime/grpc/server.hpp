@@ -1,0 +1,95 @@
+#pragma once
+// The gRPC server of the inference door: the Open Inference Protocol, gRPC's health checking and reflection.
+//
+// A few threads, each with its own completion queue. Inference requests that one drain of a queue gave are
+// handed over together and answered later, from any thread. Everything else is answered by the threads
+// themselves, but loading and unloading, which may block and have a thread of their own.
+//
+// What it answers by itself: RESOURCE_EXHAUSTED for a message that is too large (also once decompressed),
+// UNIMPLEMENTED for unknown methods, UNAVAILABLE (with retry-after and google.rpc.RetryInfo) when too many
+// requests are open or it is stopping.
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "messages/call.hpp"
+#include "runtime/codec/admission.hpp"
+#include "runtime/door/backend.hpp"
+
+namespace troupe::rpc {
+
+/// The port can't be had. One line with the reason and the remedy.
+struct bind_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// PEM files. They are read again when they change.
+struct tls_files {
+  std::string certificate;  ///< with its chain; empty: no TLS
+  std::string key;
+  std::string client_ca;  ///< empty: clients need no certificate
+  bool client_required = false;
+  std::chrono::seconds refresh{10};  ///< so often is looked whether they have changed
+};
+
+struct server_options {
+  std::string bind = "0.0.0.0";  ///< an IPv4 or IPv6 address
+  int port = 0;                  ///< 0: any free one
+  std::string name = "port";     ///< the option that set it, for errors: grpc.port
+  std::size_t threads = 1;
+  std::size_t max_message = std::size_t{10} << 20;  ///< as sent, and decompressed
+  std::size_t max_streams = 1000;                   ///< calls at once on one connection
+  std::size_t max_open = 10'000;                    ///< inference requests at once
+  std::size_t max_stream_open = 64;                 ///< requests of one ModelStreamInfer at once
+  std::chrono::milliseconds keepalive{60'000};  ///< a silent connection is asked for life so often; 0: never
+  std::chrono::milliseconds keepalive_timeout{20'000};  ///< and closed when it does not answer
+  std::chrono::milliseconds min_ping_interval{10'000};  ///< clients that ask more often are sent away
+  std::chrono::milliseconds idle_timeout{0};            ///< of a connection without calls; 0: none
+  std::chrono::milliseconds retry_after{1'000};         ///< said with UNAVAILABLE
+  std::string server_name = "troupe";
+  std::string server_version;
+  codec::infer_options infer;
+  tls_files tls;
+};
+
+struct server_parts;
+
+class server {
+ public:
+  /// Runs on the server's threads, 0 to threads - 1, and must be short.
+  using taker = std::function<void(std::size_t thread, std::vector<std::unique_ptr<call>>)>;
+
+  /// Listens, and serves once start() was called. Throws bind_error; std::runtime_error for TLS files that
+  /// can't be used (one line: the option, the file, the remedy).
+  server(const server_options& options, std::shared_ptr<serving::backend> backend);
+  ~server();
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  void start(taker take);
+
+  [[nodiscard]] int port() const;
+  /// Inference requests that are not answered yet.
+  [[nodiscard]] std::size_t open() const;
+  /// Tells those who watch its health; done once a second without being asked.
+  void refresh_health();
+  /// Health checks and ServerReady say that it does not serve any more; requests are still answered.
+  void drain();
+  /// No new requests; those that are open have `grace` to end, then they end as UNAVAILABLE. Calls may
+  /// outlive the server. Not from `take`. Idempotent.
+  void stop(std::chrono::milliseconds grace);
+
+ private:
+  std::unique_ptr<server_parts> parts_;
+};
+
+/// Where the gRPC library's own messages go, those of errors; without it nowhere. For the whole process.
+void set_library_log(void (*log)(std::string_view text));
+
+}  // namespace troupe::rpc

@@ -1,0 +1,51 @@
+#pragma once
+// How a gRPC call ends: https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
+
+#include <string>
+
+#include "messages/errors.hpp"
+
+namespace troupe::rpc {
+
+enum class status_code : int {
+  ok = 0,
+  cancelled = 1,
+  unknown = 2,
+  invalid_argument = 3,
+  deadline_exceeded = 4,
+  not_found = 5,
+  resource_exhausted = 8,
+  failed_precondition = 9,
+  unimplemented = 12,
+  internal = 13,
+  unavailable = 14,
+};
+
+struct status {
+  status_code code = status_code::ok;
+  std::string message;
+  [[nodiscard]] bool ok() const { return code == status_code::ok; }
+};
+
+[[nodiscard]] constexpr status_code status_of(error_code code) {
+  switch (code) {
+    case error_code::none:
+      return status_code::ok;
+    case error_code::invalid_json:
+    case error_code::invalid_features:
+      return status_code::invalid_argument;
+    case error_code::too_large:
+      return status_code::resource_exhausted;
+    case error_code::model_not_found:
+      return status_code::not_found;
+    case error_code::deadline_exceeded:
+      return status_code::deadline_exceeded;
+    case error_code::model_failed:
+      return status_code::internal;
+    case error_code::unavailable:
+      return status_code::unavailable;
+  }
+  return status_code::internal;
+}
+
+}  // namespace troupe::rpc
