@@ -28,6 +28,7 @@
 #include "actors/supervisor.hpp"
 #include "runtime/config/reload.hpp"
 #include "runtime/door/routes.hpp"
+#include "runtime/grpc/server.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
@@ -98,9 +99,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::shared_ptr<store::level2_cache> redis;
   std::unique_ptr<node_door> door;
   std::shared_ptr<policy::admission> admission;
-  std::unique_ptr<node_backend> backend;
+  std::shared_ptr<node_backend> backend;
   std::unique_ptr<serving::routes> routes;
   std::unique_ptr<http_door> http;
+  std::unique_ptr<rpc::server> grpc;
+  std::vector<std::shared_ptr<gateway_desk>> grpc_desks;  // by thread
 
   std::unique_ptr<caf_line::system_config> actor_config;
   caf_line::system* actors = nullptr;  // owned, until stop()
@@ -143,11 +146,15 @@ struct node::impl final : kafka::assignment_listener, door_state {
     } catch (const http::bind_error& e) {
       throw startup_error(e.what());
     }
-    open_http();
+    open_doors();
     open_kafka();
     open_redis();
     start_actors();
     if (http) http->start();
+    if (grpc)
+      grpc->start([this](std::size_t thread, std::vector<std::unique_ptr<call>> calls) {
+        grpc_desks[thread]->hand_in(std::move(calls));
+      });
     if (source) source->start(*this);
     follow_registry();
     up = true;
@@ -161,6 +168,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
               {"group", settings.kafka.group},
               {"requests_topic", settings.kafka.requests_topic}};
     if (http) what.emplace_back("http_port", std::to_string(http->port()));
+    if (grpc) what.emplace_back("grpc_port", std::to_string(grpc->port()));
     what.emplace_back("metrics_port", std::to_string(door->port()));
     observe::log(observe::level::info, "node", "started",
                  settings.kafka.enabled ? "waiting for partitions" : "without Kafka", what);
@@ -453,11 +461,49 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return o;
   }
 
-  void open_http() {
-    if (!settings.http.enabled && !settings.grpc.enabled) return;
-    backend = std::make_unique<node_backend>(node_backend_args{
+  void open_doors() {
+    backend = std::make_shared<node_backend>(node_backend_args{
         models, metrics, [this] { return kept->report(); }, [this] { return health().ready; },
         [this](model_command c) { return command(std::move(c)); }});
+    try {
+      open_http();
+      open_grpc();
+    } catch (const startup_error&) {
+      throw;
+    } catch (const std::exception& e) {  // bind_error, files of TLS
+      throw startup_error(e.what());
+    }
+  }
+
+  [[nodiscard]] static std::size_t door_threads(std::size_t configured) {
+    return configured ? configured : std::max<std::size_t>(1, std::thread::hardware_concurrency() / 4);
+  }
+
+  void open_grpc() {
+    if (!settings.grpc.enabled) return;
+    rpc::set_library_log([](std::string_view text) {
+      observe::log_every(observe::level::warn, "grpc", "library", 30, text, {});
+    });
+    const auto& g = settings.grpc;
+    rpc::server_options o;
+    o.bind = g.bind;
+    o.port = g.port;
+    o.name = "grpc.port";
+    o.threads = door_threads(g.threads);
+    o.max_message = g.max_message;
+    o.max_streams = g.max_streams;
+    o.max_open = settings.http.max_requests;
+    o.server_version = TROUPE_VERSION;
+    o.infer = infer_options_of(g.default_class, g.queue_timeout);
+    o.tls.certificate = g.tls.certificate;
+    o.tls.key = g.tls.key;
+    o.tls.client_ca = g.tls.client_ca;
+    o.tls.client_required = g.tls.client_required;
+    grpc = std::make_unique<rpc::server>(o, backend);
+    for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
+  }
+
+  void open_http() {
     if (!settings.http.enabled) return;
     const auto& h = settings.http;
     const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
@@ -465,7 +511,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.bind = h.bind;
     o.port = h.port;
     o.name = "http.port";
-    o.threads = h.threads ? h.threads : std::max<std::size_t>(1, std::thread::hardware_concurrency() / 4);
+    o.threads = door_threads(h.threads);
     o.max_header = h.max_header;
     o.max_body = h.max_body;
     o.max_connections = h.max_connections;
@@ -492,12 +538,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.health = [this] { return health(); };
     r.metrics = [this] { return metrics_text(); };
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
-    try {
-      http = std::make_unique<http_door>(
-          o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });
-    } catch (const std::exception& e) {
-      throw startup_error(e.what());
-    }
+    http = std::make_unique<http_door>(
+        o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });
   }
 
   void start_gateways(const std::vector<std::shared_ptr<gateway_desk>>& desks, troupe::door via,
@@ -706,6 +748,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     });
     for (const auto& m : models->current()->all()) start_version(m);
     if (http) start_gateways(http->desks(), door::http, "gateway http");
+    start_gateways(grpc_desks, door::grpc, "gateway grpc");
   }
 
   // --- assignments (on the source's thread)
@@ -886,7 +929,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const nanos deadline = steady_now() + settings.drain.deadline;
     observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
     if (source) source->stop_intake();
-    const bool answered = !http || http->drain(deadline);
+    if (grpc) grpc->drain();
+    bool answered = !http || http->drain(deadline);
+    while (grpc && grpc->open() != 0 && steady_now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    answered &= !grpc || grpc->open() == 0;
     if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
     const std::size_t left = sink ? sink->in_flight() : 0;
     observe::log(
@@ -915,6 +962,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     delete actors;
     actors = nullptr;
     if (http) http->stop();
+    for (const auto& desk : grpc_desks) desk->close();
+    if (grpc) grpc->stop(std::chrono::milliseconds(100));
     loader.reset();
     if (sink) sink->close();
   }

@@ -406,6 +406,8 @@ std::vector<binding> bind(settings& s) {
   b.boolean("grpc.enabled", s.grpc.enabled, "Answer requests over gRPC.");
   b.name("grpc.bind", s.grpc.bind, "Address of the gRPC port.");
   b.count("grpc.port", s.grpc.port, 0, 65535, "", "That port; 0: any free one.");
+  b.count<std::size_t>("grpc.threads", s.grpc.threads, 0, 64, "threads",
+                       "Threads that read and write; 0: a quarter of the cores, at least one.");
   b.text("grpc.class", s.grpc.default_class,
          "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("grpc.queue_timeout", s.grpc.queue_timeout, millisecond, hour,

@@ -80,6 +80,7 @@ struct grpc_settings {
   std::string bind = "0.0.0.0";
   int port = 8081;            ///< 0: any free one
   std::string default_class;  ///< grpc.class; empty: the first
+  std::size_t threads = 0;    ///< 0: a quarter of the cores, at least one
   nanos queue_timeout = 30 * policy::second;
   std::size_t max_message = std::size_t{10} << 20;
   std::size_t max_streams = 1'000;  ///< a connection
