@@ -44,10 +44,9 @@ class Module(nn.Module):
 
 
 class Script(nn.Module):
-    deep: bool = True
-
     def __init__(self):
         super().__init__()
+        self.deep = True
         self.into, self.out = nn.Linear(10, 16), nn.Linear(16, 3)
 
     def forward(self, x):
