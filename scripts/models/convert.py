@@ -7,7 +7,7 @@
 What comes out, the first that scores every row as the Python model does:
     scikit-learn        model.skops (its own numbers, nothing is lost), else model.onnx
     XGBoost, LightGBM   model.ubj, model.txt, as their own save_model writes them; within a Pipeline model.onnx
-    PyTorch             model.onnx, traced with the input example
+    PyTorch             model.onnx: modules as MLflow 3 exports them (pt2), pickled ones, TorchScript; of one input
 
 Loading a pickle runs its code: do this for models that you trust, where you trained them. A node never does it.
 
@@ -19,6 +19,7 @@ the direction that missing values take in each node is written, where the forest
 import argparse
 import contextlib
 import csv
+import inspect
 import json
 import os
 import pathlib
@@ -32,7 +33,8 @@ import warnings
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 PACKAGES = {"mlflow": "mlflow", "numpy": "numpy", "pandas": "pandas", "sklearn": "scikit-learn", "skops": "skops",
             "skl2onnx": "skl2onnx", "onnx": "onnx", "onnxmltools": "onnxmltools", "xgboost": "xgboost",
-            "lightgbm": "lightgbm", "torch": "torch", "cloudpickle": "cloudpickle"}
+            "lightgbm": "lightgbm", "torch": "torch", "onnxscript": "onnxscript", "cloudpickle": "cloudpickle"}
+MOST_CELLS = 1_000_000  # of the rows that are compared: a picture has many
 
 
 class Refused(Exception):
@@ -58,7 +60,7 @@ def need(*modules):
 class Model:
     """What was registered: the estimator, its rows, and how it answers them."""
 
-    def __init__(self, reference):
+    def __init__(self, reference, rows=None):
         mlflow = need("mlflow", "numpy", "pandas")[0]
         self.folder = pathlib.Path(mlflow.artifacts.download_artifacts(artifact_uri=reference))
         self.info = mlflow.models.Model.load(str(self.folder))
@@ -70,14 +72,18 @@ class Model:
         need({"pytorch": "torch"}.get(self.kind, self.kind))
         __import__(f"mlflow.{self.kind}")
         try:
-            self.estimator = getattr(mlflow, self.kind).load_model(str(self.folder))
+            place = {"map_location": "cpu"} if self.kind == "pytorch" else {}
+            self.estimator = getattr(mlflow, self.kind).load_model(str(self.folder), **place)
         except ImportError as error:
             name = (error.name or "").split(".")[0]
             raise Refused(f"the model needs {name or error}: pip install {PACKAGES.get(name, name)}") from None
         self.steps = [step for _, step in self.estimator.steps] if hasattr(self.estimator, "steps") else [self.estimator]
         self.last = self.steps[-1]
         self.names = self._names()
-        self.width = len(self.names) if self.names else self._width()
+        if self.kind == "pytorch":
+            self._tensor(rows)
+        else:
+            self.width = len(self.names) if self.names else self._width(rows)
 
     def _names(self):
         for owner in (self.estimator, self.steps[0]):
@@ -86,7 +92,62 @@ class Model:
                 return [str(n) for n in names]
         return None
 
-    def _width(self):
+    def _tensor(self, rows):
+        """A PyTorch module's input: `shape` of a row and `type`; a row here is all its cells, one after the other."""
+        import numpy as np
+        signature = self.info.signature
+        inputs = signature.inputs if signature else None
+        specs = list(inputs) if inputs is not None and inputs.is_tensor_spec() else []
+        example = self.example()
+        if len(specs) > 1:
+            raise Refused(f"it has {len(specs)} inputs; modules of one are converted")
+        self.type, shape = np.dtype(np.float32), ()
+        if specs:
+            self.type, shape = np.dtype(specs[0].type), tuple(specs[0].shape)[1:]
+        if -1 in shape or not shape:  # the example knows
+            content = self.example(flat=False)
+            if content is not None and content.ndim > 1:
+                shape = content.shape[1:]
+        if -1 in shape:
+            raise Refused("how long its input is, is left open: log it with an input example")
+        self.shape = tuple(map(int, shape)) or (self._width(rows),)
+        self.width = int(np.prod(self.shape))
+        with contextlib.suppress(NotImplementedError):  # an exported module is as it is
+            self.estimator.eval()
+        self.estimator.cpu()
+        self.fixed = False  # it takes one row at a time, because it was exported so
+        probe = self.example() if example is not None else np.zeros((1, self.width))
+        if not takes(self, np.vstack([probe, probe])):
+            self.fixed = True
+            try:
+                self.answer(probe[:1])
+            except Exception as error:
+                raise Refused(f"the module does not take one input of {' x '.join(map(str, self.shape))}, "
+                              f"{self.type}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+
+    def tensor(self, rows):
+        import numpy as np
+        import torch
+        return torch.from_numpy(np.ascontiguousarray(rows).astype(self.type).reshape(-1, *self.shape))
+
+    def _answer_of_torch(self, rows):
+        import numpy as np
+        import torch
+
+        def flat(said):
+            if isinstance(said, dict):
+                said = list(said.values())
+            if isinstance(said, (list, tuple)):
+                return np.hstack([flat(one) for one in said])
+            said = said.detach().to(torch.float64).numpy()
+            return said.reshape(said.shape[0] if said.ndim else 1, -1)
+
+        with torch.no_grad():
+            if self.fixed:
+                return np.vstack([flat(self.estimator(self.tensor(row))) for row in rows])
+            return flat(self.estimator(self.tensor(rows)))
+
+    def _width(self, rows):
         for owner in (self.estimator, self.steps[0]):
             for attribute in ("n_features_in_", "num_feature"):
                 width = getattr(owner, attribute, None)
@@ -94,15 +155,20 @@ class Model:
                     width = width()
                 if width:
                     return int(width)
-        if hasattr(self.estimator, "num_features"):  # a booster of XGBoost
+        if self.kind == "xgboost" and hasattr(self.estimator, "num_features"):
             return int(self.estimator.num_features())
         example = self.example()
         if example is not None:
             return example.shape[1]
+        if rows:
+            with open(rows, newline="") as file:
+                width = len(next(csv.reader(file), []))
+            if width:
+                return width
         raise Refused("how many features it takes is not known: log it with an input example, or give --rows")
 
-    def example(self):
-        """The version's own input example, a matrix; None: it has none of numbers."""
+    def example(self, flat=True):
+        """The version's own input example, a matrix; None: it has none of numbers. Not flat: in its own shape."""
         import numpy as np
         said = self.info.saved_input_example_info or {}
         file = self.folder / said.get("artifact_path", "")
@@ -115,7 +181,13 @@ class Model:
             rows = np.asarray(content, dtype=float)
         except (ValueError, TypeError):
             return None
-        return rows.reshape(1, -1) if rows.ndim == 1 else rows if rows.ndim == 2 else None
+        if rows.ndim == 1:
+            rows = rows.reshape(1, -1)
+        if rows.ndim < 2 or not rows.size:
+            return None
+        if rows.ndim > 2 and flat:
+            return rows.reshape(len(rows), -1) if self.kind == "pytorch" else None
+        return rows
 
     def frame(self, rows):
         import pandas as pd
@@ -131,9 +203,7 @@ class Model:
                 import xgboost
                 wanted = estimator.predict(xgboost.DMatrix(rows, feature_names=estimator.feature_names))
             elif self.kind == "pytorch":
-                import torch
-                with torch.no_grad():
-                    wanted = estimator.eval()(torch.tensor(rows, dtype=torch.float32)).numpy()
+                wanted = self._answer_of_torch(rows)
             elif hasattr(estimator, "predict_proba"):
                 wanted = estimator.predict_proba(self.frame(rows))
             else:
@@ -166,6 +236,8 @@ class Model:
         """Rows like those of training: on the scale that the model itself knows, many exactly on a threshold."""
         import numpy as np
         chance = np.random.default_rng(1)
+        if self.kind == "pytorch":
+            return self._made_for_torch(chance, max(4, min(count, MOST_CELLS // self.width)))
         rows = chance.normal(size=(count, self.width))
         scaler = next((s for s in self.steps if getattr(s, "mean_", None) is not None and getattr(s, "scale_", None) is not None), None)
         if scaler is not None and len(scaler.mean_) == self.width:
@@ -177,6 +249,18 @@ class Model:
                 pick = chance.random(count) < 0.5
                 rows[pick, column] = chance.choice(known, pick.sum())
         return rows
+
+
+    def _made_for_torch(self, chance, count):
+        """Within what the example holds: whole numbers may be places in a table, which ends somewhere."""
+        import numpy as np
+        example = self.example()
+        if example is None:
+            return chance.normal(size=(count, self.width))
+        if not np.issubdtype(self.type, np.floating):
+            return chance.integers(int(example.min()), int(example.max()) + 1, size=(count, self.width)).astype(float)
+        middle, spread = example.mean(axis=0), max(float(example.std()), 1e-3)
+        return middle + spread * chance.normal(size=(count, self.width))
 
 
 def rows_of_csv(path, width):
@@ -213,13 +297,19 @@ def probe(model, path):
         example = model.example()
         if example is not None and example.shape[1] == model.width:
             parts.append(example)
-    if model.kind != "pytorch" or not parts:
-        made = model.made_rows()
-        if takes(model, made):
-            parts.append(made)
+    made = model.made_rows()
+    if takes(model, made):
+        parts.append(made)
     if not parts:
         raise Refused("there are no rows to compare on: give training rows as --rows FILE.csv")
     rows = np.vstack(parts)
+    if model.kind == "pytorch":
+        rows = rows.astype(model.type).astype(float)  # rounded once, not differently by each side
+        together, alone = model.answer(rows[:64]), np.vstack([model.answer(row[None]) for row in rows[:64]])
+        if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-4, atol=1e-4):
+            raise Refused("it answers a row differently among other rows; a node batches rows as they come")
+        if not np.issubdtype(model.type, np.floating):
+            return rows, None
     holes = np.where(np.random.default_rng(2).random(rows.shape) < 0.05, np.nan, rows)
     return rows, holes if takes(model, holes) else None
 
@@ -309,11 +399,39 @@ def to_lightgbm(model, folder):
 
 
 def to_torch(model, folder):
+    """By both of PyTorch's exporters: the one knows TorchScript, the other what torch.export has traced before."""
     torch = need("torch", "onnx")[0]
-    example = torch.zeros((2, model.width), dtype=torch.float32)
-    torch.onnx.export(model.estimator.eval().cpu(), (example,), str(folder / "model.onnx"), input_names=["X"],
-                      output_names=["Y"], dynamic_axes={"X": {0: "rows"}, "Y": {0: "rows"}}, opset_version=17,
-                      **({"dynamo": False} if int(torch.__version__.split(".")[0]) >= 2 else {}))
+    from torch.onnx import export
+    known = inspect.signature(export).parameters
+    example = (model.tensor(model.made_rows()[: 1 if model.fixed else 2]),)
+    named = {"input_names": ["X"]}
+    traced = {**named, "opset_version": 17}
+    exported = {**named, "opset_version": 18, "external_data": False, "dynamo": True}
+    if not model.fixed:
+        traced["dynamic_axes"] = {"X": {0: "rows"}}
+    if "dynamo" in known:
+        traced["dynamo"] = False
+    if "verbose" in known:
+        traced["verbose"] = exported["verbose"] = False
+    ways = [traced]
+    if "dynamo" in known and "external_data" in known:
+        shapes = ({0: torch.export.Dim("rows")},)
+        ways.append(exported if model.fixed else {**exported, "dynamic_shapes": shapes})
+        if isinstance(model.estimator, torch.fx.GraphModule):
+            ways.reverse()
+    reasons = []
+    for way in ways:
+        try:
+            if way.get("dynamo"):
+                need("onnxscript")
+            export(model.estimator, example, str(folder / "model.onnx"), **way)
+            break
+        except Refused as why:
+            reasons.append(str(why))
+        except Exception as error:
+            reasons.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    else:
+        raise Refused("; ".join(reasons))
 
 
 CONVERSIONS = {"sklearn": (to_skops, to_onnx), "xgboost": (to_xgboost,), "lightgbm": (to_lightgbm,), "pytorch": (to_torch,)}
@@ -457,7 +575,7 @@ def main():
     try:
         with contextlib.redirect_stdout(sys.stderr):  # MLflow prints where a run is seen
             reference = resolved(options.reference)
-            model = Model(reference)
+            model = Model(reference, options.rows)
             with tempfile.TemporaryDirectory() as scratch:
                 rows, holes = probe(model, options.rows)
                 folder, engine, difference, missing = convert(model, rows, holes, options.tolerance, pathlib.Path(scratch))

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Troupe with a real MLflow server and a real Kafka: promotions under load, a registry that dies, answers that lie.
 
-    suite.py --venv DIRECTORY [--seconds 60] [--record FILE]     # scripts/test-mlflow runs it
+    suite.py --venv DIRECTORY [--torch-venv DIRECTORY] [--seconds 60] [--record FILE]     # scripts/test-mlflow runs it
+
+PyTorch modules are imported where an environment has torch: the one of --venv, or --torch-venv with mlflow as well.
 
 --record writes what the server answers to the calls of Troupe's client, for tests/runtime/registry.
 """
@@ -29,6 +31,7 @@ import troupe_test as t  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--venv", type=pathlib.Path, required=True)
+parser.add_argument("--torch-venv", type=pathlib.Path, help="with torch, onnx, onnxscript and mlflow; --venv, if it has torch")
 parser.add_argument("--seconds", type=int, default=60)
 parser.add_argument("--rate", type=int, default=1000)
 parser.add_argument("--record", type=pathlib.Path)
@@ -116,9 +119,9 @@ class Registry:
         self.call("POST", "registered-models/alias", name=name, alias=alias, version=str(version))
         return began
 
-    def python(self, *words, **environment):
+    def python(self, *words, venv=None, **environment):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MODEL_", "TROUPE_"))}
-        return subprocess.run([str(options.venv / "bin/python"), *map(str, words)], text=True, capture_output=True,
+        return subprocess.run([str((venv or options.venv) / "bin/python"), *map(str, words)], text=True, capture_output=True,
                               env={**inherited, "MLFLOW_TRACKING_URI": self.uri, **LOGIN, **environment}, check=False)
 
 
@@ -232,6 +235,7 @@ def main():
         under_load(stage, kafka, registry, node)
         aliases_and_sync(registry, node)
         pickles(stage, kafka, registry, node, expected)
+        torch_modules(stage, registry)
         node = outage(stage, kafka, registry, node)
         assert node.process.stop() == 0
         hostile(stage, kafka, registry)
@@ -409,6 +413,43 @@ def pickles(stage, kafka, registry, node, expected):
                  environment={**LOGIN, "PATH": f"{empty}:{os.environ['PATH']}"})
     assert done.returncode == 1 and "pip install mlflow" in done.stderr, done
     say("without packages", says=done.stderr.strip().splitlines()[-1])
+
+
+def torch_modules(stage, registry):
+    """PyTorch modules and TorchScript become ONNX, which answers torch's numbers."""
+    venv = options.torch_venv or options.venv
+    found = registry.python("-c", "import torch, onnx, onnxscript; print(torch.__version__)", venv=venv)
+    if found.returncode:
+        assert not options.torch_venv, found.stderr[-1000:]
+        return say("PyTorch: skipped, the environment lacks torch (--torch-venv names one that has it)")
+    made = stage.path("torch.json")
+    done = registry.python(HERE / "register_torch.py", made, venv=venv)
+    assert done.returncode == 0, done.stderr[-3000:]
+    place, result = ["--set", f"mlflow.uri={registry.uri}"], {}
+    for name, expected in json.loads(made.read_text()).items():
+        fetch = ["models", "fetch", "--json", *place, "--set", f"mlflow.cache_directory={stage.path('torch')}", "--set"]
+        done = t.run(*fetch, f"mlflow.models=models:/{name}/1", environment=LOGIN)
+        assert done.returncode and f"troupe models import models:/{name}/1" in done.stderr, done
+        done = t.run("models", "import", f"models:/{name}/1", "--register", "--json", *place, deadline=300,
+                     environment={**LOGIN, "PATH": f"{venv}/bin:{os.environ['PATH']}"})
+        if expected["answers"] is None:
+            assert done.returncode == 1 and "differently among other rows" in done.stderr, done
+            listed = t.run("models", "list", name, "--json", *place, environment=LOGIN)
+            assert len(json.loads(listed.stdout)["versions"]) == 1, listed
+            result[name] = done.stderr.strip().splitlines()[-1]
+            continue
+        assert done.returncode == 0, (name, done.stderr[-2000:])
+        said = json.loads(done.stdout.strip().splitlines()[-1])
+        done = t.run(*fetch, f"mlflow.models=models:/{name}/{said['version']}", environment=LOGIN)
+        assert done.returncode == 0, done
+        folder = json.loads(done.stdout)["versions"][0]["directory"]
+        done = t.run("models", "score", folder, "-", "--json", stdin="".join(json.dumps(r) + "\n" for r in expected["rows"]))
+        assert done.returncode == 0, done
+        worst = max(abs(got - want) for row, answer in zip(json.loads(done.stdout)["rows"], expected["answers"], strict=True)
+                    for got, want in zip(row, answer, strict=True))
+        assert worst < 1e-5, (name, worst)
+        result[name] = {**{k: said[k] for k in ("file", "engine", "rows_compared", "version")}, "largest_difference": worst}
+    return say("PyTorch", version=found.stdout.strip(), **result)
 
 
 def outage(stage, kafka, registry, node):
