@@ -7,8 +7,13 @@
 // gathered in the same way: one wake-up for as many as there are.
 //
 // What it answers by itself: 400 malformed, 408 too slow, 413 body too large (also once decompressed), 415
-// unknown Content-Encoding, 431 header too large, 503 too many connections, 504 no reply within the reply
-// timeout, and CORS preflights.
+// unknown Content-Encoding, 417 unknown Expect, 431 header (or trailers) too large, 503 too many connections
+// or bodies, or an exchange that was dropped or whose handler threw, 504 no reply within the reply timeout,
+// and CORS preflights. All but the preflights, 503 for a dropped exchange and 504 end the connection.
+//
+// Requests of a connection are answered in their order: the next is read when the reply before it is out. A
+// connection that idles has no buffer, a few hundred bytes in all; max_connections needs as many file
+// descriptors.
 
 #include <chrono>
 #include <cstddef>
@@ -29,6 +34,7 @@ struct tls_files {
   bool client_required = false;
 };
 
+/// The timeouts are checked four times a second.
 struct front_options {
   std::string bind = "0.0.0.0";  ///< an IPv4 or IPv6 address
   int port = 0;                  ///< 0: any free one
@@ -38,9 +44,9 @@ struct front_options {
   std::size_t max_body = std::size_t{10} << 20;      ///< as sent, and without its Content-Encoding
   std::size_t max_connections = 10'000;              ///< of all threads
   std::size_t max_buffered = std::size_t{64} << 20;  ///< bodies being read, of all threads: beyond it 503
-  std::chrono::milliseconds read_timeout{10'000};    ///< from a request's first byte to its last
+  std::chrono::milliseconds read_timeout{10'000};    ///< from a request's first byte to its last; a handshake
   std::chrono::milliseconds idle_timeout{60'000};    ///< between requests
-  std::chrono::milliseconds reply_timeout{60'000};   ///< from a request's last byte to its reply: 504
+  std::chrono::milliseconds reply_timeout{60'000};   ///< to its reply: 504; and again to send that
   std::vector<std::string> cors_origins;             ///< "*": any; none: CORS is off
   /// Replies of more than 1 KiB as gzip or deflate for those who accept it.
   bool compress_replies = false;
@@ -53,7 +59,8 @@ class front {
   using ender = std::function<void(std::size_t thread)>;
 
   /// Listens, and serves once start() was called. Throws bind_error; std::runtime_error for TLS files that
-  /// can't be used (one line: the option, the file, the remedy).
+  /// can't be used (one line: the option, the file, the remedy; http.port makes the options http.tls_cert,
+  /// http.tls_key and http.tls_client_ca).
   explicit front(const front_options& options);
   ~front();
   front(const front&) = delete;

@@ -13,7 +13,7 @@ thread_local const loop_port* this_loop = nullptr;
 
 // What an exchange in the pool may keep of its buffers, and how many there are.
 constexpr std::size_t kept_bytes = 16 * 1024;
-constexpr std::size_t kept_exchanges = 1024;
+constexpr std::size_t kept_exchanges = 512;
 
 }  // namespace
 

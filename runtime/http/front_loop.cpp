@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <random>
 #include <system_error>
 #include <utility>
@@ -218,6 +219,16 @@ struct front_loop::impl {
   void sweep();
   void timed_out(front_connection& c);
 
+  /// Without memory for one connection the others go on.
+  template <class Work>
+  void guarded(front_connection& c, Work work) {
+    try {
+      work(c);
+    } catch (const std::bad_alloc&) {
+      close(c);
+    }
+  }
+
   void go_on(front_connection& c) {
     if (c.queued) return;
     c.queued = true;
@@ -289,13 +300,13 @@ void front_loop::impl::turn() {
     else if (e.data.ptr == this)
       accept();
     else
-      event(*static_cast<front_connection*>(e.data.ptr), e.events);
+      guarded(*static_cast<front_connection*>(e.data.ptr), [&](auto& c) { event(c, e.events); });
   }
   for (std::size_t i = 0; i < going.size(); ++i) {
     front_connection* c = going[i];  // null: closed since
     if (c == nullptr) continue;
     c->queued = false;
-    advance(*c);
+    guarded(*c, [this](auto& one) { advance(one); });
   }
   going.clear();
   if (woken) {
@@ -823,12 +834,15 @@ void front_loop::impl::refuse(front_connection& c, const refusal& why) {
 void front_loop::impl::replied(pooled_exchange* one) {
   front_connection* c = one->connection;
   if (c == nullptr) return one->let_go();
-  send(*c, *one, !one->head.keep_alive);
-  advance(*c);
+  guarded(*c, [&](auto& to) {
+    send(to, *one, !one->head.keep_alive);
+    advance(to);
+  });
 }
 
 void front_loop::impl::send(front_connection& c, pooled_exchange& with, bool last) {
   with.connection = nullptr;
+  c.now = phase::writing;
   response& what = with.out;
   reply_line line;
   if (options.compress_replies && with.accepts != coding::identity && what.body.size() > worth_compressing) {
@@ -865,7 +879,6 @@ void front_loop::impl::send(front_connection& c, pooled_exchange& with, bool las
     c.out_body = {};
   }
   c.out_head = head;
-  c.now = phase::writing;
   c.deadline = now + nanos_of(options.reply_timeout);
   write(c);
 }
