@@ -182,9 +182,8 @@ TEST(Calls, FailuresAndTheirStatus) {
     m.one->fail(m.r(), {code, "why", 1'500'000'000});
     EXPECT_EQ(m.answer().status, status);
     EXPECT_EQ(m.body()["error"], "why");
-    EXPECT_EQ(m.answer().headers.size(), status == 503 ? 1U : 0U);
-    if (status == 503)
-      EXPECT_EQ(m.answer().headers[0], (std::pair<std::string, std::string>("Retry-After", "2")));
+    const http::header_list wait = {{"Retry-After", "2"}};
+    EXPECT_EQ(m.answer().headers, status == 503 ? wait : http::header_list());
   }
   auto m = v2(one_row);
   m.read();
