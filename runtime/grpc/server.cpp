@@ -49,6 +49,7 @@ constexpr int ready_others = 8;
 constexpr std::size_t most_together = 256;
 constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
+constexpr std::size_t most_kept_text = std::size_t{1} << 20;
 
 /// What a completion queue gives back.
 class event {
@@ -285,6 +286,53 @@ struct shared_state {
   std::atomic<std::size_t> open{0};
 };
 
+class infer_rpc;
+
+/// Replies on their way to a lane. The lane itself sends them: it then sees their ends without being woken
+/// for each, and no two threads write to one connection. Kept by the lane and by its calls.
+class outbox {
+ public:
+  outbox(::grpc::CompletionQueue& queue, event& on_mail) : queue_(queue), on_mail_(on_mail) {}
+
+  struct letter {
+    infer_rpc* to = nullptr;
+    std::unique_ptr<status> why;  ///< of a failure
+    nanos retry_after = 0;
+    std::size_t begin = 0;  ///< of a response, in the text
+    std::size_t size = 0;
+  };
+  struct mail {
+    std::vector<letter> letters;
+    std::string text;
+  };
+
+  void put(letter&& one, std::string_view text) {
+    const std::lock_guard lock(mutex_);
+    one.begin = mail_.text.size();
+    one.size = text.size();
+    mail_.text += text;
+    mail_.letters.push_back(std::move(one));
+    // Under the lock, so that the lane, which takes the mail under it, can't be gone before this is done.
+    if (mail_.letters.size() == 1) bell_.Set(&queue_, gpr_time_0(GPR_CLOCK_MONOTONIC), tag(on_mail_));
+  }
+  /// `empty` is what was taken before.
+  void take(mail& empty) {
+    empty.letters.clear();
+    empty.text.clear();
+    if (empty.text.capacity() > most_kept) std::string().swap(empty.text);
+    const std::lock_guard lock(mutex_);
+    std::swap(mail_, empty);
+  }
+
+ private:
+  static constexpr std::size_t most_kept = std::size_t{1} << 20;
+  ::grpc::CompletionQueue& queue_;
+  event& on_mail_;
+  std::mutex mutex_;
+  mail mail_;
+  ::grpc::Alarm bell_;
+};
+
 struct lane {
   lane(server_parts& o, std::shared_ptr<shared_state> s, std::size_t i,
        std::unique_ptr<::grpc::ServerCompletionQueue> q)
@@ -331,6 +379,10 @@ struct lane {
   open_rpc* first = nullptr;
   bool closing = false;
   nanos now = 0;  ///< steady clock, when this turn began
+  void deliver(bool);
+  event_of<lane, &lane::deliver> mail_event{this};
+  const std::shared_ptr<outbox> out = std::make_shared<outbox>(*queue, mail_event);
+  outbox::mail mail;
   ::grpc::Alarm stopping_alarm;
   ::grpc::Alarm closing_alarm;
   event_of<lane, &lane::stop> stopping_event{this};
@@ -343,7 +395,7 @@ struct lane {
 /// One ModelInfer. Belongs to its lane until it has ended there, and to its call until that is destroyed.
 class infer_rpc final : public open_rpc, public infer_exchange {
  public:
-  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared) {
+  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared), out_(from.out) {
     context_.AsyncNotifyWhenDone(tag(gone_event_));
     from.owner.infers.request(context_, request_, writer_, *from.queue, tag(arrived_event_));
   }
@@ -355,27 +407,34 @@ class infer_rpc final : public open_rpc, public infer_exchange {
 
   void reply(const infer_response& response, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
-    // Kept between replies: most are of one size.
-    thread_local std::string text;
+    thread_local std::string text;  // kept between replies: most are of one size
     text.clear();
     write(text, response);
-    tell_id(request_id);
-    const auto buffer =
-        text.size() <= copied_reply ? buffer_of(std::string_view(text)) : buffer_of(std::move(text));
-    writer_.Finish(buffer, ::grpc::Status::OK, tag(finished_event_));
+    request_id_ = request_id;
+    out_->put({this, nullptr, 0, 0, 0}, text);
+    if (text.capacity() > most_kept_text) std::string().swap(text);
   }
   void fail(const status& why, nanos retry_after, std::string_view, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
-    tell_id(request_id);
-    writer_.FinishWithError(ending(context_, why, retry_after), tag(finished_event_));
+    request_id_ = request_id;
+    out_->put({this, std::make_unique<status>(why), retry_after, 0, 0}, {});
   }
   void release() override {
     shared_->open.fetch_sub(1, std::memory_order_relaxed);
     unref();
   }
 
+  // On the lane.
   void abandon() override {
-    fail({status_code::unavailable, "the server is stopping"}, shared_->retry_after, {}, {});
+    refuse({status_code::unavailable, "the server is stopping"}, shared_->retry_after);
+  }
+  void send(std::string_view response) {
+    tell_id();
+    writer_.Finish(buffer_of(response), ::grpc::Status::OK, tag(finished_event_));
+  }
+  void send(const status& why, nanos retry_after) {
+    tell_id();
+    writer_.FinishWithError(ending(context_, why, retry_after), tag(finished_event_));
   }
 
  private:
@@ -389,10 +448,10 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     if (lane_.closing) return abandon();
     new infer_rpc(lane_);
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
-      return fail(bad, 0, {}, {});
+      return refuse(bad, 0);
     request_.Clear();
     if (shared_->open.load(std::memory_order_relaxed) >= shared_->max_open)
-      return fail({status_code::unavailable, "too many requests are open"}, shared_->retry_after, {}, {});
+      return refuse({status_code::unavailable, "too many requests are open"}, shared_->retry_after);
     shared_->open.fetch_add(1, std::memory_order_relaxed);
     refs_.store(2, std::memory_order_relaxed);
     lane_.taken.push_back(std::make_unique<infer_call>(*this, shared_->infer, lane_.now));
@@ -410,12 +469,17 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   void unref() {
     if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
-  void tell_id(std::string_view id) {
-    if (sendable(id)) context_.AddInitialMetadata("x-request-id", std::string(id));
+  void refuse(const status& why, nanos retry_after) {
+    if (!ended_.exchange(true)) send(why, retry_after);
+  }
+  void tell_id() {
+    if (sendable(request_id_)) context_.AddInitialMetadata("x-request-id", request_id_);
   }
 
   lane& lane_;
   const std::shared_ptr<shared_state> shared_;
+  const std::shared_ptr<outbox> out_;
+  std::string request_id_;
   ::grpc::ServerContext context_;
   ::grpc::ByteBuffer request_;
   ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer> writer_{&context_};
@@ -814,6 +878,16 @@ void lane::start() {
   for (int i = 0; i < ready_infers; ++i) new infer_rpc(*this);
   for (int i = 0; i < ready_others; ++i) new other_rpc(*this);
   thread = std::thread([this] { run(); });
+}
+
+void lane::deliver(bool) {
+  out->take(mail);
+  for (const auto& one : mail.letters) {
+    if (one.why)
+      one.to->send(*one.why, one.retry_after);
+    else
+      one.to->send(std::string_view(mail.text).substr(one.begin, one.size));
+  }
 }
 
 void lane::run() {
