@@ -82,7 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (out.body != request_head::framing::chunked) return 0;
   const std::string_view rest = bytes.substr(end + 4);
   const outcome whole = chunks(head, rest, size + 1);
-  for (const std::size_t cut : {1, 3, 7})
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{3}, std::size_t{7}})
     if (!(chunks(head, rest, cut) == whole)) std::abort();
   return 0;
 }
