@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/codec/result_writer.hpp"
+#include "runtime/codec/v2_infer.hpp"
 #include "runtime/model/model.hpp"
 
 namespace {
@@ -115,6 +117,114 @@ void fill(record_batch& batch, const std::vector<std::string>& values) {
     batch.records[i].offset = static_cast<std::int64_t>(i);
     batch.records[i].timestamp_ms = 1'731'650'000'123;
     batch.records[i].batch = &batch;
+  }
+}
+
+/// V2 requests of FP32 tensors of `rows` rows, as tritonclient writes them, and their answers.
+void v2_figures(std::size_t rows, const std::shared_ptr<const model::model_table>& models, int rounds,
+                int repeats, std::vector<figure>& figures, bool& same) {
+  std::mt19937_64 random(3);
+  std::normal_distribution<double> feature(0, 0.05);
+  std::vector<float> floats;
+  for (std::size_t i = 0; i < rows * features; ++i) floats.push_back(static_cast<float>(feature(random)));
+  std::vector<double> expected(floats.begin(), floats.end());
+  nlohmann::ordered_json data = expected;
+  const std::string shape = "[" + std::to_string(rows) + ",10]";
+  const std::string begin =
+      R"({"id":"7","inputs":[{"name":"input","shape":)" + shape + R"(,"datatype":"FP32",)";
+  const std::string json = begin + "\"data\":" + data.dump() + "}]}";
+  std::string binary = begin + R"("parameters":{"binary_data_size":)" +
+                       std::to_string(floats.size() * sizeof(float)) +
+                       R"(}}],"parameters":{"binary_data_output":true}})";
+  const std::size_t header = binary.size();
+  binary.append(reinterpret_cast<const char*>(floats.data()), floats.size() * sizeof(float));
+  std::vector<double> outputs;
+  for (std::size_t i = 0; i < rows; ++i) outputs.push_back(152.13 + static_cast<double>(i) / 8);
+  const std::string suffix = "_" + std::to_string(rows) + "x10";
+
+  codec::v2_tools tools;
+  codec::infer_options options;
+  options.class_targets = {100'000'000, 1'000'000'000, 60'000'000'000};
+  const auto n = static_cast<int>(batch_records);
+  for (const bool is_binary : {false, true}) {
+    const std::string& body = is_binary ? binary : json;
+    const std::string name = std::string(is_binary ? "v2_binary" : "v2_json") + suffix;
+    std::vector<double> last, theirs;
+    // One batch a request, as a lone caller has it.
+    const auto read = [&](record_batch& batch, codec::v2_plan& plan) -> record& {
+      batch.models = models;
+      batch.via = door::http;
+      batch.arrived = 1'000'000'000'000;
+      batch.arrived_ms = 1'731'650'000'500;
+      record& r = batch.records.emplace_back();
+      codec::infer_head head;
+      head.model = "diabetes-rf-model";
+      head.fallback_id = "made";
+      bool own = false;
+      codec::read_v2_body(body, is_binary ? std::optional(header) : std::nullopt, head, options, tools, r,
+                          batch, plan, own);
+      same = same && r.error == error_code::none;
+      return r;
+    };
+    const auto ours = [&] {
+      for (int i = 0; i < n; ++i) {
+        const batch_ptr batch = batch_ptr::make();
+        codec::v2_plan plan;
+        read(*batch, plan);
+        last.swap(batch->values);
+      }
+    };
+    const auto reference = [&] {
+      for (int i = 0; i < n; ++i) {
+        theirs.clear();
+        const auto j =
+            nlohmann::json::parse(std::string_view(body).substr(0, is_binary ? header : body.size()));
+        if (is_binary) {
+          std::vector<float> raw(rows * features);
+          std::memcpy(raw.data(), body.data() + header, raw.size() * sizeof(float));
+          theirs.assign(raw.begin(), raw.end());
+        } else {
+          for (const auto& x : j["inputs"][0]["data"]) theirs.push_back(x.get<double>());
+        }
+      }
+    };
+    const auto [a, b] = measure(rounds, std::max(1, repeats / static_cast<int>(4 * rows)), ours, reference);
+    same = same && last == theirs;
+    figures.push_back({name, a, b, body.size()});
+
+    const batch_ptr batch = batch_ptr::make();
+    codec::v2_plan plan;
+    const record& r = read(*batch, plan);
+    std::string out, their_text;
+    std::optional<std::size_t> json_part;
+    const auto write = [&] {
+      for (int i = 0; i < n; ++i) {
+        out.clear();
+        same = tools.writer.write(out, r, {outputs.data(), r.request_id, {}}, plan, json_part) && same;
+      }
+    };
+    const auto write_reference = [&] {
+      for (int i = 0; i < n; ++i) {
+        nlohmann::ordered_json j;
+        j["model_name"] = r.model->name();
+        j["model_version"] = r.model->version();
+        j["id"] = "7";
+        nlohmann::ordered_json output = {{"name", "prediction"}, {"datatype", "FP64"}, {"shape", {rows}}};
+        if (is_binary) {
+          output["parameters"] = {{"binary_data_size", rows * sizeof(double)}};
+        } else {
+          output["data"] = outputs;
+        }
+        j["outputs"].push_back(std::move(output));
+        their_text = j.dump();
+        if (is_binary)
+          their_text.append(reinterpret_cast<const char*>(outputs.data()), rows * sizeof(double));
+      }
+    };
+    const auto [c, d] =
+        measure(rounds, std::max(1, repeats / static_cast<int>(4 * rows)), write, write_reference);
+    if (is_binary) same = same && out == their_text;
+    figures.push_back({name + "_write", c, d, out.size()});
   }
 }
 
@@ -214,6 +324,8 @@ int main(int argc, char** argv) {
     figures.push_back({"write", a, b, text.size() / values.size()});
   }
 
+  for (const std::size_t rows : {1, 64}) v2_figures(rows, models, rounds, repeats, figures, same);
+
   if (json) {
     nlohmann::ordered_json out;
     out["benchmark"] = "codec";
@@ -228,9 +340,9 @@ int main(int argc, char** argv) {
     }
     std::printf("%s\n", out.dump(2).c_str());
   } else {
-    std::printf("%-16s %6s %10s %12s %7s\n", "", "bytes", "ns/record", "nlohmann ns", "times");
+    std::printf("%-22s %6s %10s %12s %7s\n", "", "bytes", "ns/record", "nlohmann ns", "times");
     for (const auto& f : figures)
-      std::printf("%-16s %6zu %10.0f %12.0f %7.1f\n", f.name.c_str(), f.bytes, f.ns, f.reference_ns,
+      std::printf("%-22s %6zu %10.0f %12.0f %7.1f\n", f.name.c_str(), f.bytes, f.ns, f.reference_ns,
                   f.reference_ns / f.ns);
   }
   if (!same) std::fprintf(stderr, "the two do not agree on the numbers or the text\n");
