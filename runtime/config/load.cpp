@@ -601,10 +601,10 @@ class loader {
   void check_tls(const std::string& section, const tls_settings& t) {
     const auto key = [&](const char* name) { return section + "." + name; };
     if (t.certificate.empty() != t.key.empty())
-      refuse(key(t.key.empty() ? "tls_certificate" : "tls_key"),
-             "needs " + key(t.key.empty() ? "tls_key" : "tls_certificate") + " beside it");
+      refuse(key(t.key.empty() ? "tls_cert" : "tls_key"),
+             "needs " + key(t.key.empty() ? "tls_key" : "tls_cert") + " beside it");
     if (!t.client_ca.empty() && t.certificate.empty())
-      refuse(key("tls_client_ca"), "needs " + key("tls_certificate") + " and " + key("tls_key"));
+      refuse(key("tls_client_ca"), "needs " + key("tls_cert") + " and " + key("tls_key"));
     if (t.client_required && t.client_ca.empty())
       refuse(key("tls_client_required"), "needs " + key("tls_client_ca"));
   }

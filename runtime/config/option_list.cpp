@@ -167,7 +167,7 @@ class builder {
 
 void tls_options(builder& b, const std::string& section, tls_settings& s) {
   const auto key = [&](const char* name) { return section + "." + name; };
-  b.text(key("tls_certificate").c_str(), s.certificate,
+  b.text(key("tls_cert").c_str(), s.certificate,
          "PEM file of the server's certificate with its chain; empty: no TLS. Read again on reload.");
   b.text(key("tls_key").c_str(), s.key, "PEM file of its key.");
   b.text(key("tls_client_ca").c_str(), s.client_ca,
