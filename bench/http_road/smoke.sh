@@ -1,0 +1,3 @@
+#!/bin/bash
+# The size that the tests run.
+exec python3 "$(dirname "$0")/run.py" --smoke
