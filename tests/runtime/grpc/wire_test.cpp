@@ -137,7 +137,7 @@ TEST(Wire, BrokenMessagesAreRefused) {
     (good ? taken : refused)++;
     ModelInferRequest theirs;
     if (good) {
-      EXPECT_TRUE(theirs.ParseFromString(bytes)) << "message " << i;
+      EXPECT_TRUE(theirs.ParseFromString(bytes)) << "message " << i << testing::PrintToString(bytes);
     }
   }
   EXPECT_GT(taken, 100);
