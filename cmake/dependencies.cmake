@@ -59,10 +59,12 @@ troupe_need(grpcpp_FOUND "gRPC for C++ (grpc++)")
 find_library(GRPCPP_LIBRARY grpc++ HINTS ${grpcpp_LIBRARY_DIRS})
 find_library(GRPC_LIBRARY grpc HINTS ${grpcpp_LIBRARY_DIRS})
 find_library(GPR_LIBRARY gpr HINTS ${grpcpp_LIBRARY_DIRS})
+find_library(ABSL_SYNCHRONIZATION_LIBRARY absl_synchronization HINTS ${grpcpp_LIBRARY_DIRS})  # used by gRPC's headers
 find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin)
 troupe_need(GRPC_CPP_PLUGIN "grpc_cpp_plugin, gRPC's plugin for protoc,")
 troupe_vendor(protobuf protobuf::libprotobuf)
-troupe_vendor(grpc "${GRPCPP_LIBRARY}" "${GRPC_LIBRARY}" "${GPR_LIBRARY}" vendor_protobuf)
+troupe_vendor(grpc "${GRPCPP_LIBRARY}" "${GRPC_LIBRARY}" "${GPR_LIBRARY}" "${ABSL_SYNCHRONIZATION_LIBRARY}"
+  vendor_protobuf)
 target_include_directories(vendor_grpc SYSTEM INTERFACE ${grpcpp_INCLUDE_DIRS})
 
 # Debian's CAF 0.17 has no CMake package.

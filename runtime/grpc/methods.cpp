@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "health.pb.h"
-#include "inference.pb.h"
+#include <health.pb.h>
+#include <inference.pb.h>
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/v2_metadata.hpp"
 #include "runtime/codec/v2_response.hpp"

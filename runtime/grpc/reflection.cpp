@@ -3,9 +3,9 @@
 
 #include <set>
 
-#include "health.pb.h"
-#include "inference.pb.h"
-#include "reflection.pb.h"
+#include <health.pb.h>
+#include <inference.pb.h>
+#include <reflection.pb.h>
 #include "runtime/grpc/methods.hpp"
 
 namespace troupe::rpc {

@@ -236,6 +236,10 @@ class infer_request::reader {
       if (f.number == 1 && f.type == bytes) good = name(f.text, made.name);
       if (f.number == 2 && f.type == bytes) good = name(f.text, made.datatype);
       if (f.number == 3 && (f.type == varint || f.type == bytes)) good = shape(f);
+      if (f.number == 4 && f.type == bytes) {  // none is known, but it must be one
+        scratch_.clear();
+        good = entry(f.text, scratch_);
+      }
       if (f.number == 5 && f.type == bytes) good = contents(f.text, made, where);
       if (!good) return false;
     }

@@ -1,6 +1,7 @@
 #include "runtime/grpc/server.hpp"
 
 #include <grpcpp/create_channel.h>
+#include <grpcpp/impl/client_unary_call.h>
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 #include <zlib.h>

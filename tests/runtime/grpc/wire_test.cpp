@@ -48,15 +48,21 @@ void expect_same(const infer_request& ours, const ModelInferRequest& theirs) {
     ASSERT_EQ(a.contents.texts.size(), static_cast<std::size_t>(c.bytes_contents_size()));
     for (int j = 0; j < c.bytes_contents_size(); ++j)
       EXPECT_EQ(a.contents.texts[static_cast<std::size_t>(j)], c.bytes_contents(j));
-    if (theirs.raw_input_contents_size() > 0) EXPECT_EQ(a.contents.raw, theirs.raw_input_contents(i));
+    if (theirs.raw_input_contents_size() > 0) {
+      EXPECT_EQ(a.contents.raw, theirs.raw_input_contents(i));
+    }
   }
   for (int i = 0; i < theirs.outputs_size(); ++i)
     EXPECT_EQ(ours.outputs[static_cast<std::size_t>(i)].name, theirs.outputs(i).name());
   for (const auto& one : ours.parameters) {
     const auto found = theirs.parameters().find(std::string(one.name));
     ASSERT_NE(found, theirs.parameters().end());
-    if (found->second.has_int64_param()) EXPECT_EQ(one.integer, found->second.int64_param());
-    if (found->second.has_string_param()) EXPECT_EQ(one.text, found->second.string_param());
+    if (found->second.has_int64_param()) {
+      EXPECT_EQ(one.integer, found->second.int64_param());
+    }
+    if (found->second.has_string_param()) {
+      EXPECT_EQ(one.text, found->second.string_param());
+    }
   }
 }
 
@@ -130,7 +136,9 @@ TEST(Wire, BrokenMessagesAreRefused) {
     const bool good = ours.read({exact.data(), exact.size()}, plenty).empty();
     (good ? taken : refused)++;
     ModelInferRequest theirs;
-    if (good) EXPECT_TRUE(theirs.ParseFromString(bytes)) << "message " << i;
+    if (good) {
+      EXPECT_TRUE(theirs.ParseFromString(bytes)) << "message " << i << testing::PrintToString(bytes);
+    }
   }
   EXPECT_GT(taken, 100);
   EXPECT_GT(refused, 1000);
