@@ -71,7 +71,10 @@ void write_config(const model::loaded_model& from, int max_batch_size, inference
     tensor.set_name(one.name);
     tensor.set_data_type(config_type(one.type));
     for (std::size_t i = 1; i < one.shape.size(); ++i) tensor.add_dims(one.shape[i]);
-    if (one.shape.size() < 2) tensor.add_dims(1);  // a column: one value a row
+    if (one.shape.size() < 2) {  // a column: one value a row
+      tensor.add_dims(1);
+      tensor.mutable_reshape();
+    }
   };
   to.set_name(from.name());
   to.set_platform(codec::v2_platform_of(from));

@@ -10,6 +10,7 @@ status is 1 when a check failed, or passed against nobody. Tools that are not in
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ import troupe_test as t
 
 DATA = t.ROOT / "tests/runtime/model/data"
 LONGEST = 120  # seconds of a check
+MODULES = ("triton_checks", "kserve_checks", "tool_checks", "plain_checks")
 
 
 class Skipped(Exception):
@@ -117,7 +119,7 @@ def run_check(function, context):
         except BaseException as error:  # noqa: BLE001
             frame = traceback.extract_tb(error.__traceback__)
             own = [f for f in frame if "tests/clients" in f.filename] or frame
-            box["how"] = ("FAIL", f"{type(error).__name__}: {error} ({pathlib.Path(own[-1].filename).name}:{own[-1].lineno})")
+            box["how"] = ("FAIL", f"{type(error).__name__}: {' '.join(str(error).split())[:600]} ({pathlib.Path(own[-1].filename).name}:{own[-1].lineno})")
 
     began = time.monotonic()
     thread = threading.Thread(target=work, daemon=True)
@@ -137,61 +139,71 @@ def models_for_the_suite(folder):
     shutil.copytree(folder / "diabetes-linear", folder / "spare")
 
 
+def run_module(name, context, only):
+    """Runs one file's checks and says a JSON line for each."""
+    importlib.import_module(name)
+    for client, words, function in CHECKS:
+        if only in client + " " + words:
+            how, why, seconds = run_check(function, context)
+            print(json.dumps({"client": client, "name": words, "how": how, "why": why, "seconds": round(seconds, 1)}), flush=True)
+    os._exit(0)  # past clients' threads that may still wait
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--venv-mlserver", type=pathlib.Path)
     parser.add_argument("--tools", type=pathlib.Path, default=pathlib.Path("/nonexistent"))
     parser.add_argument("--only", default="", help="checks whose client or name has this text")
     parser.add_argument("--skip-nobody", action="store_true", help="do not show first that every check fails without a server")
+    parser.add_argument("--run", nargs=4, metavar=("MODULE", "HTTP", "GRPC", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    import kserve_checks  # noqa: F401
-    import plain_checks  # noqa: F401
-    import tool_checks  # noqa: F401
-    import triton_checks  # noqa: F401
-    wanted = [c for c in CHECKS if options.only in c[0] + " " + c[1]]
-    failed = 0
-    with t.Stage() as stage:
+    if options.run:
+        module, http, grpc, folder = options.run
+        return run_module(module, Context(http, grpc, pathlib.Path(folder), options.tools, options.venv_mlserver), options.only)
+
+    def checks_at(http, grpc, folder):
+        # A process each: kserve's and tritonclient's messages have the same names and do not go into one.
+        for module in MODULES:
+            command = [sys.executable, __file__, "--run", module, http, grpc, str(folder), "--tools", str(options.tools), "--only", options.only]
+            if options.venv_mlserver:
+                command += ["--venv-mlserver", str(options.venv_mlserver)]
+            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            stage.own(child.pid)
+            for line in child.stdout:
+                if line.startswith('{"client"'):
+                    yield json.loads(line)
+            status = child.wait()
+            stage.disown(child.pid)
+            if status:
+                yield {"client": module, "name": "runs to its end", "how": "FAIL", "why": f"ended with {status}", "seconds": 0}
+
+    with t.Stage() as stage, open(stage.path("clients.err"), "wb") as errors:
         empty = {}
         if not options.skip_nobody:
-            ports = t.free_ports(2)
-            nobody = Context(*(f"127.0.0.1:{p}" for p in ports), stage.folder, options.tools, options.venv_mlserver)
-            for client, name, function in wanted:
-                empty[client, name] = run_check(function, nobody)[0]
+            empty = {(one["client"], one["name"]): one["how"] for one in checks_at(*(f"127.0.0.1:{p}" for p in t.free_ports(2)), stage.folder)}
         models_for_the_suite(stage.path("models"))
         node = stage.troupe({"http": {}, "grpc": {}, "kafka": {"enabled": False},
                              "models": {"directory": str(stage.path("models")), "default": "diabetes-rf-model"}})
         node.wait_ready()
-        context = Context(f"127.0.0.1:{node.http_port}", f"127.0.0.1:{node.grpc_port}", stage.folder, options.tools,
-                          options.venv_mlserver)
         counts = {"pass": 0, "FAIL": 0, "skip": 0}
         last = ""
-        for client, name, function in wanted:
-            how, why, seconds = run_check(function, context)
-            if how == "pass" and empty.get((client, name)) == "pass":
-                how, why = "FAIL", "passes when nobody listens, too"
-            counts[how] += 1
-            if client != last:
-                print(f"\n{client}")
-            last = client
-            print(f"  {how}  {name}  ({seconds:.1f} s)" + (f"\n        {why}" if why else ""), flush=True)
-            if not node.running:
-                print("  the node has ended", flush=True)
-                break
-        failed = counts["FAIL"]
+        for one in checks_at(f"127.0.0.1:{node.http_port}", f"127.0.0.1:{node.grpc_port}", stage.folder):
+            if one["how"] == "pass" and empty.get((one["client"], one["name"])) == "pass":
+                one.update(how="FAIL", why="passes when nobody listens, too")
+            counts[one["how"]] += 1
+            if one["client"] != last:
+                print(f"\n{one['client']}")
+            last = one["client"]
+            print(f"  {one['how']}  {one['name']}  ({one['seconds']} s)" + (f"\n        {one['why']}" if one["why"] else ""), flush=True)
         if not options.skip_nobody:
-            passed = sum(1 for how in empty.values() if how == "pass")
-            print(f"\nagainst nobody: {sum(1 for how in empty.values() if how == 'FAIL')} fail, {passed} pass")
-            failed += passed
-        assert node.running, node.stderr()
+            print("\nwhen nobody listens: " + ", ".join(f"{sum(h == how for h in empty.values())} {how}" for how in counts))
         print(f"{counts['pass']} pass, {counts['FAIL']} fail, {counts['skip']} left out")
-        status = node.stop()
-        if status:
-            print(f"the node ended with {status}")
-            failed += 1
-    sys.stdout.flush()
-    os._exit(1 if failed else 0)  # past clients' threads that may still wait
+        assert node.running, "the node has ended"
+        assert node.stop() == 0, "the node did not end well"
+        assert counts["pass"] > 0
+    return 1 if counts["FAIL"] else 0
 
 
 if __name__ == "__main__":
     sys.modules["suite"] = sys.modules["__main__"]
-    main()
+    sys.exit(main())

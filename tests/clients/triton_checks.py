@@ -225,10 +225,11 @@ for d in TYPES:
 @check(HTTP)
 def _(c):
     """BF16 rows: as the same numbers in FP64."""
+    import ml_dtypes
     rows = integers("FP32")
     with http(c) as client:
         wanted = client.infer("iris-classifier", [http_input(rows)]).as_numpy("probabilities")
-        got = client.infer("iris-classifier", [http_input(rows, datatype="BF16")]).as_numpy("probabilities")
+        got = client.infer("iris-classifier", [http_input(rows.astype(ml_dtypes.bfloat16), datatype="BF16")]).as_numpy("probabilities")
         assert (got == wanted).all()
 
 
@@ -533,10 +534,12 @@ for d in TYPES:
 @check(GRPC)
 def _(c):
     """BF16 rows, and BYTES inputs beside numbers."""
+    import ml_dtypes
     rows = integers("FP32")
     with grpc(c) as client:
         wanted = client.infer("iris-classifier", [grpc_input(rows)]).as_numpy("probabilities")
-        assert (client.infer("iris-classifier", [grpc_input(rows, datatype="BF16")]).as_numpy("probabilities") == wanted).all()
+        short = grpc_input(rows.astype(ml_dtypes.bfloat16), datatype="BF16")
+        assert (client.infer("iris-classifier", [short]).as_numpy("probabilities") == wanted).all()
         assert (client.infer("iris-words", words_inputs(rows, grpc_input)).as_numpy("probabilities") == wanted).all()
 
 
