@@ -75,11 +75,11 @@ class Context:
         status, text = t.http("GET", self.url + path)
         return status, json.loads(text)
 
-    def inferences(self, model="iris-classifier"):
-        """Rows that the model has scored."""
+    def answered(self, model="iris-classifier"):
+        """Requests that got a prediction of the model."""
         status, said = self.get(f"/v2/models/{model}/stats")
         assert status == 200, said
-        return sum(s["inference_count"] for s in said["model_stats"])
+        return sum(s["inference_stats"]["success"]["count"] for s in said["model_stats"])
 
 
 CHECKS = []
@@ -152,7 +152,7 @@ def run_module(name, context, only):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--venv-mlserver", type=pathlib.Path)
-    parser.add_argument("--tools", type=pathlib.Path, default=pathlib.Path("/nonexistent"))
+    parser.add_argument("--tools", type=pathlib.Path, default=pathlib.Path("tools"))
     parser.add_argument("--only", default="", help="checks whose client or name has this text")
     parser.add_argument("--skip-nobody", action="store_true", help="do not show first that every check fails without a server")
     parser.add_argument("--run", nargs=4, metavar=("MODULE", "HTTP", "GRPC", "FOLDER"), help=argparse.SUPPRESS)
