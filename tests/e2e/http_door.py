@@ -223,7 +223,7 @@ def refusals(port):
         ("wrong datatype", iris, v2(tensor("input", [1, 4], ["a"] * 4, "BYTES")), 400, "BYTES"),
         ("unknown datatype", iris, v2(tensor("input", [1, 4], four, "FP33")), 400, "FP33"),
         ("texts as numbers", iris, v2(tensor("input", [1, 4], ["1"] * 4)), 400, "number"),
-        ("not finite", iris, v2(tensor("input", [1, 4], [1, 2, 3, 1e39])), 400, "finite"),
+        ("beyond FP32", iris, v2(tensor("input", [1, 4], [1, 2, 3, 1e39])), 400, "range of FP32"),
         ("twice", iris, v2(tensor("input", [1, 4], four), tensor("input", [1, 4], four)), 400, "twice"),
         ("unknown output", iris, v2(tensor("input", [1, 4], four), outputs=[{"name": "probability"}]), 400, "probabilities"),
         ("a broken priority", iris, v2(tensor("input", [1, 4], four), parameters={"priority": -1}), 400, "priority"),
