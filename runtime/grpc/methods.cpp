@@ -213,6 +213,12 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
   add("RepositoryModelLoad",
       on_messages<RepositoryModelLoadRequest, RepositoryModelLoadResponse>(
           [=](const auto& request, auto&) -> status {
+            for (const auto& [name, value] : request.parameters())
+              if (name == "config" || name.starts_with("file:"))
+                return {
+                    status_code::invalid_argument,
+                    "loading with a configuration or files in the request is not supported: put them into "
+                    "the models' directory or the registry"};
             return status_of(backend->load(request.model_name(), model::plain_version(version_of(request))));
           },
           true));

@@ -315,8 +315,9 @@ def _(c):
         client.load_model("spare")
         assert client.is_model_ready("spare") and state()["spare", "1"] == "READY"
         assert client.infer("spare", [http_input(c.diabetes[:1])]).as_numpy("prediction").shape == (1,)
-        refused(lambda: client.load_model("nobody"), "4")
-        refused(lambda: client.unload_model("nobody"), "4")
+        refused(lambda: client.load_model("nobody"), "404")
+        refused(lambda: client.load_model("spare", config="{}"), "400", "not supported")
+        refused(lambda: client.unload_model("nobody"), "404")
 
 
 def bad_requests(c, client, make, wrong, unknown):
@@ -598,6 +599,7 @@ def _(c):
         client.load_model("spare")
         assert client.is_model_ready("spare") and state()["spare", "1"] == "READY"
         refused(lambda: client.load_model("nobody"), "NOT_FOUND")
+        refused(lambda: client.load_model("spare", config="{}"), "INVALID_ARGUMENT", "not supported")
         refused(lambda: client.unload_model("nobody"), "NOT_FOUND")
 
 
