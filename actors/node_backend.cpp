@@ -48,6 +48,8 @@ std::vector<codec::v2_model_stats> node_backend::statistics(std::string_view nam
     // A request's time is its wait and the execution of the batch it was in, which it may share: the rest is
     // what it waited.
     s.compute_infer = {use.answered.count, use.executed.ns};
+    // Reading and writing tensors is not timed apart; clients want the three counts to be the same.
+    s.compute_input = s.compute_output = {use.answered.count, 0};
     s.queue = {use.answered.count, use.answered.ns > use.executed.ns ? use.answered.ns - use.executed.ns : 0};
   }
   return all;

@@ -171,6 +171,28 @@ request_fault read_invocations(std::string_view body, json_reader& json, record&
   return read_rows(given, r, batch, most, form);
 }
 
+namespace {
+
+/// Whether a first line is a row and not the features' names: it has as many fields, none of them a name, and
+/// there are numbers where numbers belong. 0, 1, 2, ... are no row: so a table without names is written out.
+bool is_row(const std::vector<std::string_view>& fields, const model::loaded_model& m) {
+  const auto& schema = m.schema();
+  if (fields.size() != schema.features.size()) return false;
+  bool numbers = false;
+  bool counts = fields.size() > 2;
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    if (schema.index_of(fields[i]) >= 0) return false;
+    counts = counts && fields[i] == std::to_string(i);
+    double x = 0;
+    if (fields[i].empty() || takes_category(m, i)) continue;
+    if (!number_of(fields[i], x)) return false;
+    numbers = true;
+  }
+  return numbers && !counts;
+}
+
+}  // namespace
+
 request_fault read_csv(std::string_view body, record& r, record_batch& batch, const tensor_limits& most) {
   const model::loaded_model& m = *r.model;
   const auto& schema = m.schema();
@@ -185,7 +207,13 @@ request_fault read_csv(std::string_view body, record& r, record_batch& batch, co
   if (!csv.next(fields)) return csv.error().empty() ? malformed("the request is empty") : broken();
   std::vector<std::size_t> order;
   std::vector<bool> seen(width);
+  const bool headless = is_row(fields, m);
+  for (std::size_t i = 0; headless && i < width; ++i) {
+    order.push_back(i);
+    seen[i] = true;
+  }
   for (const std::string_view name : fields) {
+    if (headless) break;
     const int at = schema.index_of(name);
     if (at < 0) return wrong("CSV line 1: " + unknown_feature(m, name));
     const auto i = static_cast<std::size_t>(at);
@@ -200,7 +228,7 @@ request_fault read_csv(std::string_view body, record& r, record_batch& batch, co
     if (!why.empty()) return wrong("column " + shown(schema.features[i].name) + why);
   }
   std::size_t rows = 0;
-  while (csv.next(fields)) {
+  for (bool more = headless || csv.next(fields); more; more = csv.next(fields)) {
     if (auto many = check_rows(++rows, width, most)) return many;
     const std::size_t begin = batch.values.size();
     batch.values.insert(batch.values.end(), defaults.begin(), defaults.end());

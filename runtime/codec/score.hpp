@@ -6,7 +6,8 @@
 //                  {"inputs": {"age": [1, 2], "bmi": [3, 4]}}: columns, or tensors with the rows in front
 //                  {"dataframe_split": {"columns": [...], "data": [[...], ...]}}
 //                  {"dataframe_records": [{...}, ...]}
-//                  text/csv: a line of feature names, then a line a row; an empty field is missing
+//                  text/csv: a line of feature names, then a line a row; an empty field is missing.
+//                  Without that line, which is a row itself then: all features by position
 
 #include <cstddef>
 #include <cstdint>

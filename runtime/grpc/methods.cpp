@@ -71,7 +71,10 @@ void write_config(const model::loaded_model& from, int max_batch_size, inference
     tensor.set_name(one.name);
     tensor.set_data_type(config_type(one.type));
     for (std::size_t i = 1; i < one.shape.size(); ++i) tensor.add_dims(one.shape[i]);
-    if (one.shape.size() < 2) tensor.add_dims(1);  // a column: one value a row
+    if (one.shape.size() < 2) {  // a column: one value a row
+      tensor.add_dims(1);
+      tensor.mutable_reshape();
+    }
   };
   to.set_name(from.name());
   to.set_platform(codec::v2_platform_of(from));
@@ -210,6 +213,12 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
   add("RepositoryModelLoad",
       on_messages<RepositoryModelLoadRequest, RepositoryModelLoadResponse>(
           [=](const auto& request, auto&) -> status {
+            for (const auto& [name, value] : request.parameters())
+              if (name == "config" || name.starts_with("file:"))
+                return {
+                    status_code::invalid_argument,
+                    "loading with a configuration or files in the request is not supported: put them into "
+                    "the models' directory or the registry"};
             return status_of(backend->load(request.model_name(), model::plain_version(version_of(request))));
           },
           true));

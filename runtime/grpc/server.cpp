@@ -118,7 +118,7 @@ class message_body {
     if (packed(text())) {
       const unpacked how = unpack(text(), limit, plain_);
       if (how == unpacked::broken)
-        return {status_code::invalid_argument, "the message is no valid gzip data"};
+        return {status_code::invalid_argument, "the message is no valid gzip or deflate data"};
       if (how == unpacked::too_large) return too_large(limit);
       unpacked_ = true;
     }
@@ -1012,7 +1012,6 @@ void server_parts::listen() {
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
   if (options.idle_timeout.count() > 0)
     set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
-  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   const bool six = options.bind.find(':') != std::string::npos;
   const std::string address =
       (six ? "[" + options.bind + "]" : options.bind) + ":" + std::to_string(options.port);

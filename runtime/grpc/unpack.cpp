@@ -7,13 +7,18 @@
 namespace troupe::rpc {
 
 bool packed(std::string_view message) {
-  return message.size() >= 2 && message[0] == '\x1f' && message[1] == '\x8b';
+  if (message.size() < 2) return false;
+  const unsigned first = static_cast<unsigned char>(message[0]);
+  const unsigned second = static_cast<unsigned char>(message[1]);
+  if (first == 0x1f) return second == 0x8b;
+  constexpr unsigned preset_dictionary = 0x20;
+  return first == 0x78 && (first * 256 + second) % 31 == 0 && (second & preset_dictionary) == 0;
 }
 
 unpacked unpack(std::string_view message, std::size_t limit, std::string& to) {
   z_stream z{};
-  constexpr int gzip_only = 16 + MAX_WBITS;
-  if (inflateInit2(&z, gzip_only) != Z_OK) return unpacked::broken;
+  constexpr int gzip_or_zlib = 32 + MAX_WBITS;
+  if (inflateInit2(&z, gzip_or_zlib) != Z_OK) return unpacked::broken;
   z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(message.data()));
   z.avail_in = static_cast<uInt>(message.size());
   to.clear();

@@ -107,6 +107,10 @@ TEST(Invocations, Tensors) {
               ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
   EXPECT_THAT(read(form::invocations, R"({"instances":[{"g":[[1,2],[3,4]]}]})", "grid").values(),
               ElementsAre(1, 2, 3, 4));
+  // Without the line of names.
+  EXPECT_THAT(read(form::csv, "1,2,3\n4,,6\n").values(), ElementsAre(1, 2, 3, 4, ::testing::IsNan(), 6));
+  EXPECT_EQ(read(form::csv, "1,2,3\r\n4,5,6").batch[0].rows, 2U);
+  EXPECT_THAT(read(form::csv, "9,green\n", "kinds").values(), ElementsAre(9, 1));
   EXPECT_THAT(read(form::csv, "g\n1\n", "grid").fault.message, HasSubstr("send JSON"));
 }
 
@@ -132,6 +136,12 @@ TEST(Invocations, BrokenOnes) {
             "there are 2 columns, got 1"},
         row{form::csv, "", "empty"},
         row{form::csv, "a,q\n", "CSV line 1: 'q' is not a feature"},
+        row{form::csv, "1,2\n", "CSV line 1: '1' is not a feature"},
+        row{form::csv, "1,2,x\n", "CSV line 1: '1' is not a feature"},
+        row{form::csv, "0,1,2\n7,8,9\n", "CSV line 1: '0' is not a feature"},
+        row{form::csv, "1,2,\n", "CSV line 1: column 'c' is missing"},
+        row{form::csv, "1,2,3\n1,x,3\n", "CSV line 2: column 'bmi' must be a finite number"},
+        row{form::csv, ",,\n", "is not a feature"},
         row{form::csv, "a,a\n", "column 'a' is there twice"},
         row{form::csv, "a,bmi\n1,2\n", "column 'c' is missing"},
         row{form::csv, "a,c\n1,2\n1,x\n", "CSV line 3: column 'c' must be a finite number"},

@@ -1,0 +1,40 @@
+#include "actors/node_backend.hpp"
+
+#include <gtest/gtest.h>
+
+#include "runtime/model/live_models.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "tests/actors/stage.hpp"
+
+namespace troupe {
+namespace {
+
+// perf_analyzer ends where the three counts of a model's computing differ, or a time is less than its parts.
+TEST(node_backend, statistics_add_up) {
+  test::stage s;
+  node_backend_args args;
+  args.models = s.live;
+  args.metrics = s.metrics;
+  const node_backend backend(std::move(args));
+  const auto all = s.live->current()->all();
+  ASSERT_FALSE(all.empty());
+  s.metrics->answered({all[0].get(), door::http, 0, error_code::none, false, 3, 0, 5, 0.25});
+  s.metrics->answered({all[0].get(), door::grpc, 0, error_code::model_failed, false, 1, 0, 1, 0.5});
+  s.metrics->model_batch(*all[0], 5, 0.125, 0);
+
+  const auto said = backend.statistics(all[0]->name(), "");
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_EQ(said[0].inference_count, 5U);
+  EXPECT_EQ(said[0].execution_count, 1U);
+  EXPECT_EQ(said[0].success.count, 3U);
+  EXPECT_EQ(said[0].fail.count, 1U);
+  for (const auto& part :
+       {said[0].queue, said[0].compute_input, said[0].compute_infer, said[0].compute_output})
+    EXPECT_EQ(part.count, 3U);
+  EXPECT_EQ(said[0].compute_infer.ns, 125'000'000U);
+  EXPECT_EQ(said[0].success.ns, said[0].queue.ns + said[0].compute_input.ns + said[0].compute_infer.ns +
+                                    said[0].compute_output.ns);
+}
+
+}  // namespace
+}  // namespace troupe
