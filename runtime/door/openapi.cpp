@@ -194,6 +194,8 @@ json describe(const model::loaded_model& m, bool is_default, const std::vector<s
               {"explains", m.explain() != nullptr},
               {"file", codec::takes_bytes(m)}};
   const auto& schema = m.schema();
+  const auto& classes = m.output().classes;
+  if (!classes.empty() && classes.size() <= most_features) one["classes"] = classes;
   if (!schema.inputs.empty()) {
     json inputs = json::array();
     for (const auto& in : schema.inputs) {

@@ -17,6 +17,7 @@ namespace troupe::serving {
 /// The document for these models: requests that they answer stand as examples, /score and /invocations say
 /// what the default model's rows are, and x-models has each model's inputs:
 ///   {"name", "version", "versions", "default", "explains", "file": it takes a picture or a file,
+///    "classes": of a classifier, up to 200,
 ///    "features": [{"name", "missing": whether it may be, "minimum", "maximum", "categories"}]
 ///    or "inputs": [{"name", "holds": number, text or bytes, "shape": of a row}]}
 /// Features beyond the first 200 are left out, and "more" says how many.
