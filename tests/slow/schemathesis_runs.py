@@ -1,0 +1,79 @@
+"""What scripts/test-schemathesis runs: Schemathesis over our own document and over the upstream ones, against nodes started here. Prints
+each report; ends with 1 when one of them has a failure."""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import troupe_test as t
+
+options = argparse.ArgumentParser()
+options.add_argument("--upstream", type=pathlib.Path, required=True)
+options.add_argument("--examples", type=int, default=100)
+options.add_argument("--seed", type=int, default=1)
+options.add_argument("--url")
+options = options.parse_args()
+
+# A document can't say that data must have its shape, or that a name must be a feature: well-formed requests may be refused.
+OWN = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
+# The upstream documents leave out many replies (a model's 404, a 503), and say nothing of what must be refused.
+UPSTREAM = ["--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"]
+# Operations that we don't have, and an `infer` for each of the models below.
+MISSING = "/(infer_stream|generate|generate_stream)$"
+CONFIG = """
+[parameters]
+"path.model_name" = ["iris-classifier", "diabetes-linear", "diabetes-rf-model"]
+"path.model_version" = ["1", "v1", "2", "9"]
+"""
+failed = []
+
+
+def run(name, location, url, *words, config=""):
+    print(f"\n=== {name}", flush=True)
+    file = stage.path(name.replace(" ", "-") + ".toml")
+    file.write_text(config)
+    command = ["schemathesis", "--config-file", str(file), "run", str(location), "--url", url, "--max-examples", str(options.examples),
+               "--seed", str(options.seed), "--generation-database", "none", "--request-timeout", "20", "--continue-on-failure",
+               "--warnings", "off", *words]
+    done = subprocess.run(command, cwd=stage.path("."))
+    if done.returncode:
+        failed.append(name)
+
+
+def node(models, default, **more):
+    one = stage.troupe({"http": {}, "kafka": {"enabled": False}, "models": {"directory": str(models), "default": default, **more}})
+    one.wait_ready()
+    return one, f"http://127.0.0.1:{one.http_port}"
+
+
+with t.Stage() as stage:
+    url = options.url
+    if not url:
+        first, url = node(t.ROOT / "models", "iris-classifier")
+    run("own document", url + "/openapi.json", url, *OWN, "--exclude-path-regex", "/v2/repository/models/")
+    for file in ("dataplane.json", "model_repository.json"):
+        run(f"upstream {file}", options.upstream / file, url, *UPSTREAM, "--exclude-path-regex", f"{MISSING}|/v2/repository/models/", config=CONFIG)
+    if not options.url:
+        assert first.stop() == 0, first.stderr()
+
+        # Models come and go: a node of their own, and names that are there.
+        one, url = node(t.ROOT / "models", "iris-classifier")
+        run("own repository", url + "/openapi.json", url, *OWN, "--include-path-regex", "/v2/repository/", config=CONFIG)
+        run("upstream repository", options.upstream / "model_repository.json", url, *UPSTREAM, config=CONFIG)
+        assert one.stop() == 0, one.stderr()
+
+        if (t.ROOT / ".deps/onnxruntime/lib/libonnxruntime.so").exists():
+            data = t.ROOT / "tests/runtime/model/data"
+            folder = stage.path("models") / "picture" / "1"
+            folder.mkdir(parents=True)
+            shutil.copy(data / "onnxruntime/picture.onnx", folder / "model.onnx")
+            (folder / "model.yaml").write_text("input: {type: image, size: [4, 6], fit: stretch}\nsoftmax: true\ntop_k: 2\n")
+            one, url = node(folder.parent.parent, "picture")
+            run("own document with pictures", url + "/openapi.json", url, *OWN, "--include-path-regex", "/(score|invocations|infer)$")
+            assert one.stop() == 0, one.stderr()
+        else:
+            print("pictures not tried: no ONNX Runtime, run scripts/deps")
+print("\nfailed: " + ", ".join(failed) if failed else "\nSchemathesis found nothing")
+sys.exit(bool(failed))
