@@ -96,7 +96,13 @@ class v2_call final : public exchange_call {
     std::optional<std::size_t> length;
     const std::string_view given = request.header("inference-header-content-length");
     if (given.data() != nullptr && !given.empty()) {
-      if (const auto fault = codec::read_header_length(given, request.body.size(), length)) {
+      auto fault = codec::read_header_length(given, request.body.size(), length);
+      if (!fault && length == std::size_t{0} && is_type(request.header("content-type"), "application/json"))
+        fault = {
+            error_code::invalid_json,
+            "Inference-Header-Content-Length: 0 says that the body is raw data, its Content-Type that it is "
+            "JSON: leave one of them out"};
+      if (fault) {
         t.v2.admit.begin(to, batch, h, options_->infer, fault);
         return codec::admission::finish(to, batch, options_->infer, {});
       }

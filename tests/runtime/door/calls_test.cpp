@@ -154,6 +154,20 @@ TEST(Calls, V2BinaryBothWays) {
   EXPECT_EQ(bad.answer().status, 400);
 }
 
+TEST(Calls, V2JsonIsNeverTakenForRawData) {
+  // As long as a row or two: any such text is also some numbers.
+  const std::string text =
+      R"({"inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[1,2]}]}      )";
+  ASSERT_EQ(text.size() % 8, 0U);
+  auto m = v2(text, {{"Inference-Header-Content-Length", "0"}, {"Content-Type", "application/json"}});
+  m.read();
+  EXPECT_EQ(m.answer().status, 400);
+  EXPECT_THAT(m.body()["error"].get<std::string>(), HasSubstr("says that the body is raw data"));
+  auto raw = v2(std::string(8, '\0'), {{"Inference-Header-Content-Length", "0"}});
+  raw.read();
+  EXPECT_EQ(raw.r().error_message, "");
+}
+
 TEST(Calls, V2Errors) {
   struct row {
     std::string body, model, version;
