@@ -40,7 +40,9 @@ json example_cell(const model::loaded_model& m, std::size_t column) {
   const auto& feature = m.schema().features[column];
   if (!feature.rule) return 0;
   if (codec::takes_category(m, column)) return feature.rule->categories.front();
-  return std::clamp(0.0, feature.rule->minimum, feature.rule->maximum);
+  const double x = std::clamp(0.0, feature.rule->minimum, feature.rule->maximum);
+  if (x == std::floor(x) && std::abs(x) < 1e15) return static_cast<std::int64_t>(x);
+  return x;
 }
 
 json describe_feature(const model::loaded_model& m, std::size_t column) {

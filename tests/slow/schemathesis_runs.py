@@ -17,13 +17,13 @@ options.add_argument("--seed", type=int, default=1)
 options.add_argument("--url")
 options = options.parse_args()
 
-# A document can't say that data must have its shape, or that a name must be a feature: well-formed requests may be refused.
 OWN = ["--checks", "all", "--exclude-checks", "positive_data_acceptance"]
 # The upstream documents leave out many replies (a model's 404, a 503), and say nothing of what must be refused.
 UPSTREAM = ["--checks", "not_a_server_error,content_type_conformance,response_schema_conformance"]
 # Operations that we don't have.
 MISSING = "/(infer_stream|generate|generate_stream)$"
 NAMES = {"model_name": ["iris-classifier", "diabetes-linear", "diabetes-rf-model"], "model_version": ["1", "v1", "2", "9"]}
+CONFIG = pathlib.Path(__file__).with_name("schemathesis.toml")
 failed = []
 
 
@@ -51,7 +51,7 @@ def named(text, name):
 
 def run(name, location, url, *words):
     print(f"\n=== {name}", flush=True)
-    command = ["schemathesis", "run", str(location), "--url", url, "--max-examples", str(options.examples),
+    command = ["schemathesis", "--config-file", str(CONFIG), "run", str(location), "--url", url, "--max-examples", str(options.examples),
                "--seed", str(options.seed), "--generation-database", "none", "--request-timeout", "20", "--continue-on-failure",
                "--warnings", "off", *words]
     done = subprocess.run(command, cwd=stage.path("."))
