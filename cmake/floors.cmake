@@ -76,7 +76,14 @@ function(troupe_protocol name)
 endfunction()
 troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/health.proto runtime/grpc/reflection.proto)
 troupe_library(troupe_door runtime/door
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json)
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json vendor_openssl)
+set(door_files "openapi_source=${PROJECT_SOURCE_DIR}/runtime/door/openapi.json"
+  "docs_source=${PROJECT_SOURCE_DIR}/runtime/door/docs.html")
+add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBATIM COMMENT "Embedding the API page"
+  DEPENDS runtime/door/openapi.json runtime/door/docs.html cmake/embed.cmake
+  COMMAND "${CMAKE_COMMAND}" "-DOUTPUT=${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" "-DHEADER=runtime/door/assets.hpp"
+    "-DNAMESPACE=troupe::serving" "-DFILES=${door_files}" -P "${PROJECT_SOURCE_DIR}/cmake/embed.cmake")
+target_sources(troupe_door PRIVATE "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp")
 troupe_library(troupe_grpc runtime/grpc
   USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_protocols vendor_grpc vendor_openssl
     vendor_simdjson vendor_zlib)

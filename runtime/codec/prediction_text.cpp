@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <string_view>
+#include <vector>
 
 #include "runtime/codec/appender.hpp"
 #include "runtime/codec/class_scores.hpp"
@@ -55,6 +56,24 @@ void append_predictions(appender& out, const model::loaded_model& m, const predi
     items(out, rows, list,
           [&](std::size_t row) { out += text.classes[likeliest(outputs + row * width, width)]; });
   }
+}
+
+void append_top_k(appender& out, const model::loaded_model& m, const prediction_text& text, std::size_t rows,
+                  bool list, const double* outputs) {
+  const std::size_t width = m.output().width;
+  const std::size_t top = std::min(m.output().top_k, width);
+  std::vector<std::size_t> order;
+  items(out, rows, list, [&](std::size_t row) {
+    const double* const p = outputs + row * width;
+    rank(p, width, top, order);
+    items(out, top, true, [&](std::size_t i) {
+      out += "{\"class\":";
+      out += text.classes[order[i]];
+      out += ",\"probability\":";
+      out.number(probability(p[order[i]]));
+      out += '}';
+    });
+  });
 }
 
 void append_iso_time(std::string& out, std::int64_t epoch_ms) {

@@ -26,6 +26,10 @@ struct prediction_text {
 void append_predictions(appender& out, const model::loaded_model& m, const prediction_text& text,
                         std::size_t rows, bool list, const double* outputs);
 
+/// [{"class":..,"probability":..}, ...] of each row, the likeliest first; the model's output has a top_k.
+void append_top_k(appender& out, const model::loaded_model& m, const prediction_text& text, std::size_t rows,
+                  bool list, const double* outputs);
+
 /// "2024-11-15T05:53:20.123Z" with its quotes.
 void append_iso_time(std::string& out, std::int64_t epoch_ms);
 

@@ -133,21 +133,9 @@ bool result_writer::prediction(std::string& into, const record& request, const d
     const std::size_t size = out.size() - from;
     out += ",\"predicted_class\":";
     out.again(from, size);
-    const std::size_t top = model.output().top_k;
-    if (top > 0) {
-      std::vector<std::size_t> order;
+    if (model.output().top_k > 0) {
       out += ",\"top_k\":";
-      items(out, rows, list, [&](std::size_t row) {
-        const double* p = outputs + row * width;
-        rank(p, width, top, order);
-        items(out, top, true, [&](std::size_t i) {
-          out += "{\"class\":";
-          out += text.prediction.classes[order[i]];
-          out += ",\"probability\":";
-          out.number(probability(p[order[i]]));
-          out += '}';
-        });
-      });
+      append_top_k(out, model, text.prediction, rows, list, outputs);
     } else {
       out += ",\"probabilities\":";
       items(out, rows, list, [&](std::size_t row) {

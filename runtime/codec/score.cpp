@@ -277,13 +277,17 @@ const score_writer::model_text& score_writer::text_of(const model::loaded_model&
   return texts_[oldest_] = std::move(t);
 }
 
-bool score_writer::predictions(std::string& out, const record& request, const double* outputs) {
+bool score_writer::predictions(std::string& out, const record& request, const double* outputs, bool top_k) {
   const model::loaded_model& m = *request.model;
   for (std::size_t i = 0; i < request.rows * m.output().width; ++i)
     if (!std::isfinite(outputs[i])) return false;
   appender text(buffer_);
   text += "{\"predictions\":";
   append_predictions(text, m, text_of(m).prediction, request.rows, true, outputs);
+  if (top_k && m.output().top_k > 0) {
+    text += ",\"top_k\":";
+    append_top_k(text, m, text_of(m).prediction, request.rows, true, outputs);
+  }
   out += text.text();
   if (buffer_.size() > kept_buffer) std::string().swap(buffer_);
   return true;
@@ -291,7 +295,7 @@ bool score_writer::predictions(std::string& out, const record& request, const do
 
 bool score_writer::score(std::string& out, const record& request, const double* outputs,
                          const score_metadata& metadata, std::string_view explanation) {
-  if (!predictions(out, request, outputs)) return false;
+  if (!predictions(out, request, outputs, true)) return false;
   out += explanation;
   out += text_of(*request.model).head;
   append_quoted(out, metadata.deployment);
@@ -308,7 +312,7 @@ bool score_writer::score(std::string& out, const record& request, const double* 
 }
 
 bool score_writer::invocations(std::string& out, const record& request, const double* outputs) {
-  if (!predictions(out, request, outputs)) return false;
+  if (!predictions(out, request, outputs, false)) return false;
   out += '}';
   return true;
 }

@@ -41,8 +41,9 @@ struct score_metadata {
 class score_writer {
  public:
   /// {"predictions":[...],"metadata":{"model_name", "model_version", "deployment", "request_id",
-  /// "inference_time_ms", "timestamp", "num_predictions"}}; timestamp: ISO 8601, UTC. False, and nothing
-  /// appended: an output is not finite.
+  /// "inference_time_ms", "timestamp", "num_predictions"}}; timestamp: ISO 8601, UTC. A model
+  /// with top_k has "top_k" too, a list of {"class", "probability"} a row. False, and nothing appended: an
+  /// output is not finite.
   [[nodiscard]] bool score(std::string& out, const record& request, const double* outputs,
                            const score_metadata& metadata, std::string_view explanation = {});
   /// {"predictions":[...]}
@@ -56,7 +57,7 @@ class score_writer {
     prediction_text prediction;
   };
   const model_text& text_of(const model::loaded_model& m);
-  bool predictions(std::string& out, const record& request, const double* outputs);
+  bool predictions(std::string& out, const record& request, const double* outputs, bool top_k);
 
   std::vector<model_text> texts_;
   std::size_t oldest_ = 0;

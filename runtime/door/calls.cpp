@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/codec/content_type.hpp"
+#include "runtime/codec/multipart.hpp"
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_infer.hpp"
 
@@ -95,7 +96,13 @@ class v2_call final : public exchange_call {
     std::optional<std::size_t> length;
     const std::string_view given = request.header("inference-header-content-length");
     if (given.data() != nullptr && !given.empty()) {
-      if (const auto fault = codec::read_header_length(given, request.body.size(), length)) {
+      auto fault = codec::read_header_length(given, request.body.size(), length);
+      if (!fault && length == std::size_t{0} && is_type(request.header("content-type"), "application/json"))
+        fault = {
+            error_code::invalid_json,
+            "Inference-Header-Content-Length: 0 says that the body is raw data, its Content-Type that it is "
+            "JSON: leave one of them out"};
+      if (fault) {
         t.v2.admit.begin(to, batch, h, options_->infer, fault);
         return codec::admission::finish(to, batch, options_->infer, {});
       }
@@ -140,10 +147,10 @@ class score_call final : public exchange_call {
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
       const std::string_view type = request.header("content-type");
-      if (codec::holds_bytes(type) && codec::takes_bytes(*to.model)) {
-        // Scoring may outlive the exchange.
-        to.value = batch.keep(request.body);
-        fault = codec::take_bytes(to, batch, type);
+      // Many a client says octet-stream of its JSON.
+      const bool bytes = codec::holds_bytes(type) && (codec::takes_bytes(*to.model) || is_picture(type));
+      if (bytes || codec::holds_form(type)) {
+        fault = take_file(request.body, type, to, batch);
       } else {
         fault = codec::read_score(request.body, t.json, to, batch, options_->infer.limits());
       }
@@ -160,6 +167,19 @@ class score_call final : public exchange_call {
   }
 
  private:
+  static bool is_picture(std::string_view type) { return is_type(type.substr(0, 6), "image/"); }
+
+  static codec::request_fault take_file(std::string_view body, std::string_view type, record& to,
+                                        record_batch& batch) {
+    if (codec::holds_form(type)) {
+      codec::uploaded_file file;
+      if (auto fault = codec::read_upload(body, type, file)) return fault;
+      body = file.bytes;
+    }
+    if (codec::takes_bytes(*to.model)) to.value = batch.keep(body);  // scoring may outlive the exchange
+    return codec::take_bytes(to, batch, type);
+  }
+
   [[nodiscard]] std::string error_body(const record& request, const call_failure& why) const override {
     return codec::score_error(request, why.code, why.message);
   }

@@ -24,8 +24,8 @@ using door_options_ptr = std::shared_ptr<const door_options>;
 [[nodiscard]] std::unique_ptr<call> make_v2_call(http::exchange_ptr exchange, door_options_ptr options,
                                                  std::string model, std::string version);
 
-/// POST /score: the default model. JSON, or the bytes of an image or file for a model that takes those
-/// (content type image/... or application/octet-stream).
+/// POST /score: the default model. JSON; or, for a model that takes those, the bytes of an image or file
+/// (content type image/... or application/octet-stream), or a form that uploads one (multipart/form-data).
 [[nodiscard]] std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options);
 
 /// POST /invocations: the default model. JSON, or text/csv. Errors are {"error": "..."}.

@@ -78,6 +78,12 @@ bool matches(std::string_view pattern, std::string_view path, std::string_view& 
 
 }  // namespace
 
+std::vector<std::string> all_routes() {
+  std::vector<std::string> all;
+  for (const rule& r : rules) all.push_back(std::string(r.method) + " /" + std::string(r.path));
+  return all;
+}
+
 std::optional<std::string> percent_decoded(std::string_view text) {
   std::string out;
   out.reserve(text.size());

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace troupe::serving {
 
@@ -45,6 +46,9 @@ struct destination {
 /// `path` is as sent: segments are percent-decoded one by one, so that a name may hold a slash. One slash at
 /// the end counts for nothing. HEAD is GET.
 [[nodiscard]] destination find_page(std::string_view method, std::string_view path);
+
+/// All there are, as "GET /v2/models/{m}/versions/{v}".
+[[nodiscard]] std::vector<std::string> all_routes();
 
 /// "%2F" -> "/"; nullopt when a % is not followed by two hexadecimal digits, or stands for a zero byte.
 [[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);

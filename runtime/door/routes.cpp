@@ -1,11 +1,13 @@
 #include "runtime/door/routes.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "runtime/codec/v2_metadata.hpp"
+#include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
 #include "runtime/model/model.hpp"
@@ -53,11 +55,37 @@ struct routes::impl {
   route_options options;
   backend* of;
   side_thread loads;
+  std::mutex mutex;  // guards the next two
+  std::weak_ptr<const model::model_table> described;
+  std::shared_ptr<const std::string> description;
 
   [[nodiscard]] http::response server_metadata() const {
     codec::v2_server_info info;
     info.version = options.version;
     return json_reply(codec::v2_server_metadata(info));
+  }
+
+  /// Made once for each table of models.
+  [[nodiscard]] http::response openapi() {
+    const auto table = of->models();
+    const std::lock_guard lock(mutex);
+    if (!description || described.lock() != table) {
+      description = std::make_shared<const std::string>(openapi_document(*table, options.version));
+      described = table;
+    }
+    return json_reply(*description);
+  }
+
+  /// Browsers are shown the page, programs the V2 metadata.
+  [[nodiscard]] http::response root(std::string_view accept) const {
+    http::response r = server_metadata();
+    if (wants_page(accept)) {
+      r.status = 302;
+      r.body.clear();
+      r.headers.emplace_back("Location", "docs");
+    }
+    r.headers.emplace_back("Vary", "Accept");
+    return r;
   }
 
   /// {"live": true} and the like: some clients read the status, others the body.
@@ -93,6 +121,7 @@ struct routes::impl {
 
   [[nodiscard]] http::response index(std::string_view body) const {
     bool ready_only = false;
+    if (body.size() > longest_command) return error_response(413, "a repository request has at most 64 KiB");
     if (!body.empty()) {
       const json asked = json::parse(body, nullptr, false);
       if (!asked.is_object() || (asked.contains("ready") && !asked["ready"].is_boolean()))
@@ -119,7 +148,11 @@ struct routes::impl {
               400,
               "loading with a configuration or files in the request is not supported: put them into "
               "the models' directory or the registry"));
-        if (const auto v = p->find("version"); v != p->end()) version = v->is_string() ? *v : json(v->dump());
+        if (const auto v = p->find("version"); v != p->end()) {
+          if (!v->is_string() && !v->is_number_integer())
+            return e->reply(error_response(400, "parameter version must be a string or an integer"));
+          version = v->is_string() ? v->get<std::string>() : v->dump();
+        }
       }
     }
     const bool load = to.page == page::repository_load;
@@ -172,6 +205,14 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       break;
     }
     case page::root:
+      e->reply(impl_->root(r.header("accept")));
+      break;
+    case page::docs:
+      e->reply(docs_reply());
+      break;
+    case page::openapi:
+      e->reply(impl_->openapi());
+      break;
     case page::server_metadata:
       e->reply(impl_->server_metadata());
       break;
@@ -202,8 +243,6 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       e->reply(std::move(refused));
       break;
     }
-    case page::docs:
-    case page::openapi:
     case page::none:
       e->reply(error_response(404, "no such path: " + std::string(r.path)));
       break;

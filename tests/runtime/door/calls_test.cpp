@@ -154,6 +154,20 @@ TEST(Calls, V2BinaryBothWays) {
   EXPECT_EQ(bad.answer().status, 400);
 }
 
+TEST(Calls, V2JsonIsNeverTakenForRawData) {
+  // As long as a row or two: any such text is also some numbers.
+  const std::string text =
+      R"({"inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[1,2]}]}      )";
+  ASSERT_EQ(text.size() % 8, 0U);
+  auto m = v2(text, {{"Inference-Header-Content-Length", "0"}, {"Content-Type", "application/json"}});
+  m.read();
+  EXPECT_EQ(m.answer().status, 400);
+  EXPECT_THAT(m.body()["error"].get<std::string>(), HasSubstr("says that the body is raw data"));
+  auto raw = v2(std::string(8, '\0'), {{"Inference-Header-Content-Length", "0"}});
+  raw.read();
+  EXPECT_EQ(raw.r().error_message, "");
+}
+
 TEST(Calls, V2Errors) {
   struct row {
     std::string body, model, version;
@@ -235,6 +249,8 @@ TEST(Calls, ScoreTakesBytesWhereTheModelDoes) {
     p.name = std::string("file");
     p.version = std::string("1");
     p.schema = model::schema({{"x", model::tensor_input::kind::bytes, {}, 0, 1}});
+    p.output = {model::task::classification, 3, {"cat", "dog", "cow"}};
+    p.output.top_k = 2;
     return std::make_shared<const model::model_table>(
         std::vector<std::shared_ptr<const model::loaded_model>>{
             std::make_shared<const model::loaded_model>(std::move(p))},
@@ -244,6 +260,33 @@ TEST(Calls, ScoreTakesBytesWhereTheModelDoes) {
   m.read(table);
   EXPECT_EQ(m.r().error_message, "");
   EXPECT_EQ(m.r().rows, 1U);
+  const double scores[] = {0.25, 0.5, 0.125};
+  m.one->reply(m.r(), {scores, 0, {}});
+  EXPECT_EQ(m.body()["predictions"], json({"dog"}));
+  EXPECT_EQ(m.body()["top_k"],
+            json::parse(R"([[{"class":"dog","probability":0.5},{"class":"cat","probability":0.25}]])"));
+
+  const std::string form =
+      "--b\r\nContent-Disposition: form-data; name=\"image\"; filename=\"x\"\r\n\r\n\x89PNG\r\n--b--\r\n";
+  auto uploaded = plain(true, form, {{"Content-Type", "multipart/form-data; boundary=b"}});
+  uploaded.read(table);
+  EXPECT_EQ(uploaded.r().error_message, "");
+  EXPECT_EQ(uploaded.r().value, "\x89PNG");
+  auto broken = plain(true, form, {{"Content-Type", "multipart/form-data; boundary=c"}});
+  broken.read(table);
+  EXPECT_EQ(broken.answer().status, 400);
+  EXPECT_EQ(broken.body()["trace"], "parse");
+
+  for (const char* type : {"image/jpeg", "multipart/form-data; boundary=b"}) {
+    auto wrong = plain(true, form, {{"Content-Type", type}});
+    wrong.read();
+    EXPECT_EQ(wrong.answer().status, 400);
+    EXPECT_THAT(wrong.body()["error"].get<std::string>(), HasSubstr("models that take bytes"));
+  }
+  // Many a client says so of its JSON.
+  auto json_after_all = plain(true, R"({"data":[[1,2]]})", {{"Content-Type", "application/octet-stream"}});
+  json_after_all.read();
+  EXPECT_EQ(json_after_all.r().error_message, "");
 }
 
 TEST(Calls, Invocations) {
