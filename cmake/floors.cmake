@@ -75,15 +75,17 @@ function(troupe_protocol name)
   target_link_libraries(${name} PUBLIC vendor_grpc)
 endfunction()
 troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/health.proto runtime/grpc/reflection.proto)
+troupe_library(troupe_guard runtime/guard
+  USES troupe_messages troupe_policy vendor_openssl vendor_curl vendor_nlohmann_json vendor_yaml)
 troupe_library(troupe_door runtime/door
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json)
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http troupe_guard vendor_nlohmann_json)
 troupe_library(troupe_grpc runtime/grpc
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_protocols vendor_grpc vendor_openssl
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_guard troupe_protocols vendor_grpc vendor_openssl
     vendor_simdjson vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_door troupe_grpc troupe_registry)
+  troupe_store troupe_http troupe_guard troupe_door troupe_grpc troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
