@@ -159,7 +159,8 @@ TEST(token, changed_anywhere_is_refused) {
         default:
           other.resize(random() % other.size());
       }
-      if (other != token) EXPECT_NE(check_token(other, both(), rules, now).fault, token_fault::none) << other;
+      if (other == token) continue;
+      EXPECT_NE(check_token(other, both(), rules, now).fault, token_fault::none) << other;
     }
   }
   EXPECT_EQ(check_token(std::string(most_token + 1, '.'), both(), rules, now).fault, token_fault::malformed);
