@@ -135,6 +135,11 @@ struct token_keys::impl {
   }
 };
 
+std::shared_ptr<const key_set> look_once(const token_keys_options& options) {
+  const std::atomic<bool> ends{false};
+  return key_set::parse(options.url.empty() ? text_of(options.file) : text_of(options, ends));
+}
+
 token_keys::token_keys(token_keys_options options) : impl_(std::make_unique<impl>(std::move(options))) {
   if (impl_->options.url.empty()) {
     try {

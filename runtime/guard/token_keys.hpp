@@ -24,6 +24,9 @@ struct token_keys_options {
   std::function<void(const std::string&)> problem;
 };
 
+/// One look. Throws key_set_error.
+[[nodiscard]] std::shared_ptr<const key_set> look_once(const token_keys_options& options);
+
 /// Has a thread of its own. The look may block, so nobody else does it.
 class token_keys {
  public:
