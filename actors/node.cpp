@@ -21,6 +21,7 @@
 #include "actors/model_shard.hpp"
 #include "actors/node_backend.hpp"
 #include "actors/node_door.hpp"
+#include "actors/node_guard.hpp"
 #include "actors/partition_consumer.hpp"
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
@@ -100,6 +101,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::unique_ptr<node_door> door;
   std::shared_ptr<policy::admission> admission;
   std::shared_ptr<node_backend> backend;
+  std::unique_ptr<node_guard> guard;
   std::unique_ptr<serving::routes> routes;
   std::unique_ptr<http_door> http;
   std::unique_ptr<rpc::server> grpc;
@@ -418,6 +420,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
     limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
     loader->watch(settings.models.watch,
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
+    if (const std::string why = guard->reload(settings); !why.empty())
+      observe::log(observe::level::error, "guard", "guard_not_reloaded",
+                   "keys and limits can't be used; those in force stay", {{"error", why}});
+    if (http && !settings.http.tls.certificate.empty())
+      if (const std::string why = http->front().reload_tls(); !why.empty())
+        observe::log(observe::level::error, "http", "tls_not_reloaded",
+                     "the certificate can't be used; the one in force stays", {{"error", why}});
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
@@ -466,6 +475,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
         models, metrics, [this] { return kept->report(); }, [this] { return health().ready; },
         [this](model_command c) { return command(std::move(c)); }});
     try {
+      guard = std::make_unique<node_guard>(
+          settings, metrics,
+          settings.redis.host.empty() ? std::nullopt : std::optional(redis_options_of(settings)));
       open_http();
       open_grpc();
     } catch (const startup_error&) {
@@ -499,6 +511,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls.key = g.tls.key;
     o.tls.client_ca = g.tls.client_ca;
     o.tls.client_required = g.tls.client_required;
+    o.guard = guard->rules(troupe::door::grpc);
     grpc = std::make_unique<rpc::server>(o, backend);
     for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
   }
@@ -535,6 +548,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.version = TROUPE_VERSION;
     r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
     r.metrics_type = observe::metrics::text_type;
+    r.guard = guard->rules(troupe::door::http);
     r.health = [this] { return health(); };
     r.metrics = [this] { return metrics_text(); };
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
@@ -964,6 +978,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (http) http->stop();
     for (const auto& desk : grpc_desks) desk->close();
     if (grpc) grpc->stop(std::chrono::milliseconds(100));
+    if (guard) guard->stop();
     loader.reset();
     if (sink) sink->close();
   }

@@ -10,6 +10,8 @@
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
+#include "runtime/guard/key_file.hpp"
+#include "runtime/guard/token_keys.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/model/repository.hpp"
@@ -123,6 +125,29 @@ finding check_redis(const config::settings& s) {
   }
 }
 
+finding check_keys(const config::settings& s) {
+  const std::string what = "auth.keys_file " + s.auth.keys_file;
+  try {
+    const auto n = guard::read_key_file(s.auth.keys_file).size();
+    return {what, true, count(static_cast<int>(n), "client")};
+  } catch (const guard::key_file_error& e) {
+    return {what, false, e.what()};
+  }
+}
+
+finding check_token_keys(const config::settings& s) {
+  guard::token_keys_options o;
+  o.file = s.auth.jwks_file;
+  o.url = s.auth.jwks_url;
+  o.tls_ca = s.auth.jwks_tls_ca;
+  const std::string what = o.url.empty() ? "auth.jwks_file " + o.file : "auth.jwks_url " + o.url;
+  try {
+    return {what, true, count(static_cast<int>(guard::look_once(o)->size()), "key")};
+  } catch (const guard::key_set_error& e) {
+    return {what, false, e.what()};
+  }
+}
+
 finding check_port(const config::settings& s) {
   const std::string what = "metrics.port " + std::to_string(s.metrics.port);
   try {
@@ -152,6 +177,8 @@ int check(const check_options& o) {
     all.push_back(check_models(s));
   for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));
+  if (!s.auth.keys_file.empty()) all.push_back(check_keys(s));
+  if (!s.auth.jwks_file.empty() || !s.auth.jwks_url.empty()) all.push_back(check_token_keys(s));
   all.push_back(check_port(s));
   bool good = true;
   nlohmann::ordered_json list = nlohmann::ordered_json::array();

@@ -154,6 +154,13 @@ int show_config(const config_options& options);
 
 int show_version(bool json);
 
+struct key_options {
+  std::string name;
+  bool json = false;
+};
+/// Makes an API key and its entry for auth.keys_file.
+int make_key(const key_options& options);
+
 /// troupe models explain
 struct explain_options {
   common_options common;

@@ -198,6 +198,12 @@ int main(int argc, char** argv) {
   c_version->add_flag("--json", version_json, "As JSON");
   c_version->footer("Example:  troupe version --json");
 
+  cli::key_options key;
+  auto* c_key = app.add_subcommand("key", "Make an API key and its entry for auth.keys_file");
+  c_key->add_option("NAME", key.name, "Name of the client")->required();
+  c_key->add_flag("--json", key.json, "As JSON");
+  c_key->footer("Example:  troupe key billing");
+
   auto* c_engine = app.add_subcommand("engine", "Score for a node; started by serve");
   c_engine->group("");  // not in the list of commands
 
@@ -225,6 +231,7 @@ int main(int argc, char** argv) {
     if (models.run) return models.run();
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
+    if (*c_key) return cli::make_key(key);
     if (*c_engine) return cli::engine();
     return cli::show_version(version_json);
   } catch (const config::config_error& e) {

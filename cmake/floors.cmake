@@ -75,8 +75,10 @@ function(troupe_protocol name)
   target_link_libraries(${name} PUBLIC vendor_grpc)
 endfunction()
 troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/health.proto runtime/grpc/reflection.proto)
+troupe_library(troupe_guard runtime/guard
+  USES troupe_messages troupe_policy vendor_openssl vendor_curl vendor_nlohmann_json vendor_yaml)
 troupe_library(troupe_door runtime/door
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http vendor_nlohmann_json vendor_openssl)
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http troupe_guard vendor_nlohmann_json vendor_openssl)
 set(door_files "openapi_source=${PROJECT_SOURCE_DIR}/runtime/door/openapi.json"
   "docs_source=${PROJECT_SOURCE_DIR}/runtime/door/docs.html")
 add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBATIM COMMENT "Embedding the API page"
@@ -85,12 +87,12 @@ add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBAT
     "-DNAMESPACE=troupe::serving" "-DFILES=${door_files}" -P "${PROJECT_SOURCE_DIR}/cmake/embed.cmake")
 target_sources(troupe_door PRIVATE "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp")
 troupe_library(troupe_grpc runtime/grpc
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_protocols vendor_grpc vendor_openssl
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_guard troupe_protocols vendor_grpc vendor_openssl
     vendor_simdjson vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_door troupe_grpc troupe_registry)
+  troupe_store troupe_http troupe_guard troupe_door troupe_grpc troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 

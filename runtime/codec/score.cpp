@@ -317,11 +317,12 @@ bool score_writer::invocations(std::string& out, const record& request, const do
   return true;
 }
 
-std::string score_error(const record& request, error_code code, std::string_view message) {
+std::string score_error(const record& request, error_code code, std::string_view message,
+                        std::string_view stage) {
   std::string body = "{\"error\":";
   append_quoted(body, message);
   body += ",\"trace\":\"";
-  body += stage_of(code);
+  body += stage.empty() ? stage_of(code) : stage;
   body += "\",\"metadata\":{\"request_id\":";
   body += request.request_id.empty() ? std::string_view("null") : request.request_id;
   body += ",\"timestamp\":";

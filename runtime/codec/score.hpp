@@ -66,6 +66,8 @@ class score_writer {
 
 /// {"error":"..","trace":"..","metadata":{"request_id","timestamp","model_version"}}: trace is the stage that
 /// the request ended in (parse, validate, route, queue, predict); model_version null where none was found.
-[[nodiscard]] std::string score_error(const record& request, error_code code, std::string_view message);
+/// `stage`: of a request that was refused for another reason than an error code says.
+[[nodiscard]] std::string score_error(const record& request, error_code code, std::string_view message,
+                                      std::string_view stage = {});
 
 }  // namespace troupe::codec

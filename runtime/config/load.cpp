@@ -13,6 +13,7 @@
 
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
+#include "runtime/policy/address.hpp"
 #include "runtime/policy/nearest.hpp"
 
 namespace troupe::config {
@@ -569,6 +570,7 @@ class loader {
                                     {"grpc.class", values_.grpc.default_class}})
       if (!(name.empty() && key != std::string_view("kafka.class")) && !find_class(name))
         refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()));
+    check_auth();
     check_tls("http", values_.http.tls);
     check_tls("grpc", values_.grpc.tls);
     if (!k.enabled && !values_.http.enabled && !values_.grpc.enabled)
@@ -596,6 +598,40 @@ class loader {
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
+  }
+
+  static std::vector<std::string> parts_of(std::string_view list) {
+    std::vector<std::string> all;
+    while (!list.empty()) {
+      std::string one(list.substr(0, list.find(',')));
+      list.remove_prefix(std::min(list.size(), one.size() + 1));
+      std::erase(one, ' ');
+      if (!one.empty()) all.push_back(std::move(one));
+    }
+    return all;
+  }
+
+  void check_auth() {
+    const auto& a = values_.auth;
+    if (!a.jwks_file.empty() && !a.jwks_url.empty())
+      refuse("auth.jwks_url", "set either this or auth.jwks_file, not both");
+    if (!a.jwks_url.empty() && !starts_with(a.jwks_url, "http://") && !starts_with(a.jwks_url, "https://"))
+      refuse("auth.jwks_url", "expected an address like https://id.example/.well-known/jwks.json");
+    const bool tokens = !a.jwks_file.empty() || !a.jwks_url.empty();
+    if (a.mode == auth_mode::required && a.keys_file.empty() && !tokens)
+      refuse("auth.mode", "required needs auth.keys_file, auth.jwks_file or auth.jwks_url");
+    if (!tokens && (!a.jwt_issuer.empty() || !a.jwt_audience.empty()))
+      refuse(a.jwt_issuer.empty() ? "auth.jwt_audience" : "auth.jwt_issuer",
+             "needs auth.jwks_file or auth.jwks_url");
+    for (const auto& one : parts_of(a.exempt))
+      if (one != "health" && one != "metrics" && one != "docs")
+        refuse("auth.exempt", in_quotes(one) + " is not allowed; expected health, metrics or docs");
+    for (const auto& one : parts_of(values_.http.trusted_proxies))
+      if (!policy::parse_network(one))
+        refuse("http.trusted_proxies",
+               in_quotes(one) + " is not allowed; expected an address or a network such as 10.0.0.0/8");
+    const auto& r = values_.rate_limit;
+    if (r.burst != 0 && r.burst < 1) refuse("rate_limit.burst", "expected 0 or a number from 1");
   }
 
   void check_tls(const std::string& section, const tls_settings& t) {

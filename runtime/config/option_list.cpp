@@ -401,6 +401,11 @@ std::vector<binding> bind(settings& s) {
   b.text("http.cors_origins", s.http.cors_origins,
          "Origins whose pages may call, separated by commas; `*`: any; empty: none (CORS is off).",
          value_type::list);
+  b.text("http.trusted_proxies", s.http.trusted_proxies,
+         "Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed, for limits; over "
+         "gRPC too.",
+         value_type::list)
+      .doc.live = true;
   tls_options(b, "http", s.http.tls);
 
   b.boolean("grpc.enabled", s.grpc.enabled, "Answer requests over gRPC.");
@@ -416,6 +421,48 @@ std::vector<binding> bind(settings& s) {
   b.count<std::size_t>("grpc.max_streams", s.grpc.max_streams, 1, 1'000'000, "calls",
                        "Calls at a time on one connection.");
   tls_options(b, "grpc", s.grpc.tls);
+
+  b.choice(
+       "auth.mode", s.auth.mode, {"off", "required"},
+       "required: requests over HTTP and gRPC need an API key or a token; see [security.md](security.md).")
+      .doc.live = true;
+  b.text("auth.keys_file", s.auth.keys_file,
+         "File of the clients and the SHA-256 of their API keys; read again on reload.")
+      .doc.live = true;
+  b.text("auth.exempt", s.auth.exempt, "What needs none: health, metrics, docs.", value_type::list).doc.live =
+      true;
+  b.text("auth.jwks_file", s.auth.jwks_file,
+         "File of the JWK set that JSON Web Tokens (RS256, ES256) are checked with; read again when it "
+         "changes.");
+  b.text("auth.jwks_url", s.auth.jwks_url,
+         "Address of the JWK set instead; what was had is kept while it does not answer.");
+  b.duration("auth.jwks_refresh", s.auth.jwks_refresh, second, 24 * hour,
+             "How often the set is had anew; an unknown key asks for it at once, every 10 s at most.");
+  b.text("auth.jwks_tls_ca", s.auth.jwks_tls_ca,
+         "File of the certificate authorities to trust there; empty: the system's.");
+  b.text("auth.jwt_issuer", s.auth.jwt_issuer, "What a token's `iss` must be; empty: anything.").doc.live =
+      true;
+  b.text("auth.jwt_audience", s.auth.jwt_audience, "What a token's `aud` must be or hold; empty: anything.")
+      .doc.live = true;
+  b.name("auth.jwt_client_claim", s.auth.jwt_client_claim, "Claim that names the client.").doc.live = true;
+  b.duration("auth.jwt_leeway", s.auth.jwt_leeway, 0, hour, "What clocks may differ by.").doc.live = true;
+
+  b.boolean("rate_limit.enabled", s.rate_limit.enabled, "Hold clients over HTTP and gRPC to limits: 429.")
+      .doc.live = true;
+  b.number("rate_limit.per_minute", s.rate_limit.per_minute, 0.01, 1e9,
+           "Requests a minute of a client address, unless its key has a rate of its own.")
+      .doc.live = true;
+  b.number("rate_limit.burst", s.rate_limit.burst, 0, 1e6, "Of them at once; 0: as many as a minute's.")
+      .doc.live = true;
+  b.count(
+       "rate_limit.per_month", s.rate_limit.per_month, std::uint64_t{0}, std::uint64_t{1'000'000'000'000'000},
+       "requests",
+       "Inference requests a calendar month (UTC) of a client, kept in Redis where redis.host is set; 0: no "
+       "quota.")
+      .doc.live = true;
+  b.count("rate_limit.addresses", s.rate_limit.addresses, std::size_t{1'000}, std::size_t{100'000'000},
+          "addresses", "Addresses that are remembered, about 32 bytes each.")
+      .doc.live = true;
 
   b.name("metrics.bind", s.metrics.bind, "Address of the port for metrics, health and admin.");
   b.count("metrics.port", s.metrics.port, 0, 65535, "", "That port; 0: any free one.");

@@ -25,6 +25,7 @@ enum class cache_mode { automatic, on, off };
 enum class log_level { debug, info, warn, error };
 enum class log_format { automatic, json, text };
 enum class log_requests { off, sampled, all };
+enum class auth_mode { off, required };
 
 struct kafka_settings {
   bool enabled = true;
@@ -71,7 +72,8 @@ struct http_settings {
   std::size_t max_buffered = std::size_t{64} << 20;  ///< bodies that are being read
   nanos read_timeout = 10 * policy::second;
   nanos idle_timeout = 60 * policy::second;
-  std::string cors_origins;  ///< with commas; "*": any
+  std::string cors_origins;     ///< with commas; "*": any
+  std::string trusted_proxies;  ///< networks, with commas
   tls_settings tls;
 };
 
@@ -85,6 +87,27 @@ struct grpc_settings {
   std::size_t max_message = std::size_t{10} << 20;
   std::size_t max_streams = 1'000;  ///< a connection
   tls_settings tls;
+};
+
+struct auth_settings {
+  auth_mode mode = auth_mode::off;
+  std::string keys_file;          ///< empty: no API keys
+  std::string exempt = "health";  ///< with commas: health, metrics, docs
+  std::string jwks_file;          ///< this or
+  std::string jwks_url;           ///< this, or neither: no tokens
+  nanos jwks_refresh = 300 * policy::second;
+  std::string jwks_tls_ca;
+  std::string jwt_issuer, jwt_audience;  ///< empty: not looked at
+  std::string jwt_client_claim = "sub";
+  nanos jwt_leeway = 60 * policy::second;
+};
+
+struct rate_limit_settings {
+  bool enabled = false;
+  double per_minute = 100;              ///< an address
+  double burst = 0;                     ///< 0: per_minute
+  std::uint64_t per_month = 1'000'000;  ///< a client; 0: no quota
+  std::size_t addresses = 100'000;      ///< that are remembered
 };
 
 struct models_settings {
@@ -205,6 +228,8 @@ struct settings {
   kafka_settings kafka;
   http_settings http;
   grpc_settings grpc;
+  auth_settings auth;
+  rate_limit_settings rate_limit;
   models_settings models;
   mlflow_settings mlflow;
   onnxruntime_settings onnxruntime;

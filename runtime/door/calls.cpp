@@ -43,14 +43,14 @@ std::string_view header_of(const void* request, std::string_view name) {
 
 class exchange_call : public call {
  public:
-  exchange_call(http::exchange_ptr exchange, door_options_ptr options)
-      : exchange_(std::move(exchange)), options_(std::move(options)) {}
+  exchange_call(http::exchange_ptr exchange, door_options_ptr options, serving::caller who)
+      : exchange_(std::move(exchange)), options_(std::move(options)), who_(std::move(who)) {}
 
   [[nodiscard]] bool gone() const override { return exchange_->gone(); }
 
   void fail(const record& request, const call_failure& why) final {
     http::response r;
-    r.status = http_status_of(why.code);
+    r.status = denied_ != guard::refusal::none ? guard::http_status_of(denied_) : http_status_of(why.code);
     r.body = error_body(request, why);
     if (why.code == error_code::unavailable) {
       constexpr nanos second = 1'000'000'000;
@@ -72,18 +72,26 @@ class exchange_call : public call {
     h.request = &request;
     return h;
   }
+  void judge(record& r, record_batch& batch, std::string_view model = {}) {
+    denied_ = who_.judge(r, batch, model);
+  }
   void not_finite(const record& request) {
     fail(request, {error_code::model_failed, "the model gave a result that is not finite"});
   }
 
   http::exchange_ptr exchange_;
   door_options_ptr options_;
+  guard::refusal denied_ = guard::refusal::none;  ///< to this caller
+
+ private:
+  serving::caller who_;
 };
 
 class v2_call final : public exchange_call {
  public:
-  v2_call(http::exchange_ptr exchange, door_options_ptr options, std::string model, std::string version)
-      : exchange_call(std::move(exchange), std::move(options)),
+  v2_call(http::exchange_ptr exchange, door_options_ptr options, std::string model, std::string version,
+          serving::caller who)
+      : exchange_call(std::move(exchange), std::move(options), std::move(who)),
         model_(std::move(model)),
         version_(std::move(version)) {}
 
@@ -104,10 +112,12 @@ class v2_call final : public exchange_call {
             "JSON: leave one of them out"};
       if (fault) {
         t.v2.admit.begin(to, batch, h, options_->infer, fault);
-        return codec::admission::finish(to, batch, options_->infer, {});
+        codec::admission::finish(to, batch, options_->infer, {});
+        return judge(to, batch, model_);
       }
     }
     codec::read_v2_body(request.body, length, h, options_->infer, t.v2, to, batch, plan_, own_id_);
+    judge(to, batch, model_);
   }
 
   void reply(const record& request, const call_result& result) override {
@@ -156,6 +166,7 @@ class score_call final : public exchange_call {
       }
     }
     codec::admission::finish(to, batch, options_->infer, fault);
+    judge(to, batch);
   }
 
   void reply(const record& request, const call_result& result) override {
@@ -181,7 +192,9 @@ class score_call final : public exchange_call {
   }
 
   [[nodiscard]] std::string error_body(const record& request, const call_failure& why) const override {
-    return codec::score_error(request, why.code, why.message);
+    return codec::score_error(
+        request, why.code, why.message,
+        denied_ != guard::refusal::none ? guard::stage_of(denied_) : std::string_view());
   }
 };
 
@@ -201,6 +214,7 @@ class invocations_call final : public exchange_call {
                   : codec::read_invocations(request.body, t.json, to, batch, most);
     }
     codec::admission::finish(to, batch, options_->infer, fault);
+    judge(to, batch);
   }
 
   void reply(const record& request, const call_result& result) override {
@@ -218,17 +232,19 @@ class invocations_call final : public exchange_call {
 }  // namespace
 
 std::unique_ptr<call> make_v2_call(http::exchange_ptr exchange, door_options_ptr options, std::string model,
-                                   std::string version) {
+                                   std::string version, serving::caller who) {
   return std::make_unique<v2_call>(std::move(exchange), std::move(options), std::move(model),
-                                   std::move(version));
+                                   std::move(version), std::move(who));
 }
 
-std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options) {
-  return std::make_unique<score_call>(std::move(exchange), std::move(options));
+std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options,
+                                      serving::caller who) {
+  return std::make_unique<score_call>(std::move(exchange), std::move(options), std::move(who));
 }
 
-std::unique_ptr<call> make_invocations_call(http::exchange_ptr exchange, door_options_ptr options) {
-  return std::make_unique<invocations_call>(std::move(exchange), std::move(options));
+std::unique_ptr<call> make_invocations_call(http::exchange_ptr exchange, door_options_ptr options,
+                                            serving::caller who) {
+  return std::make_unique<invocations_call>(std::move(exchange), std::move(options), std::move(who));
 }
 
 int http_status_of(error_code code) {

@@ -1,15 +1,19 @@
 #include "runtime/door/routes.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
+#include "runtime/codec/json_text.hpp"
+#include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
 #include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
+#include "runtime/http/text.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::serving {
@@ -45,6 +49,69 @@ std::vector<std::string> versions_of(const model::model_table& table, std::strin
   for (const auto& m : table.all())
     if (m->name() == name) all.push_back(m->version());
   return all;
+}
+
+guard::kind kind_of(page what) {
+  switch (what) {
+    case page::infer:
+    case page::score:
+    case page::invocations:
+      return guard::kind::inference;
+    case page::health:
+    case page::ready:
+    case page::liveness:
+    case page::ping:
+    case page::server_live:
+    case page::server_ready:
+      return guard::kind::health;
+    case page::metrics:
+      return guard::kind::metrics;
+    case page::docs:
+    case page::openapi:
+    case page::version:
+      return guard::kind::docs;
+    case page::repository_load:
+    case page::repository_unload:
+      return guard::kind::admin;
+    default:
+      return guard::kind::page;
+  }
+}
+
+std::string_view nth_header(const void* request, std::string_view name, std::size_t before_last) {
+  const auto& headers = static_cast<const http::request_view*>(request)->headers;
+  for (auto it = headers.rbegin(); it != headers.rend(); ++it)
+    if (http::same_name(it->first, name) && before_last-- == 0)
+      return it->second.data() != nullptr ? it->second : std::string_view("");
+  return {};
+}
+
+std::string_view peer_of(const void* request, std::string&) {
+  return static_cast<const http::request_view*>(request)->client;
+}
+
+/// In the style of the path.
+http::response refusal(const http::request_view& r, page what, const guard::verdict& v) {
+  http::response out;
+  if (what == page::score) {
+    const std::string id = json(r.correlation_id).dump(-1, ' ', false, json::error_handler_t::replace);
+    record asked;
+    asked.request_id = id;
+    asked.timestamp_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                             std::chrono::system_clock::now().time_since_epoch())
+                             .count();
+    out.body = codec::score_error(asked, error_code::none, v.message, guard::stage_of(v.why));
+  } else {
+    out = error_response(400, v.message);
+  }
+  out.status = guard::http_status_of(v.why);
+  if (out.status == 401)
+    out.headers.emplace_back("WWW-Authenticate", v.why == guard::refusal::no_credentials
+                                                     ? "Bearer realm=\"troupe\""
+                                                     : "Bearer realm=\"troupe\", error=\"invalid_token\"");
+  if (v.retry_after > 0)
+    out.headers.emplace_back("Retry-After", std::to_string((v.retry_after + 999'999'999) / 1'000'000'000));
+  return out;
 }
 
 }  // namespace
@@ -174,13 +241,25 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto& r = e->request();
   auto& o = impl_->options;
   destination to = find_page(r.method, r.path);
+  guard::verdict asked;
+  if (o.guard) {
+    asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
+    if (asked.ok() && asked.who && !to.model.empty() && !asked.who->may_use_model(to.model))
+      asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
+    if (!asked.ok()) {
+      e->reply(refusal(r, to.page, asked));
+      return nullptr;
+    }
+  }
+  const auto who = [&] { return caller(std::move(asked.who), o.guard); };
   switch (to.page) {
     case page::infer:
-      return door_http::make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version));
+      return door_http::make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version),
+                                     who());
     case page::score:
-      return door_http::make_score_call(std::move(e), o.calls);
+      return door_http::make_score_call(std::move(e), o.calls, who());
     case page::invocations:
-      return door_http::make_invocations_call(std::move(e), o.calls);
+      return door_http::make_invocations_call(std::move(e), o.calls, who());
     case page::health:
       e->reply(http::health(o.health()));
       break;

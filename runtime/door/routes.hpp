@@ -7,6 +7,7 @@
 
 #include "messages/call.hpp"
 #include "runtime/door/backend.hpp"
+#include "runtime/door/caller.hpp"
 #include "runtime/door/calls.hpp"
 #include "runtime/http/exchange.hpp"
 #include "runtime/http/health.hpp"
@@ -20,6 +21,8 @@ struct route_options {
   std::string metrics_type = "text/plain; version=0.0.4; charset=utf-8";
   std::string version;       ///< of this program
   std::string version_json;  ///< body of /version
+  /// Asked about every request; null: nobody is.
+  std::shared_ptr<const caller_rules> guard;
 };
 
 class routes {

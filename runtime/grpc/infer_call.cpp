@@ -192,6 +192,7 @@ void infer_call::read(record& to, record_batch& batch) {
   }
   request.inputs.swap(wire.inputs);
   if (deadline != INT64_MAX) to.expiry = request.timeout_us > 0 ? std::min(to.expiry, deadline) : deadline;
+  denied_ = who_.judge(to, batch, wire.model_name);
 }
 
 void infer_call::reply(const record& request, const call_result& result) {
@@ -265,6 +266,8 @@ void infer_call::reply(const record& request, const call_result& result) {
 }
 
 void infer_call::fail(const record&, const call_failure& why) {
+  if (denied_ != guard::refusal::none)
+    return refuse({status_code::permission_denied, std::string(why.message)}, 0);
   refuse({status_of(why.code), std::string(why.message)},
          why.code == error_code::unavailable ? std::max<nanos>(why.retry_after, 0) : 0);
 }

@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "messages/call.hpp"
 #include "runtime/codec/v2_infer.hpp"
+#include "runtime/door/caller.hpp"
 #include "runtime/grpc/status.hpp"
 #include "runtime/grpc/wire.hpp"
 
@@ -43,8 +45,9 @@ class infer_exchange {
 class infer_call final : public call {
  public:
   /// `options` live as long; `arrived`: steady clock.
-  infer_call(infer_exchange& from, const codec::infer_options& options, nanos arrived)
-      : from_(from), options_(options), arrived_(arrived) {}
+  infer_call(infer_exchange& from, const codec::infer_options& options, nanos arrived,
+             serving::caller who = {})
+      : from_(from), options_(options), arrived_(arrived), who_(std::move(who)) {}
   ~infer_call() override;
 
   void read(record& to, record_batch& batch) override;
@@ -62,8 +65,10 @@ class infer_call final : public call {
   infer_exchange& from_;
   const codec::infer_options& options_;
   const nanos arrived_;
-  std::string_view id_;     ///< the request's own; empty: it has none
-  std::string request_id_;  ///< what logs and metadata call it
+  serving::caller who_;
+  guard::refusal denied_ = guard::refusal::none;  ///< to this caller
+  std::string_view id_;                           ///< the request's own; empty: it has none
+  std::string request_id_;                        ///< what logs and metadata call it
   codec::v2_plan plan_;
   bool raw_ = true;          ///< outputs as raw data, as the inputs were
   bool final_flag_ = false;  ///< the client wants to see which response is a request's last

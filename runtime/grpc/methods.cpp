@@ -269,4 +269,13 @@ std::string write_health(health state) {
   return response.SerializeAsString();
 }
 
+std::string model_named(std::string_view path, std::string_view request) {
+  const auto name = path.substr(path.rfind('/') + 1);
+  if (name != "ModelReady" && name != "ModelMetadata" && name != "ModelConfig" && name != "ModelStatistics")
+    return {};
+  inference::ModelReadyRequest named;  // all of them begin alike: name = 1, version = 2
+  if (!named.ParseFromArray(request.data(), static_cast<int>(request.size()))) return {};
+  return named.name();
+}
+
 }  // namespace troupe::rpc

@@ -39,6 +39,10 @@ enum class health : int { unknown = 0, serving = 1, not_serving = 2, service_unk
 [[nodiscard]] bool read_health_request(std::string_view message, std::string& service);
 [[nodiscard]] std::string write_health(health state);
 
+/// The model that a request of ModelReady, ModelMetadata, ModelConfig or ModelStatistics names; empty: none,
+/// or it is another method.
+[[nodiscard]] std::string model_named(std::string_view path, std::string_view request);
+
 /// One answer of ServerReflectionInfo; false: it was no ServerReflectionRequest.
 [[nodiscard]] bool reflect(std::string_view request, std::string& response);
 

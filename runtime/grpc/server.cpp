@@ -161,6 +161,53 @@ std::string_view metadata_of(const ::grpc::ServerContext& context, std::string_v
   return {found->second.size() > 0 ? found->second.data() : "", found->second.size()};
 }
 
+// --- the guard
+
+std::string_view nth_metadata(const void* request, std::string_view name, std::size_t before_last) {
+  const auto& all = static_cast<const ::grpc::ServerContext*>(request)->client_metadata();
+  auto [first, end] = all.equal_range(::grpc::string_ref(name.data(), name.size()));
+  while (end != first) {
+    --end;
+    if (before_last-- == 0) return {end->second.size() > 0 ? end->second.data() : "", end->second.size()};
+  }
+  return {};
+}
+
+/// "ipv4:192.0.2.1:5000", "ipv6:%5B2001:db8::1%5D:5000" or with the brackets themselves.
+std::string_view peer_of(const void* request, std::string& buffer) {
+  const std::string peer = static_cast<const ::grpc::ServerContext*>(request)->peer();
+  const auto scheme = peer.find(':');
+  buffer.clear();
+  for (std::size_t i = scheme == std::string::npos ? peer.size() : scheme + 1; i < peer.size(); ++i) {
+    const std::string_view three = std::string_view(peer).substr(i, 3);
+    const bool opens = three == "%5B" || three == "%5b", closes = three == "%5D" || three == "%5d";
+    buffer += opens ? '[' : closes ? ']' : peer[i];
+    if (opens || closes) i += 2;
+  }
+  return buffer;
+}
+
+guard::kind kind_of(std::string_view path) {
+  const auto slash = path.rfind('/');
+  const auto name = slash == std::string_view::npos ? path : path.substr(slash + 1);
+  if (path.starts_with("/grpc.health.v1.Health/") || name == "ServerLive" || name == "ServerReady")
+    return guard::kind::health;
+  if (path.starts_with("/grpc.reflection.")) return guard::kind::docs;
+  if (name == "RepositoryModelLoad" || name == "RepositoryModelUnload") return guard::kind::admin;
+  return guard::kind::page;
+}
+
+using rules_ptr = std::shared_ptr<const serving::caller_rules>;
+
+guard::verdict ask(const rules_ptr& rules, const ::grpc::ServerContext& context, guard::kind what) {
+  if (!rules) return {};
+  return rules->keeper->check({door::grpc, what, &context, nth_metadata, peer_of});
+}
+
+status status_of(const guard::verdict& v) {
+  return {status_of_http(guard::http_status_of(v.why)), std::string(v.message)};
+}
+
 nanos deadline_of(const ::grpc::ServerContext& context) {
   const gpr_timespec at = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_MONOTONIC);
   if (gpr_time_cmp(at, gpr_inf_future(GPR_CLOCK_MONOTONIC)) >= 0 || at.tv_sec > INT64_MAX / 2'000'000'000)
@@ -447,6 +494,8 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     refs_.store(1, std::memory_order_relaxed);
     if (lane_.closing) return abandon();
     new infer_rpc(lane_);
+    auto asked = ask(lane_.owner.options.guard, context_, guard::kind::inference);
+    if (!asked.ok()) return refuse(status_of(asked), asked.retry_after);
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
       return refuse(bad, 0);
     request_.Clear();
@@ -454,7 +503,8 @@ class infer_rpc final : public open_rpc, public infer_exchange {
       return refuse({status_code::unavailable, "too many requests are open"}, shared_->retry_after);
     shared_->open.fetch_add(1, std::memory_order_relaxed);
     refs_.store(2, std::memory_order_relaxed);
-    lane_.taken.push_back(std::make_unique<infer_call>(*this, shared_->infer, lane_.now));
+    lane_.taken.push_back(std::make_unique<infer_call>(
+        *this, shared_->infer, lane_.now, serving::caller(std::move(asked.who), lane_.owner.options.guard)));
   }
   void gone(bool) {
     if (context_.IsCancelled()) gone_.store(true, std::memory_order_relaxed);
@@ -550,6 +600,12 @@ class other_rpc final : public open_rpc {
   [[nodiscard]] bool gone() const { return gone_.load(std::memory_order_relaxed); }
   [[nodiscard]] nanos deadline() const { return deadline_of(context_); }
   [[nodiscard]] std::string_view metadata(std::string_view name) const { return metadata_of(context_, name); }
+  [[nodiscard]] const std::string& path() const { return context_.method(); }
+  [[nodiscard]] guard::verdict ask_guard(guard::kind what) const {
+    return ask(lane_.owner.options.guard, context_, what);
+  }
+  /// Who was let in when the call began.
+  [[nodiscard]] const guard::client_ptr& who() const { return who_; }
   [[nodiscard]] lane& on() { return lane_; }
   [[nodiscard]] const std::shared_ptr<shared_state>& shared() const { return shared_; }
 
@@ -654,6 +710,7 @@ class other_rpc final : public open_rpc {
   ::grpc::GenericServerContext context_;
   ::grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<role> role_;
+  guard::client_ptr who_;
   std::atomic<int> refs_{1};
   std::atomic<bool> gone_{false};
   // On the lane's thread only.
@@ -683,6 +740,12 @@ class unary final : public role {
   unary(other_rpc& rpc, const method& what) : rpc_(rpc), method_(what) {}
   void message(message_body&& body) override {
     asked_ = true;
+    if (rpc_.who() && !rpc_.who()->may_all()) {
+      const std::string model = model_named(rpc_.path(), body.text());
+      if (!model.empty() && !rpc_.who()->may_use_model(model))
+        return rpc_.finish(
+            status_of(rpc_.on().owner.options.guard->keeper->refuse(door::grpc, guard::refusal::model)));
+    }
     if (!method_.blocking) return answer(rpc_, method_, body.text());
     rpc_.ref();
     const bool will =
@@ -782,11 +845,19 @@ class streamed final : public infer_exchange {
 };
 
 void infer_stream::message(message_body&& body) {
+  auto asked = rpc_.ask_guard(guard::kind::inference);
+  const int refused = asked.ok() ? 0 : guard::http_status_of(asked.why);
+  if (refused == 401 || refused == 403)
+    return rpc_.finish(status_of(asked));  // a token that has expired since
   ++open_;
   shared_state& shared = *rpc_.shared();
   const bool full = shared.open.fetch_add(1, std::memory_order_relaxed) >= shared.max_open;
-  auto made = std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer, rpc_.on().now);
-  if (full)
+  auto made =
+      std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer, rpc_.on().now,
+                                   serving::caller(std::move(asked.who), rpc_.on().owner.options.guard));
+  if (refused != 0)
+    made->refuse(status_of(asked), asked.retry_after);
+  else if (full)
     made->refuse({status_code::unavailable, "too many requests are open"}, shared.retry_after);
   else
     rpc_.on().taken.push_back(std::move(made));
@@ -858,6 +929,9 @@ void other_rpc::arrived(bool ok) {
   if (lane_.closing) return abandon();
   new other_rpc(lane_);
   const std::string& path = context_.method();
+  auto asked = ask_guard(kind_of(path));
+  if (!asked.ok()) return finish(status_of(asked), asked.retry_after);
+  who_ = std::move(asked.who);
   const auto& methods = lane_.owner.methods;
   if (const auto found = methods.find(path); found != methods.end())
     role_ = std::make_unique<unary>(*this, found->second);

@@ -7,7 +7,8 @@
 //
 // What it answers by itself: RESOURCE_EXHAUSTED for a message that is too large (also once decompressed),
 // UNIMPLEMENTED for unknown methods, UNAVAILABLE (with retry-after and google.rpc.RetryInfo) when too many
-// requests are open or it is stopping.
+// requests are open or it is stopping, and what the guard refuses: UNAUTHENTICATED, PERMISSION_DENIED,
+// RESOURCE_EXHAUSTED (with retry-after and google.rpc.RetryInfo).
 
 #include <chrono>
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include "messages/call.hpp"
 #include "runtime/codec/admission.hpp"
 #include "runtime/door/backend.hpp"
+#include "runtime/door/caller.hpp"
 
 namespace troupe::rpc {
 
@@ -56,6 +58,8 @@ struct server_options {
   std::string server_version;
   codec::infer_options infer;
   tls_files tls;
+  /// Asked about every call, and about every request of a stream; null: nobody is.
+  std::shared_ptr<const serving::caller_rules> guard;
 };
 
 struct server_parts;

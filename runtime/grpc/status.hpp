@@ -14,11 +14,13 @@ enum class status_code : int {
   invalid_argument = 3,
   deadline_exceeded = 4,
   not_found = 5,
+  permission_denied = 7,
   resource_exhausted = 8,
   failed_precondition = 9,
   unimplemented = 12,
   internal = 13,
   unavailable = 14,
+  unauthenticated = 16,
 };
 
 struct status {
@@ -46,6 +48,20 @@ struct status {
       return status_code::unavailable;
   }
   return status_code::internal;
+}
+
+/// Of what the guard refuses, by the status that HTTP has for it.
+[[nodiscard]] constexpr status_code status_of_http(int status) {
+  switch (status) {
+    case 401:
+      return status_code::unauthenticated;
+    case 403:
+      return status_code::permission_denied;
+    case 429:
+      return status_code::resource_exhausted;
+    default:
+      return status_code::unavailable;
+  }
 }
 
 }  // namespace troupe::rpc

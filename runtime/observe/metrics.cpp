@@ -124,6 +124,8 @@ struct metrics::impl {
       counter("troupe_late_requests_total", "Requests that ended after their class's target");
   prometheus::Family<Counter>& gone =
       counter("troupe_callers_gone_total", "Requests whose caller went away before the answer");
+  prometheus::Family<Counter>& guarded =
+      counter("troupe_guard_refusals_total", "Requests that a door's guard refused, by reason");
   prometheus::Family<Counter>& shed = counter(
       "troupe_shed_requests_total", "Requests ended in the queue because they could not make their target");
   prometheus::Family<Counter>& expired =
@@ -490,6 +492,14 @@ void metrics::callers_gone(door via, std::size_t count) {
   const std::lock_guard lock(impl_->mutex);
   impl_->gone.Add({{"door", std::string(door_names[static_cast<std::size_t>(via)])}})
       .Increment(as_number(count));
+}
+
+void metrics::guard_refused(door via, std::string_view reason) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->guarded
+      .Add(
+          {{"door", std::string(door_names[static_cast<std::size_t>(via)])}, {"reason", std::string(reason)}})
+      .Increment();
 }
 
 void metrics::shed(std::size_t cls, std::size_t count) {

@@ -98,6 +98,8 @@ class metrics {
   void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed);
   /// Requests that ended because nobody waited for the answer any more.
   void callers_gone(door via, std::size_t count);
+  /// A request that the guard of a door refused; `reason` is one of a fixed list (runtime/guard/guard.hpp).
+  void guard_refused(door via, std::string_view reason);
   /// Requests that left the queue unscored because they could not make their target. What expired is counted
   /// by answered(), wherever that was found.
   void shed(std::size_t cls, std::size_t count);

@@ -28,6 +28,8 @@
 #include <system_error>
 #include <thread>
 
+#include "runtime/store/redis_tls.hpp"
+
 namespace troupe::store {
 namespace {
 
@@ -95,36 +97,6 @@ void resolve(const std::string& host, int flags, resolution& out) {
   if (out.addresses.empty()) out.error = "no address";
 }
 
-[[nodiscard]] std::string tls_problem() {
-  const unsigned long e = ERR_peek_error();
-  const char* text = e ? ERR_reason_error_string(e) : nullptr;
-  ERR_clear_error();
-  return text ? text : "unusable";
-}
-
-using tls_context = std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)>;
-
-[[nodiscard]] tls_context make_tls(const redis_options& o) {
-  tls_context out(o.tls ? SSL_CTX_new(TLS_client_method()) : nullptr, &SSL_CTX_free);
-  if (!o.tls) return out;
-  ERR_clear_error();
-  const auto fail = [](const std::string& what) { throw std::runtime_error(what + ": " + tls_problem()); };
-  if (!out) fail("redis.tls");
-  SSL_CTX_set_min_proto_version(out.get(), TLS1_2_VERSION);
-  if (o.tls_ca.empty()) {
-    if (SSL_CTX_set_default_verify_paths(out.get()) != 1) fail("the system's certificate authorities");
-  } else if (SSL_CTX_load_verify_locations(out.get(), o.tls_ca.c_str(), nullptr) != 1) {
-    fail("redis.tls_ca " + o.tls_ca);
-  }
-  if (!o.tls_cert.empty()) {
-    if (SSL_CTX_use_certificate_chain_file(out.get(), o.tls_cert.c_str()) != 1)
-      fail("redis.tls_cert " + o.tls_cert);
-    if (SSL_CTX_use_PrivateKey_file(out.get(), o.tls_key.c_str(), SSL_FILETYPE_PEM) != 1)
-      fail("redis.tls_key " + o.tls_key);
-  }
-  return out;
-}
-
 /// TLS alerts (RFC 8446, 6.2) that will come again until someone changes a certificate or a setting.
 [[nodiscard]] bool lasting_alert(int reason) {
   const int alert = reason - SSL_AD_REASON_OFFSET;
@@ -170,7 +142,7 @@ class redis_cache final : public level2_cache {
       : options_(std::move(o)),
         address_(options_.host + ":" + std::to_string(options_.port)),
         ttl_(std::to_string(std::max<nanos>(1, options_.ttl / 1'000'000'000))),
-        tls_(make_tls(options_)),
+        tls_(make_redis_tls(options_)),
         silent_after_(std::max(100 * millisecond, 4 * options_.budget)),
         hung_after_(std::max(options_.connect_timeout, 2 * silent_after_)),
         backoff_(options_.reconnect_min),
@@ -793,7 +765,7 @@ class redis_cache final : public level2_cache {
   const redis_options options_;
   const std::string address_;
   const std::string ttl_;
-  const tls_context tls_;
+  const std::shared_ptr<ssl_ctx_st> tls_;
   const nanos silent_after_;
   const nanos hung_after_;  // given up
   const std::shared_ptr<wakeup> wake_ = std::make_shared<wakeup>();
