@@ -18,6 +18,7 @@ TEST(node_backend, statistics_add_up) {
   const node_backend backend(std::move(args));
   const auto all = s.live->current()->all();
   ASSERT_FALSE(all.empty());
+  s.metrics->model_loaded(all[0].get(), all[0]->name(), all[0]->version());
   s.metrics->answered({all[0].get(), door::http, 0, error_code::none, false, 3, 0, 5, 0.25});
   s.metrics->answered({all[0].get(), door::grpc, 0, error_code::model_failed, false, 1, 0, 1, 0.5});
   s.metrics->model_batch(*all[0], 5, 0.125, 0);

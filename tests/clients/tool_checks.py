@@ -223,25 +223,3 @@ def _(c):
                                 (["-d", "{}"], "/v2/models/nobody/infer", 404), ([], "/v2/models/iris-classifier/infer", 405)):
         status, text = curl(c, path, *words)
         assert status == wanted and json.loads(text)["error"], (path, status, text)
-
-
-@check("k6")
-def _(c):
-    """HTTP and gRPC, every answer checked."""
-    tool = c.tool("k6")
-    script = c.folder / "k6.js"
-    script.write_text("""
-import grpc from 'k6/net/grpc'; import http from 'k6/http'; import { check } from 'k6';
-export const options = { vus: 4, iterations: 200, thresholds: { checks: ['rate==1'] } };
-const client = new grpc.Client();
-export default function () {
-  const input = { name: 'input', datatype: 'FP32', shape: [1, 4] };
-  const r = http.post('URL/v2/models/iris-classifier/infer', JSON.stringify({ inputs: [{ ...input, data: [5.1, 3.5, 1.4, 0.2] }] }));
-  check(r, { 'http 200': (x) => x.status === 200 });
-  client.connect('GRPC', { plaintext: true, reflect: true });
-  const g = client.invoke('SERVICE/ModelInfer', { model_name: 'iris-classifier', inputs: [{ ...input, contents: { fp32_contents: [5.1, 3.5, 1.4, 0.2] } }] });
-  check(g, { 'grpc ok': (x) => x && x.status === grpc.StatusOK });
-  client.close();
-}""".replace("URL", c.url).replace("GRPC'", c.grpc + "'").replace("SERVICE", SERVICE))
-    c.run(tool, "run", "--quiet", "--no-usage-report", script)
-
