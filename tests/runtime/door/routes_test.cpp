@@ -1,0 +1,152 @@
+// Pages that are answered at once, and requests to the repository.
+#include "runtime/door/routes.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/model/model.hpp"
+
+namespace troupe::serving {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class asked final : public http::exchange {
+ public:
+  asked(std::string method, std::string path, std::string body, std::vector<http::field_view> headers)
+      : method_(std::move(method)),
+        path_(std::move(path)),
+        body_(std::move(body)),
+        headers_(std::move(headers)) {
+    view_.method = method_;
+    view_.path = path_;
+    view_.body = body_;
+    view_.headers = headers_;
+  }
+  const http::request_view& request() const override { return view_; }
+  void reply(http::response&& what) override { answer.set_value(std::move(what)); }
+  bool gone() const override { return false; }
+
+  std::promise<http::response> answer;
+
+ private:
+  std::string method_, path_, body_;
+  std::vector<http::field_view> headers_;
+  http::request_view view_;
+};
+
+class fake final : public backend {
+ public:
+  bool live() const override { return true; }
+  bool ready() const override { return true; }
+  std::shared_ptr<const model::model_table> models() const override { return table; }
+  std::vector<codec::v2_model_stats> statistics(std::string_view, std::string_view) const override {
+    return {};
+  }
+  std::vector<codec::v2_index_entry> index(bool ready_only) const override {
+    return {{"iris", "1", "READY", ready_only ? "only" : ""}};
+  }
+  command_result load(std::string_view name, std::string_view version) override {
+    return {name == "iris" ? 200 : 404, std::string(name) + " " + std::string(version)};
+  }
+  command_result unload(std::string_view name, std::string_view version) override {
+    return load(name, version);
+  }
+
+  std::shared_ptr<const model::model_table> table = std::make_shared<const model::model_table>();
+};
+
+struct door {
+  fake of;
+  routes all{[] {
+               route_options o;
+               o.calls = std::make_shared<const door_http::door_options>();
+               o.version = "1.2.3";
+               return o;
+             }(),
+             of};
+
+  http::response ask(std::string method, std::string path, std::string body = {},
+                     std::vector<http::field_view> headers = {}) {
+    auto e = std::make_shared<asked>(std::move(method), std::move(path), std::move(body), std::move(headers));
+    auto answer = e->answer.get_future();
+    EXPECT_EQ(all.take(e), nullptr);
+    return answer.get();
+  }
+};
+
+TEST(Routes, BrowsersAreSentToThePageAndProgramsAreNot) {
+  door d;
+  const auto page = d.ask("GET", "/", "", {{"Accept", "text/html,*/*;q=0.8"}});
+  EXPECT_EQ(page.status, 302);
+  EXPECT_EQ(page.body, "");
+  EXPECT_THAT(page.headers, ::testing::Contains(std::pair<std::string, std::string>("Location", "docs")));
+  for (const char* accept : {"", "*/*", "application/json"}) {
+    const auto metadata = d.ask("GET", "/", "", {{"Accept", accept}});
+    EXPECT_EQ(metadata.status, 200);
+    EXPECT_EQ(json::parse(metadata.body)["version"], "1.2.3");
+    EXPECT_THAT(metadata.headers, ::testing::Contains(std::pair<std::string, std::string>("Vary", "Accept")));
+  }
+  EXPECT_EQ(d.ask("GET", "/v2", "", {{"Accept", "text/html"}}).status, 200);
+  EXPECT_THAT(d.ask("GET", "/docs").body, HasSubstr("<!doctype html>"));
+}
+
+TEST(Routes, TheDocumentFollowsTheModels) {
+  door d;
+  EXPECT_EQ(json::parse(d.ask("GET", "/openapi.json").body)["x-models"].size(), 0U);
+  model::loaded_model::parts p;
+  p.name = std::string("iris");
+  p.version = std::string("1");
+  p.schema = model::schema({{"a", false}}, true);
+  d.of.table = std::make_shared<const model::model_table>(
+      std::vector<std::shared_ptr<const model::loaded_model>>{
+          std::make_shared<const model::loaded_model>(std::move(p))},
+      model::model_table::options{});
+  const auto after = d.ask("GET", "/openapi.json");
+  EXPECT_EQ(json::parse(after.body)["x-models"][0]["name"], "iris");
+  EXPECT_EQ(d.ask("GET", "/openapi.json").body, after.body);
+}
+
+TEST(Routes, RequestsToTheRepository) {
+  door d;
+  struct row {
+    const char* path;
+    std::string body;
+    int status;
+    const char* says;
+  };
+  const std::string index = "/v2/repository/index", load = "/v2/repository/models/iris/load";
+  const row table[] = {
+      {index.c_str(), "", 200, "READY"},
+      {index.c_str(), R"({"ready":true})", 200, "only"},
+      {index.c_str(), R"({"ready":1})", 400, "expected"},
+      {index.c_str(), "[]", 400, "expected"},
+      {index.c_str(), std::string(70'000, ' '), 413, "64 KiB"},
+      {load.c_str(), "", 200, "{}"},
+      {load.c_str(), R"({"parameters":{"version":"1"}})", 200, "{}"},
+      {load.c_str(), R"({"parameters":{"version":1}})", 200, "{}"},
+      {load.c_str(), R"({"parameters":{"version":1.5}})", 400, "string or an integer"},
+      {load.c_str(), R"({"parameters":{"version":{}}})", 400, "string or an integer"},
+      {load.c_str(), R"({"parameters":{"version":null}})", 400, "string or an integer"},
+      {load.c_str(), R"({"parameters":{"config":"{}"}})", 400, "not supported"},
+      {load.c_str(), R"({"parameters":[]})", 400, "not a JSON object"},
+      {load.c_str(), "7", 400, "not a JSON object"},
+      {load.c_str(), std::string(70'000, ' '), 413, "64 KiB"},
+      {"/v2/repository/models/none/unload", R"({"parameters":{"version":7}})", 404, "none 7"},
+  };
+  for (const row& one : table) {
+    const auto r = d.ask("POST", one.path, one.body);
+    EXPECT_EQ(r.status, one.status) << one.body;
+    EXPECT_THAT(r.body, HasSubstr(one.says));
+  }
+}
+
+}  // namespace
+}  // namespace troupe::serving
