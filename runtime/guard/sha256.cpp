@@ -29,13 +29,16 @@ int hexadecimal(char c) {
 }  // namespace
 
 digest sha256(std::string_view text) {
+  // A context that has its algorithm is begun again with none, which keeps its memory.
+  thread_local bool begun = false;
   thread_local const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
                                                                                      &EVP_MD_CTX_free);
   digest d{};
-  if (!context || EVP_DigestInit_ex(context.get(), algorithm(), nullptr) != 1 ||
+  if (!context || EVP_DigestInit_ex(context.get(), begun ? nullptr : algorithm(), nullptr) != 1 ||
       EVP_DigestUpdate(context.get(), text.data(), text.size()) != 1 ||
       EVP_DigestFinal_ex(context.get(), d.data(), nullptr) != 1)
     throw std::runtime_error("OpenSSL can't compute SHA-256");
+  begun = true;
   return d;
 }
 
