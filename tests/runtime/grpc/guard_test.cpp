@@ -18,6 +18,7 @@ namespace troupe::rpc {
 namespace {
 
 using api = inference::GRPCInferenceService;
+using metadata = std::vector<std::pair<std::string, std::string>>;
 
 std::shared_ptr<const model::model_table> two_models() {
   std::vector<std::shared_ptr<const model::loaded_model>> all;
@@ -115,7 +116,6 @@ class guarded : public ::testing::Test {
     if (priority) (*r.mutable_parameters())["priority"].set_int64_param(priority);
     return r;
   }
-  using metadata = std::vector<std::pair<std::string, std::string>>;
   static std::unique_ptr<::grpc::ClientContext> with(const metadata& fields) {
     auto c = std::make_unique<::grpc::ClientContext>();
     for (const auto& [name, value] : fields) c->AddMetadata(name, value);
@@ -135,7 +135,7 @@ class guarded : public ::testing::Test {
   std::map<guard::refusal, int> refused_;
 };
 
-const guarded::metadata one = {{"x-api-key", "tk_one"}}, two = {{"authorization", "Bearer tk_two"}};
+const metadata one = {{"x-api-key", "tk_one"}}, two = {{"authorization", "Bearer tk_two"}};
 
 guard::guard_options required() {
   guard::guard_options o;
