@@ -1,23 +1,18 @@
 #include "runtime/guard/sha256.hpp"
 
+// The functions beneath EVP, which allocates a context for every digest, are deprecated and as current as it
+// is.
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 
-#include <memory>
 #include <stdexcept>
 
 #include "runtime/guard/base64url.hpp"
 
 namespace troupe::guard {
 namespace {
-
-/// Looked up once: EVP_sha256() would be looked up again at every use.
-const EVP_MD* algorithm() {
-  static EVP_MD* const found = EVP_MD_fetch(nullptr, "SHA256", nullptr);
-  if (found == nullptr) throw std::runtime_error("OpenSSL has no SHA-256");
-  return found;
-}
 
 int hexadecimal(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -29,12 +24,10 @@ int hexadecimal(char c) {
 }  // namespace
 
 digest sha256(std::string_view text) {
-  thread_local const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(),
-                                                                                     &EVP_MD_CTX_free);
   digest d{};
-  if (!context || EVP_DigestInit_ex(context.get(), algorithm(), nullptr) != 1 ||
-      EVP_DigestUpdate(context.get(), text.data(), text.size()) != 1 ||
-      EVP_DigestFinal_ex(context.get(), d.data(), nullptr) != 1)
+  SHA256_CTX context;
+  if (SHA256_Init(&context) != 1 || SHA256_Update(&context, text.data(), text.size()) != 1 ||
+      SHA256_Final(d.data(), &context) != 1)
     throw std::runtime_error("OpenSSL can't compute SHA-256");
   return d;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// SHA-256 (FIPS 180-4), without an allocation once a thread has used it.
+// SHA-256 (FIPS 180-4), without an allocation.
 
 #include <array>
 #include <cstdint>
