@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/codec/v2_metadata.hpp"
+#include "runtime/door/batch_pages.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
 #include "runtime/model/model.hpp"
@@ -48,11 +49,12 @@ std::vector<std::string> versions_of(const model::model_table& table, std::strin
 }  // namespace
 
 struct routes::impl {
-  impl(route_options o, backend& b) : options(std::move(o)), of(&b) {}
+  impl(route_options o, backend& b) : options(std::move(o)), of(&b), batches(options.batches, b) {}
 
   route_options options;
   backend* of;
   side_thread loads;
+  batch_pages batches;
 
   [[nodiscard]] http::response server_metadata() const {
     codec::v2_server_info info;
@@ -195,6 +197,13 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::repository_load:
     case page::repository_unload:
       impl_->repository(std::move(e), to);
+      break;
+    case page::batch_submit:
+    case page::batch_list:
+    case page::batch_status:
+    case page::batch_results:
+    case page::batch_remove:
+      impl_->batches.take(std::move(e), to);
       break;
     case page::not_allowed: {
       auto refused = error_response(405, std::string(r.method) + " is not allowed on " + std::string(r.path));

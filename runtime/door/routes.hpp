@@ -11,6 +11,10 @@
 #include "runtime/http/exchange.hpp"
 #include "runtime/http/health.hpp"
 
+namespace troupe::batches {
+class service;
+}
+
 namespace troupe::serving {
 
 struct route_options {
@@ -18,8 +22,9 @@ struct route_options {
   std::function<http::health_state()> health;
   std::function<std::string()> metrics;  ///< text format
   std::string metrics_type = "text/plain; version=0.0.4; charset=utf-8";
-  std::string version;       ///< of this program
-  std::string version_json;  ///< body of /version
+  std::string version;                  ///< of this program
+  std::string version_json;             ///< body of /version
+  batches::service* batches = nullptr;  ///< null: there are none; must live as long
 };
 
 class routes {
