@@ -22,6 +22,7 @@
 #include "runtime/batches/files.hpp"
 #include "runtime/batches/line_codec.hpp"
 #include "runtime/codec/explanation.hpp"
+#include "runtime/model/input_step.hpp"
 
 namespace troupe::cli {
 namespace {

@@ -71,6 +71,7 @@ bool line_reader::read_one(input_line& line) {
   std::size_t seen = 0;   // bytes from begin_ that hold no end
   std::uint64_t cut = 0;  // bytes of a line that is too long, already passed over
   bool quoted = false;
+  bool return_at_end = false;  // the last byte passed over is a CR
   for (;;) {
     const char* const from = buffer_.data() + begin_;
     const std::size_t have = end_ - begin_;
@@ -96,6 +97,8 @@ bool line_reader::read_one(input_line& line) {
       if (end < have && line.text.ends_with('\r')) {
         line.text.remove_suffix(1);
         --line.size;
+      } else if (end == 0 && have > 0 && return_at_end) {
+        --line.size;
       }
       if (line.size > max_line_) line.text = {};
       begin_ += whole;
@@ -105,8 +108,9 @@ bool line_reader::read_one(input_line& line) {
     }
     if (ended_) return false;
     seen = have;
-    if (have > max_line_) {
+    if (have > max_line_ + 1) {  // the one may be the CR of its end
       cut += have;
+      return_at_end = from[have - 1] == '\r';
       begin_ = end_;
       seen = 0;
     }

@@ -25,6 +25,8 @@ enum class line_format : std::uint8_t { jsonl, csv };
 struct line_position {
   std::uint64_t offset = 0;  ///< bytes
   std::uint64_t lines = 0;   ///< line ends before it
+
+  [[nodiscard]] bool operator==(const line_position&) const = default;
 };
 
 struct input_line {

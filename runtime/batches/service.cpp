@@ -84,8 +84,7 @@ struct job {
   std::shared_ptr<line_window> window;  // while it runs; guarded too
 };
 
-std::string text_of(const job& j) {
-  const batch_status& s = j.now;
+std::string text_of(const job& j, const batch_status& s) {
   json t = {{"version", 1},
             {"id", s.id},
             {"state", to_string(s.state)},
@@ -185,7 +184,10 @@ struct service::impl {
         return;
       }
       auto j = job_of(folder, *text);
-      if (const auto c = read_checkpoint(folder / "checkpoint")) note(*j, *c);
+      try {
+        if (const auto c = read_checkpoint(folder / "checkpoint")) note(*j, *c);
+      } catch (const checkpoint_error&) {  // all of it again, once it runs
+      }
       jobs[j->now.id] = std::move(j);
     } catch (const std::exception& e) {
       say(folder.filename().string(), true,
@@ -200,7 +202,10 @@ struct service::impl {
     j.now.result_bytes = c.output;
   }
 
-  static void save(const job& j) { replace_file(j.folder / "batch.json", text_of(j)); }
+  static void save(const job& j) { save(j, j.now); }
+  static void save(const job& j, const batch_status& s) {
+    replace_file(j.folder / "batch.json", text_of(j, s));
+  }
 
   void say(const std::string& id, bool halted, const std::string& text) const {
     if (options.tell) options.tell(id, halted, text);
@@ -341,28 +346,33 @@ struct service::impl {
       } catch (const std::exception& e) {
         why = e.what();
       }
-      // Whatever can be said of its end on such a disk is said in memory at least.
       try {
         finish(j, j.cancel ? batch_state::cancelled : batch_state::failed, why);
-      } catch (const std::exception&) {
+      } catch (const std::exception&) {  // a full disk; failed already
       }
       return;
     }
   }
 
+  /// Its end is on disk before anyone sees it: from then on it may be removed. On a disk that is full it is
+  /// only said.
   void finish(job& j, batch_state state, const std::string& why) {
-    {
-      const std::lock_guard lock(mutex);
-      j.now.state = state;
-      j.now.ended_ms = now_ms();
-      j.now.problem = state == batch_state::failed ? why : "";
-      changed.notify_all();
+    batch_status last = j.now;
+    last.state = state;
+    last.ended_ms = now_ms();
+    last.problem = state == batch_state::failed ? why : "";
+    try {
+      save(j, last);
+    } catch (const std::system_error& e) {
+      if (full_disk(e) && state != batch_state::cancelled) throw;
     }
-    std::string text = std::string(to_string(state)) + ": " + std::to_string(j.now.lines_done) + " lines, " +
-                       std::to_string(j.now.lines_errors) + " errors";
-    if (!j.now.problem.empty()) text += "; " + j.now.problem;
-    say(j.now.id, state == batch_state::failed, text);
-    save(j);
+    std::string text = std::string(to_string(state)) + ": " + std::to_string(last.lines_done) + " lines, " +
+                       std::to_string(last.lines_errors) + " errors";
+    if (!last.problem.empty()) text += "; " + last.problem;
+    say(last.id, state == batch_state::failed, text);
+    const std::lock_guard lock(mutex);
+    j.now = std::move(last);
+    changed.notify_all();
   }
 
   end score(job& j, std::string& why) {
@@ -613,9 +623,8 @@ std::optional<service_error> service::remove(std::string_view id, batch_status& 
     j->now.ended_ms = now_ms();
     s.tell_count();
     was = j->now;
-    lock.unlock();
     try {
-      impl::save(*j);
+      impl::save(*j);  // with the mutex: nobody removes it meanwhile
     } catch (const std::system_error& e) {
       return service_error{500, "cancelled, but that could not be kept: " + std::string(e.what())};
     }
