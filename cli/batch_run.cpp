@@ -33,6 +33,7 @@ using clock = std::chrono::steady_clock;
 constexpr std::size_t chunk_lines = 512;
 constexpr std::size_t chunk_bytes = std::size_t{256} << 10;
 constexpr auto checkpoint_every = std::chrono::seconds(1);
+constexpr std::uint64_t checkpoint_bytes = std::uint64_t{16} << 20;  // of results, if they come sooner
 
 /// Lines that are read, scored and written together.
 struct chunk {
@@ -324,11 +325,13 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
       std::vector<std::shared_ptr<const model::loaded_model>>{o.model}, alone);
   const auto began = clock::now();
   auto marked = began;
+  std::uint64_t marked_at = mark.output;
   const auto save = [&] {
     if (!keeps) return;
     batches::sync(out, out_name);
     batches::write_checkpoint(mark_path, mark);
     marked = clock::now();
+    marked_at = mark.output;
   };
   const auto account = [&] {
     report.done = mark.done;
@@ -363,7 +366,7 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
       mark.done += c->lines.size();
       mark.errors += c->errors;
       if (report.first_error.empty()) report.first_error = c->first_error;
-      if (clock::now() - marked >= checkpoint_every) save();
+      if (clock::now() - marked >= checkpoint_every || mark.output - marked_at >= checkpoint_bytes) save();
       account();
       tell(report);
     }
