@@ -27,6 +27,7 @@
 #include "actors/scheduler.hpp"
 #include "actors/shadow_scorer.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/batches/service.hpp"
 #include "runtime/config/reload.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
@@ -102,6 +103,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::shared_ptr<policy::admission> admission;
   std::shared_ptr<node_backend> backend;
   std::unique_ptr<node_guard> guard;
+  std::unique_ptr<batches::service> batches;
+  std::shared_ptr<gateway_desk> batch_desk;  // null: no batches
   std::unique_ptr<serving::routes> routes;
   std::unique_ptr<http_door> http;
   std::unique_ptr<rpc::server> grpc;
@@ -152,6 +155,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     open_kafka();
     open_redis();
     start_actors();
+    if (batches) batches->start();
     if (http) http->start();
     if (grpc)
       grpc->start([this](std::size_t thread, std::vector<std::unique_ptr<call>> calls) {
@@ -478,6 +482,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       guard = std::make_unique<node_guard>(
           settings, metrics,
           settings.redis.host.empty() ? std::nullopt : std::optional(redis_options_of(settings)));
+      open_batches();
       open_http();
       open_grpc();
     } catch (const startup_error&) {
@@ -516,6 +521,36 @@ struct node::impl final : kafka::assignment_listener, door_state {
     for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
   }
 
+  void open_batches() {
+    const auto& b = settings.batches;
+    if (b.directory.empty() || !settings.http.enabled) return;
+    batch_desk = std::make_shared<gateway_desk>();
+    batches::service_options o;
+    o.directory = b.directory;
+    o.input_directory = b.input_directory;
+    o.max_bytes = b.max_bytes;
+    o.max_queued = b.max_queued;
+    o.in_flight = b.in_flight;
+    o.retention = b.retention;
+    o.rules.max_line = b.max_line;
+    o.rules.max_line_option = "batches.max_line";
+    o.rules.max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
+    o.rules.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
+    o.rules.cls = class_index(b.batch_class.empty() ? settings.classes.back().name : b.batch_class);
+    o.rules.class_target = settings.classes[o.rules.cls].target;
+    o.hand_in = [this](std::vector<std::unique_ptr<call>> calls) { batch_desk->hand_in(std::move(calls)); };
+    o.count = [this](std::size_t running, std::size_t queued) { metrics->batches(running, queued); };
+    o.lines = [this](std::size_t ok, std::size_t errors) { metrics->batch_lines(ok, errors); };
+    o.tell = [](std::string_view id, bool halted, std::string_view text) {
+      if (halted)
+        observe::log_every(observe::level::warn, "batches", "batch_problem", 30, text,
+                           {{"batch", std::string(id)}});
+      else
+        observe::log(observe::level::info, "batches", "batch_ended", text, {{"batch", std::string(id)}});
+    };
+    batches = std::make_unique<batches::service>(std::move(o));
+  }
+
   void open_http() {
     if (!settings.http.enabled) return;
     const auto& h = settings.http;
@@ -549,6 +584,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
     r.metrics_type = observe::metrics::text_type;
     r.guard = guard->rules(troupe::door::http);
+    r.batches = batches.get();
     r.health = [this] { return health(); };
     r.metrics = [this] { return metrics_text(); };
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
@@ -557,17 +593,18 @@ struct node::impl final : kafka::assignment_listener, door_state {
   }
 
   void start_gateways(const std::vector<std::shared_ptr<gateway_desk>>& desks, troupe::door via,
-                      const std::string& base) {
+                      const std::string& base, std::size_t max_calls = 0) {
     for (std::size_t i = 0; i < desks.size(); ++i) {
       const std::string name = base + (desks.size() == 1 ? "" : " " + std::to_string(i));
-      child("gateway", name, [this, name, via, desk = desks[i]](bool) {
+      child("gateway", name, [this, name, via, max_calls, desk = desks[i]](bool) {
         gateway_args a;
         a.desk = desk;
         a.via = via;
         a.name = name;
         a.models = models;
-        if (settings.http.admission) a.admission = admission;
-        a.max_calls = settings.http.max_requests;
+        // A batch can wait: it is bounded by what it hands in.
+        if (settings.http.admission && via != door::batch) a.admission = admission;
+        a.max_calls = max_calls ? max_calls : settings.http.max_requests;
         a.metrics = metrics;
         return caf_line::untyped(spawn_gateway(*actors, std::move(a), neighbours()));
       });
@@ -763,6 +800,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     for (const auto& m : models->current()->all()) start_version(m);
     if (http) start_gateways(http->desks(), door::http, "gateway http");
     start_gateways(grpc_desks, door::grpc, "gateway grpc");
+    // A batch that was cancelled may leave calls behind for a moment while the next one runs.
+    if (batch_desk)
+      start_gateways({batch_desk}, door::batch, "gateway batch", 4 * settings.batches.in_flight);
   }
 
   // --- assignments (on the source's thread)
@@ -944,6 +984,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
     if (source) source->stop_intake();
     if (grpc) grpc->drain();
+    if (batches) batches->stop();
     bool answered = !http || http->drain(deadline);
     while (grpc && grpc->open() != 0 && steady_now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -961,6 +1002,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void stop() {
     closed = true;
     if (registry) registry->stop();
+    if (batches) batches->stop();
     if (source) source->close(steady_now());
     caf_line::end(supervisor);
     supervisor = supervisor_actor();
@@ -977,6 +1019,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     actors = nullptr;
     if (http) http->stop();
     for (const auto& desk : grpc_desks) desk->close();
+    if (batch_desk) batch_desk->close();
     if (grpc) grpc->stop(std::chrono::milliseconds(100));
     if (guard) guard->stop();
     loader.reset();

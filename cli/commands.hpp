@@ -140,6 +140,20 @@ int models_import(const models_options& options);
 /// troupe models score: `model` is the folder of a version, `rows` a file, JSON lists a line.
 int models_score(const models_options& options);
 
+/// troupe batch: a file of requests, scored here.
+struct batch_options {
+  common_options common;
+  std::string input;         ///< "-": standard input
+  std::string output = "-";  ///< "-": standard output
+  std::string model;         ///< empty: the default model
+  std::string version;       ///< empty: the production version
+  std::string format;        ///< jsonl or csv; empty: by the input's name
+  int threads = 0;           ///< 0: as many as cores
+  bool restart = false;
+  bool allow_errors = false;
+};
+int batch(const batch_options& options);
+
 struct check_options {
   common_options common;
 };

@@ -175,6 +175,28 @@ int main(int argc, char** argv) {
   c_results->add_option("--topic", results.topic, "Another topic")->type_name("TOPIC");
   c_results->footer("Example:  troupe results --follow --json");
 
+  cli::batch_options batch;
+  auto* c_batch = app.add_subcommand("batch", "Score a file of requests here, on all cores");
+  cli::add_common(c_batch, batch.common, "The summary as one JSON document");
+  cli::add_models(c_batch, batch.common);
+  c_batch->add_option("FILE", batch.input, "JSON lines or CSV ('-': standard input)")->required();
+  c_batch->add_option("--output,-o", batch.output, "Results, JSON lines ('-': standard output)")
+      ->capture_default_str()
+      ->type_name("FILE");
+  c_batch->add_option("--model", batch.model, "Who answers (default: the default model)")->type_name("NAME");
+  c_batch->add_option("--version", batch.version, "Its version (default: the production version)")
+      ->type_name("VERSION");
+  c_batch->add_option("--format", batch.format, "jsonl or csv (default: by the name of FILE, else jsonl)")
+      ->type_name("FORMAT");
+  cli::whole_number(c_batch->add_option("--threads", batch.threads, "Threads that score (default: cores)"), 1,
+                    1024);
+  c_batch->add_flag("--restart", batch.restart, "Begin anew: no checkpoint, and replace the results");
+  c_batch->add_flag("--allow-errors", batch.allow_errors, "Exit with 0 also when lines ended as errors");
+  c_batch->footer(
+      "Examples:  troupe batch --model diabetes-rf-model patients.jsonl --output predictions.jsonl\n"
+      "           troupe batch --model iris-classifier flowers.csv -o - | jq .prediction\n"
+      "What was interrupted goes on where it was when the same command runs again.");
+
   cli::models_command models;
   cli::add_models_commands(app, models);
 
@@ -228,6 +250,7 @@ int main(int argc, char** argv) {
     if (*c_demo) return cli::demo(demo);
     if (*c_load) return cli::load(load);
     if (*c_results) return cli::results(results);
+    if (*c_batch) return cli::batch(batch);
     if (models.run) return models.run();
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);

@@ -49,6 +49,8 @@ target_compile_definitions(troupe_model PRIVATE
 target_link_libraries(troupe_model PUBLIC ${CMAKE_DL_LIBS} Threads::Threads)
 troupe_library(troupe_codec runtime/codec
   USES troupe_messages troupe_policy troupe_model vendor_simdjson vendor_xxhash vendor_nlohmann_json)
+troupe_library(troupe_batches runtime/batches
+  USES troupe_messages troupe_policy troupe_model troupe_codec vendor_nlohmann_json)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
@@ -78,7 +80,7 @@ troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/healt
 troupe_library(troupe_guard runtime/guard
   USES troupe_messages troupe_policy vendor_openssl vendor_curl vendor_nlohmann_json vendor_yaml)
 troupe_library(troupe_door runtime/door
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_http troupe_guard vendor_nlohmann_json vendor_openssl)
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_batches troupe_http troupe_guard vendor_nlohmann_json vendor_openssl)
 set(door_files "openapi_source=${PROJECT_SOURCE_DIR}/runtime/door/openapi.json"
   "docs_source=${PROJECT_SOURCE_DIR}/runtime/door/docs.html")
 add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBATIM COMMENT "Embedding the API page"
@@ -92,7 +94,7 @@ troupe_library(troupe_grpc runtime/grpc
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_guard troupe_door troupe_grpc troupe_registry)
+  troupe_store troupe_http troupe_guard troupe_batches troupe_door troupe_grpc troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 

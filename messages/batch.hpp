@@ -28,7 +28,7 @@ namespace troupe {
 
 using nanos = std::int64_t;  ///< nanoseconds of the node's steady clock
 
-enum class door : std::uint8_t { kafka, http, grpc };
+enum class door : std::uint8_t { kafka, http, grpc, batch };
 
 /// A Kafka header; a null value has data() == nullptr.
 struct header {

@@ -232,8 +232,10 @@ void request_parser::work::default_id(record& r) {
   text_.assign(1, '"');
   if (batch_->topic) append_escaped(text_, *batch_->topic);
   text_ += '-';
-  append_number(text_, std::int64_t{batch_->partition});
-  text_ += '-';
+  if (batch_->partition >= 0) {  // less than 0: a file has none
+    append_number(text_, std::int64_t{batch_->partition});
+    text_ += '-';
+  }
   append_number(text_, r.offset);
   text_ += '"';
   r.request_id = batch_->keep(text_);

@@ -567,12 +567,15 @@ class loader {
     if (values_.log.requests != log_requests::off) refuse("log.requests", "only off is available yet");
     for (const auto& [key, name] : {std::pair{"kafka.class", k.default_class},
                                     {"http.class", values_.http.default_class},
-                                    {"grpc.class", values_.grpc.default_class}})
+                                    {"grpc.class", values_.grpc.default_class},
+                                    {"batches.class", values_.batches.batch_class}})
       if (!(name.empty() && key != std::string_view("kafka.class")) && !find_class(name))
         refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()));
     check_auth();
     check_tls("http", values_.http.tls);
     check_tls("grpc", values_.grpc.tls);
+    if (!values_.batches.directory.empty() && !values_.http.enabled)
+      refuse("batches.directory", "batches come over HTTP: needs http.enabled: true");
     if (!k.enabled && !values_.http.enabled && !values_.grpc.enabled)
       refuse("kafka.enabled", "one door must be open: kafka.enabled, http.enabled or grpc.enabled");
     for (std::string_view rest = k.brokers; !rest.empty();) {

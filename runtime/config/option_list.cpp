@@ -464,6 +464,23 @@ std::vector<binding> bind(settings& s) {
           "addresses", "Addresses that are remembered, about 32 bytes each.")
       .doc.live = true;
 
+  b.text("batches.directory", s.batches.directory,
+         "Where batches over HTTP are kept, inputs and results; empty: there are no batches.");
+  b.text("batches.input_directory", s.batches.input_directory,
+         "A batch may name its input by a path in this directory; empty: inputs are sent.");
+  b.text("batches.class", s.batches.batch_class,
+         "Class of all lines of batches, one of `classes`; empty: the last, least urgent one.");
+  b.size("batches.max_bytes", s.batches.max_bytes, 1024, 1024 * gib,
+         "Largest input of a batch: 413. What is sent is bounded by http.max_body as well.");
+  b.size("batches.max_line", s.batches.max_line, 1024, gib,
+         "Longest line of a batch, also of `troupe batch`; a longer one ends as an error, unread.");
+  b.count<std::size_t>("batches.max_queued", s.batches.max_queued, 1, 100'000, "batches",
+                       "Batches that have not ended; more are answered 429.");
+  b.count<std::size_t>("batches.in_flight", s.batches.in_flight, 1, 1'000'000, "lines",
+                       "Lines of a batch that are being scored at a time.");
+  b.duration("batches.retention", s.batches.retention, second, 24 * 366 * hour,
+             "A batch that has ended is removed so long after its end, with its results.");
+
   b.name("metrics.bind", s.metrics.bind, "Address of the port for metrics, health and admin.");
   b.count("metrics.port", s.metrics.port, 0, 65535, "", "That port; 0: any free one.");
 

@@ -110,6 +110,17 @@ struct rate_limit_settings {
   std::size_t addresses = 100'000;      ///< that are remembered
 };
 
+struct batches_settings {
+  std::string directory;                         ///< of batches over HTTP; empty: there are none
+  std::string input_directory;                   ///< inputs may be named by a path in it; empty: none may
+  std::string batch_class;                       ///< batches.class; empty: the last
+  std::size_t max_bytes = std::size_t{1} << 30;  ///< of an input
+  std::size_t max_line = std::size_t{1} << 20;
+  std::size_t max_queued = 100;
+  std::size_t in_flight = 4096;  ///< lines
+  nanos retention = 7 * 24 * 3600 * policy::second;
+};
+
 struct models_settings {
   std::string directory = "models";
   std::string default_model;  ///< models.default
@@ -230,6 +241,7 @@ struct settings {
   grpc_settings grpc;
   auth_settings auth;
   rate_limit_settings rate_limit;
+  batches_settings batches;
   models_settings models;
   mlflow_settings mlflow;
   onnxruntime_settings onnxruntime;

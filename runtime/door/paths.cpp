@@ -43,6 +43,11 @@ constexpr std::array rules = {
     rule{"POST", "v2/repository/index", page::repository_index},
     rule{"POST", "v2/repository/models/{m}/load", page::repository_load},
     rule{"POST", "v2/repository/models/{m}/unload", page::repository_unload},
+    rule{"GET", "v2/batches", page::batch_list},
+    rule{"POST", "v2/batches", page::batch_submit},
+    rule{"GET", "v2/batches/{m}", page::batch_status},
+    rule{"DELETE", "v2/batches/{m}", page::batch_remove},
+    rule{"GET", "v2/batches/{m}/results", page::batch_results},
 };
 
 /// The next segment, taken off `path`.

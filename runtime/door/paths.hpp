@@ -33,7 +33,12 @@ enum class page : std::uint8_t {
   infer,
   repository_index,
   repository_load,
-  repository_unload
+  repository_unload,
+  batch_submit,
+  batch_list,
+  batch_status,  ///< of this and the next two, `model` is the id
+  batch_results,
+  batch_remove
 };
 
 struct destination {

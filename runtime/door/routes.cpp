@@ -11,6 +11,7 @@
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
 #include "runtime/door/openapi.hpp"
+#include "runtime/door/batch_pages.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
 #include "runtime/http/text.hpp"
@@ -117,7 +118,7 @@ http::response refusal(const http::request_view& r, page what, const guard::verd
 }  // namespace
 
 struct routes::impl {
-  impl(route_options o, backend& b) : options(std::move(o)), of(&b) {}
+  impl(route_options o, backend& b) : options(std::move(o)), of(&b), batches(options.batches, b) {}
 
   route_options options;
   backend* of;
@@ -125,6 +126,7 @@ struct routes::impl {
   std::mutex mutex;  // guards the next two
   std::weak_ptr<const model::model_table> described;
   std::shared_ptr<const std::string> description;
+  batch_pages batches;
 
   [[nodiscard]] http::response server_metadata() const {
     codec::v2_server_info info;
@@ -315,6 +317,13 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::repository_load:
     case page::repository_unload:
       impl_->repository(std::move(e), to);
+      break;
+    case page::batch_submit:
+    case page::batch_list:
+    case page::batch_status:
+    case page::batch_results:
+    case page::batch_remove:
+      impl_->batches.take(std::move(e), to);
       break;
     case page::not_allowed: {
       auto refused = error_response(405, std::string(r.method) + " is not allowed on " + std::string(r.path));

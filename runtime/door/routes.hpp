@@ -12,6 +12,10 @@
 #include "runtime/http/exchange.hpp"
 #include "runtime/http/health.hpp"
 
+namespace troupe::batches {
+class service;
+}
+
 namespace troupe::serving {
 
 struct route_options {
@@ -23,6 +27,7 @@ struct route_options {
   std::string version_json;  ///< body of /version
   /// Asked about every request; null: nobody is.
   std::shared_ptr<const caller_rules> guard;
+  batches::service* batches = nullptr;  ///< null: there are none; must live as long
 };
 
 class routes {

@@ -74,7 +74,7 @@ std::vector<double> latency_bounds(const std::vector<double>& targets) {
   return bounds;
 }
 
-constexpr std::array<std::string_view, 3> door_names = {"kafka", "http", "grpc"};
+constexpr std::array<std::string_view, 4> door_names = {"kafka", "http", "grpc", "batch"};
 
 double as_number(std::size_t n) {
   return static_cast<double>(n);
@@ -196,6 +196,10 @@ struct metrics::impl {
   prometheus::Family<Counter>& registry_refusals =
       counter("troupe_registry_rejected_versions_total",
               "Versions of the registry that can't be served; the one in use stays");
+  prometheus::Family<Gauge>& batches =
+      gauge("troupe_batches", "Batches that have not ended, by status: running or queued");
+  prometheus::Family<Counter>& batch_lines =
+      counter("troupe_batch_lines_total", "Lines of batches that ended, by status: success or error");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
   // --- series, resolved once
@@ -603,6 +607,16 @@ void metrics::registry_poll(bool reached) {
 
 void metrics::registry_rejected(const std::string& model) {
   impl_->registry_refusals.Add({{"model", model}}).Increment();
+}
+
+void metrics::batches(std::size_t running, std::size_t queued) {
+  impl_->batches.Add({{"status", "running"}}).Set(as_number(running));
+  impl_->batches.Add({{"status", "queued"}}).Set(as_number(queued));
+}
+
+void metrics::batch_lines(std::size_t ok, std::size_t errors) {
+  if (ok > 0) impl_->batch_lines.Add({{"status", "success"}}).Increment(as_number(ok));
+  if (errors > 0) impl_->batch_lines.Add({{"status", "error"}}).Increment(as_number(errors));
 }
 
 void metrics::ready(bool is) {

@@ -131,6 +131,10 @@ class metrics {
   /// A version of this model was refused; the one in use stays.
   void registry_rejected(const std::string& model);
 
+  // Batches.
+  void batches(std::size_t running, std::size_t queued);
+  void batch_lines(std::size_t ok, std::size_t errors);
+
   // The node.
   void ready(bool is);
 
