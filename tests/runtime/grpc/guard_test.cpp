@@ -163,15 +163,14 @@ TEST_F(guarded, clients_use_what_they_may) {
     EXPECT_EQ(infer(two, model).error_code(), ::grpc::StatusCode::PERMISSION_DENIED) << model;
   EXPECT_EQ(infer(two, "churn", 2).error_code(), ::grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(refused_[guard::refusal::client_class], 1);
-  inference::ModelMetadataRequest page;
-  inference::ModelMetadataResponse said;
+  inference::ModelReadyRequest page;
+  inference::ModelReadyResponse said;
   page.set_name("churn");
-  EXPECT_TRUE(stub_->ModelMetadata(with(two).get(), page, &said).ok());
+  EXPECT_TRUE(stub_->ModelReady(with(two).get(), page, &said).ok());
   page.set_name("iris");
-  EXPECT_EQ(stub_->ModelMetadata(with(two).get(), page, &said).error_code(),
+  EXPECT_EQ(stub_->ModelReady(with(two).get(), page, &said).error_code(),
             ::grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(stub_->ModelMetadata(with({}).get(), page, &said).error_code(),
-            ::grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(stub_->ModelReady(with({}).get(), page, &said).error_code(), ::grpc::StatusCode::UNAUTHENTICATED);
 }
 
 TEST_F(guarded, health_is_exempt_and_loading_is_for_administrators) {
