@@ -117,7 +117,7 @@ with t.Stage() as stage:
 
     # What can't be done is said in one line, before anything is written.
     (stage.path("t.parquet")).write_bytes(b"PAR1....PAR1")
-    for words, says in ((["--model", "diabetes-rf", small], "did you mean diabetes-rf-model?"),
+    for words, says in ((["--model", "diabetes-rf-modl", small], "did you mean diabetes-rf-model?"),
                         (["--model", "diabetes-rf-model", "--version", "99", small], "version 99 is not in"),
                         (["--model", "diabetes-rf-model", stage.path("none.jsonl")], "No such file"),
                         (["--model", "diabetes-rf-model", stage.path("t.parquet")], "duckdb"),
