@@ -499,7 +499,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_grpc() {
     if (!settings.grpc.enabled) return;
     rpc::set_library_log([](std::string_view text) {
-      observe::log_every(observe::level::warn, "grpc", "library", 30, text, {});
+      observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
     });
     const auto& g = settings.grpc;
     rpc::server_options o;

@@ -148,13 +148,13 @@ finding check_token_keys(const config::settings& s) {
   }
 }
 
-finding check_port(const config::settings& s) {
-  const std::string what = "metrics.port " + std::to_string(s.metrics.port);
+finding check_port(const std::string& option, const std::string& bind, int port) {
+  const std::string what = option + " " + std::to_string(port);
   try {
     http::server_options o;
-    o.bind = s.metrics.bind;
-    o.port = s.metrics.port;
-    o.name = "metrics.port";
+    o.bind = bind;
+    o.port = port;
+    o.name = option;
     const http::server probe(o, {});
     return {what, true, "free"};
   } catch (const http::bind_error& e) {
@@ -175,11 +175,14 @@ int check(const check_options& o) {
   if (s.mlflow.models.empty() || (std::filesystem::is_directory(s.models.directory, error) &&
                                   !std::filesystem::is_empty(s.models.directory, error)))
     all.push_back(check_models(s));
-  for (auto& f : check_kafka(s)) all.push_back(std::move(f));
+  if (s.kafka.enabled)
+    for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));
   if (!s.auth.keys_file.empty()) all.push_back(check_keys(s));
   if (!s.auth.jwks_file.empty() || !s.auth.jwks_url.empty()) all.push_back(check_token_keys(s));
-  all.push_back(check_port(s));
+  if (s.http.enabled) all.push_back(check_port("http.port", s.http.bind, s.http.port));
+  if (s.grpc.enabled) all.push_back(check_port("grpc.port", s.grpc.bind, s.grpc.port));
+  all.push_back(check_port("metrics.port", s.metrics.bind, s.metrics.port));
   bool good = true;
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const auto& f : all) {
