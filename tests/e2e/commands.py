@@ -11,7 +11,8 @@ import time
 import troupe_test as t
 
 COMMANDS = ("serve", "demo", "load", "results", "check", "config", "version")
-ELSEWHERE = ("--set", "metrics.port=0", "--set", "metrics.bind=127.0.0.1")
+DOORS = ("--set", "http.port=0", "--set", "http.bind=127.0.0.1", "--set", "grpc.port=0", "--set", "grpc.bind=127.0.0.1")
+ELSEWHERE = ("--set", "metrics.port=0", "--set", "metrics.bind=127.0.0.1", *DOORS)
 
 
 def expect(status, *words, contains=(), environment=None):
@@ -116,7 +117,7 @@ with t.Stage() as stage:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        taken = ("--set", f"metrics.port={port}", "--set", "metrics.bind=127.0.0.1")
+        taken = ("--set", f"metrics.port={port}", "--set", "metrics.bind=127.0.0.1", *DOORS)
         embedded = ("--set", "kafka.brokers=embedded")
 
         def refused(*words, contains):

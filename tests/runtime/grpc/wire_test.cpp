@@ -183,7 +183,8 @@ TEST(Wire, RawContents) {
   infer_request ours;
   EXPECT_NE(ours.read(r.SerializeAsString(), plenty).find("1 entries"), std::string::npos);
   r.add_raw_input_contents("");
-  EXPECT_EQ(ours.read(r.SerializeAsString(), plenty), "");
+  const std::string bytes = r.SerializeAsString();  // what is read points into it
+  EXPECT_EQ(ours.read(bytes, plenty), "");
   EXPECT_EQ(ours.inputs[0].contents.raw, "1234");
   r.mutable_inputs(1)->mutable_contents()->add_int_contents(1);
   EXPECT_NE(ours.read(r.SerializeAsString(), plenty).find("use one of them"), std::string::npos);

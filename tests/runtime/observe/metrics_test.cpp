@@ -166,6 +166,10 @@ void use_everything(metrics& m) {
   m.mailbox("producer", 4);
   m.registry_poll(true);
   m.registry_rejected("a");
+  m.callers_gone(door::http, 1);
+  m.guard_refused(door::http, "key");
+  m.batches(1, 0);
+  m.batch_lines(1, 1);
   m.ready(true);
 }
 
