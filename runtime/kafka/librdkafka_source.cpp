@@ -396,7 +396,7 @@ class librdkafka_source final : public record_source {
     set("group.id", options_.group);
     const auto protocol = options_.own.find("group.protocol");
     if (protocol == options_.own.end() || protocol->second != "consumer") {  // else the broker decides these
-      // Cooperative rebalancing is sound from librdkafka 2.10 on (its issue 4059).
+      // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).
       set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
       set("session.timeout.ms", std::to_string(options_.session_timeout_ms));
       set("heartbeat.interval.ms", std::to_string(std::max(100, options_.session_timeout_ms / 6)));
