@@ -43,7 +43,7 @@ struct kafka_settings {
   std::size_t credit_bytes = 0;       ///< a partition; 0: follows from memory.limit
   std::size_t poll_records = 1024;
   nanos gather_min = 0;
-  nanos gather_max = 5 * policy::millisecond;
+  nanos gather_max = 10 * policy::millisecond;
   config::result_timestamp result_timestamp = result_timestamp::request;
   int embedded_partitions = 4;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
