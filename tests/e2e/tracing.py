@@ -240,7 +240,7 @@ with t.Stage() as stage:
         assert {i for _, i in shown} <= {trace_id(n) for n in range(1, 10)}, shown
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as got:
             assert got.headers["Content-Type"].startswith("text/plain") and b"trace_id" not in got.read()
-    assert spans_counted(node, "exported") == len(receiver.spans())
+    t.wait_until(lambda: spans_counted(node, "exported") == len(receiver.spans()), "all that arrived is counted")
     assert "secret word" not in node.stdout() + t.run("config", "--config", str(node.config), environment={
         "OTEL_EXPORTER_OTLP_HEADERS": "x-key=secret word"}).stdout
 
