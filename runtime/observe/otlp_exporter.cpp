@@ -38,6 +38,12 @@ int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
   return steady_clock::now().time_since_epoch().count() > static_cast<transfer*>(self)->until->load() ? 1 : 0;
 }
 
+std::string_view trimmed(std::string_view text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
 bool worth_another(long status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
 }
@@ -250,11 +256,10 @@ std::vector<std::pair<std::string, std::string>> otlp_headers(std::string_view t
     const auto comma = text.find(',');
     std::string_view one = text.substr(0, comma);
     text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
-    while (one.starts_with(' ')) one.remove_prefix(1);
-    while (one.ends_with(' ')) one.remove_suffix(1);
+    one = trimmed(one);
     if (one.empty()) continue;
     const auto equals = one.find('=');
-    const std::string_view name = one.substr(0, std::min(equals, one.size()));
+    const std::string_view name = trimmed(one.substr(0, std::min(equals, one.size())));
     const bool fine = equals != std::string_view::npos && !name.empty() &&
                       std::all_of(name.begin(), name.end(), [&](char c) {
                         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -262,7 +267,7 @@ std::vector<std::pair<std::string, std::string>> otlp_headers(std::string_view t
                       });
     if (!fine) throw std::invalid_argument("headers are written NAME=VALUE, with commas between them");
     int size = 0;
-    const std::string coded(one.substr(equals + 1));
+    const std::string coded(trimmed(one.substr(equals + 1)));
     const std::unique_ptr<char, void (*)(void*)> plain(
         curl_easy_unescape(nullptr, coded.c_str(), static_cast<int>(coded.size()), &size), curl_free);
     std::string value(plain ? plain.get() : "", plain ? static_cast<std::size_t>(size) : 0);

@@ -73,7 +73,7 @@ TEST(trace_context, what_w3c_allows) {
     EXPECT_EQ(is_traceparent(r.text), r.valid) << r.text;
     const auto read = read_traceparent(r.text);
     ASSERT_EQ(read.has_value(), r.valid) << r.text;
-    if (read) EXPECT_EQ(read->sampled(), r.sampled) << r.text;
+    EXPECT_EQ(read && read->sampled(), r.sampled) << r.text;
   }
 }
 
