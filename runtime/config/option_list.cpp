@@ -494,6 +494,31 @@ std::vector<binding> bind(settings& s) {
   b.choice("log.requests", s.log.requests, {"off", "sampled", "all"},
            "Whether requests get a line each; only off is available yet.");
 
+  b.text("tracing.endpoint", s.tracing.endpoint,
+         "Where spans are sent: an OTLP/HTTP receiver such as http://collector:4318; empty: nothing is "
+         "traced; see "
+         "[tracing.md](tracing.md).");
+  b.number(
+      "tracing.sample_ratio", s.tracing.sample_ratio, 0, 1,
+      "Share of the requests over HTTP and gRPC without a `traceparent` that begin a trace; with one, its "
+      "sampled flag decides.");
+  b.number("tracing.kafka_sample_ratio", s.tracing.kafka_sample_ratio, 0, 1,
+           "The same of Kafka's records without a `traceparent`.");
+  b.name("tracing.service_name", s.tracing.service_name, "`service.name` of the spans.");
+  b.text("tracing.service_instance", s.tracing.service_instance,
+         "`service.instance.id` of the spans; empty: the host's name and the number of the process.");
+  b.text("tracing.headers", s.tracing.headers,
+         "Headers sent to the receiver, NAME=VALUE with commas between them, values percent-encoded.")
+      .doc.secret = true;
+  b.text("tracing.tls_ca", s.tracing.tls_ca,
+         "File of the certificate authorities to trust there; empty: the system's.");
+  b.count<std::size_t>("tracing.queue", s.tracing.queue, 16, 1'000'000, "spans",
+                       "Spans that wait to be sent, about 1 KiB each; further ones are dropped and counted.");
+  b.duration("tracing.interval", s.tracing.interval, 10 * millisecond, hour,
+             "How long spans gather before they are sent; 512 are sent at once.");
+  b.duration("tracing.timeout", s.tracing.timeout, 10 * millisecond, hour,
+             "Time budget of an attempt to send; there are up to five.");
+
   b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
          "What queues and buffers share out among them; the process itself comes on top.");
 

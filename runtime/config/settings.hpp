@@ -223,6 +223,19 @@ struct log_settings {
   log_requests requests = log_requests::off;
 };
 
+struct tracing_settings {
+  std::string endpoint;           ///< of an OTLP/HTTP receiver; empty: no tracing
+  std::string headers;            ///< NAME=VALUE, with commas; sent with every export
+  std::string tls_ca;             ///< empty: the system's
+  double sample_ratio = 0.01;     ///< of the requests over HTTP and gRPC that come without a trace
+  double kafka_sample_ratio = 0;  ///< the same of Kafka's records
+  std::string service_name = "troupe";
+  std::string service_instance;  ///< empty: one is made
+  std::size_t queue = 4096;      ///< finished spans
+  nanos interval = policy::second;
+  nanos timeout = 10 * policy::second;  ///< an attempt
+};
+
 struct memory_settings {
   std::size_t limit = std::size_t{160} << 20;
 };
@@ -257,6 +270,7 @@ struct settings {
   metrics_settings metrics;
   admin_settings admin;
   log_settings log;
+  tracing_settings tracing;
   memory_settings memory;
   drain_settings drain;
   faults_settings faults;

@@ -9,6 +9,7 @@
 #include "runtime/codec/multipart.hpp"
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_infer.hpp"
+#include "runtime/door/traced.hpp"
 
 namespace troupe::door_http {
 namespace {
@@ -72,7 +73,9 @@ class exchange_call : public call {
     h.request = &request;
     return h;
   }
+  /// The end of every reading.
   void judge(record& r, record_batch& batch, std::string_view model = {}) {
+    serving::follow(*exchange_, r, batch);
     denied_ = who_.judge(r, batch, model);
   }
   void not_finite(const record& request) {

@@ -10,10 +10,11 @@
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
-#include "runtime/door/openapi.hpp"
 #include "runtime/door/batch_pages.hpp"
+#include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
+#include "runtime/door/traced.hpp"
 #include "runtime/http/text.hpp"
 #include "runtime/model/model.hpp"
 
@@ -77,6 +78,14 @@ guard::kind kind_of(page what) {
     default:
       return guard::kind::page;
   }
+}
+
+/// Probes and scrapers ask all the time, and nobody wants their traces.
+bool may_begin_trace(page what) {
+  const guard::kind of = kind_of(what);
+  return (of == guard::kind::inference || of == guard::kind::page || of == guard::kind::admin) &&
+         what != page::none && what != page::not_allowed && what != page::server_live &&
+         what != page::server_ready && what != page::model_ready;
 }
 
 std::string_view nth_header(const void* request, std::string_view name, std::size_t before_last) {
@@ -243,6 +252,8 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto& r = e->request();
   auto& o = impl_->options;
   destination to = find_page(r.method, r.path);
+  if (o.tracer)
+    if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
   guard::verdict asked;
   if (o.guard) {
     asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
@@ -279,12 +290,9 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::version:
       e->reply(json_reply(o.version_json));
       break;
-    case page::metrics: {
-      http::response text = json_reply(o.metrics());
-      text.content_type = o.metrics_type;
-      e->reply(std::move(text));
+    case page::metrics:
+      e->reply(o.metrics(r.header("accept")));
       break;
-    }
     case page::root:
       e->reply(impl_->root(r.header("accept")));
       break;

@@ -32,6 +32,7 @@
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
 #include "runtime/grpc/unpack.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe::rpc {
 namespace {
@@ -206,6 +207,44 @@ guard::verdict ask(const rules_ptr& rules, const ::grpc::ServerContext& context,
 
 status status_of(const guard::verdict& v) {
   return {status_of_http(guard::http_status_of(v.why)), std::string(v.message)};
+}
+
+// --- traces
+
+using trace_ptr = std::shared_ptr<observe::request_trace>;
+
+trace_ptr trace_of(const std::shared_ptr<const observe::tracer>& by, const ::grpc::ServerContext& context,
+                   std::string_view path, nanos arrived) {
+  if (!by) return nullptr;
+  auto t = by->begin(door::grpc, metadata_of(context, "traceparent"), arrived);
+  if (!t) return nullptr;
+  const auto [first, end] = context.client_metadata().equal_range("tracestate");
+  std::vector<std::string_view> states;
+  for (auto at = first; at != end; ++at) states.emplace_back(at->second.data(), at->second.size());
+  t->set_state(policy::join_tracestate(states));
+  std::string buffer;
+  std::string_view peer = peer_of(&context, buffer);
+  peer = peer.substr(0, peer.rfind(':'));
+  if (peer.starts_with('[') && peer.ends_with(']')) peer = peer.substr(1, peer.size() - 2);
+  if (path.starts_with('/')) path.remove_prefix(1);
+  const auto slash = path.find('/');
+  observe::attributes what = {{"rpc.system", "grpc"},
+                              {"rpc.service", std::string(path.substr(0, slash))},
+                              {"rpc.method", std::string(path.substr(slash + 1))},
+                              {"client.address", std::string(peer)}};
+  t->describe(observe::span_kind::server, std::string(path), std::move(what));
+  return t;
+}
+
+/// Only what is the server's fault is an error of its span.
+void end_trace(const trace_ptr& trace, status_code code) {
+  if (!trace) return;
+  const bool failed = code == status_code::unknown || code == status_code::deadline_exceeded ||
+                      code == status_code::unimplemented || code == status_code::internal ||
+                      code == status_code::unavailable;
+  const std::string number = std::to_string(static_cast<int>(code));
+  trace->end(trace->now(), {{"rpc.grpc.status_code", static_cast<std::int64_t>(code)}},
+             failed ? std::string_view(number) : std::string_view());
 }
 
 nanos deadline_of(const ::grpc::ServerContext& context) {
@@ -451,6 +490,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   std::string_view metadata(std::string_view name) override { return metadata_of(context_, name); }
   nanos deadline() const override { return deadline_of(context_); }
   bool gone() const override { return gone_.load(std::memory_order_relaxed); }
+  const trace_ptr& trace() const override { return trace_; }
 
   void reply(const infer_response& response, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
@@ -476,11 +516,13 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     refuse({status_code::unavailable, "the server is stopping"}, shared_->retry_after);
   }
   void send(std::string_view response) {
-    tell_id();
+    tell_ids();
+    end_trace(trace_, status_code::ok);
     writer_.Finish(buffer_of(response), ::grpc::Status::OK, tag(finished_event_));
   }
   void send(const status& why, nanos retry_after) {
-    tell_id();
+    tell_ids();
+    end_trace(trace_, why.code);
     writer_.FinishWithError(ending(context_, why, retry_after), tag(finished_event_));
   }
 
@@ -494,6 +536,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     refs_.store(1, std::memory_order_relaxed);
     if (lane_.closing) return abandon();
     new infer_rpc(lane_);
+    trace_ = trace_of(lane_.owner.options.tracer, context_, infer_path, lane_.now);
     auto asked = ask(lane_.owner.options.guard, context_, guard::kind::inference);
     if (!asked.ok()) return refuse(status_of(asked), asked.retry_after);
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
@@ -522,8 +565,9 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   void refuse(const status& why, nanos retry_after) {
     if (!ended_.exchange(true)) send(why, retry_after);
   }
-  void tell_id() {
+  void tell_ids() {
     if (sendable(request_id_)) context_.AddInitialMetadata("x-request-id", request_id_);
+    if (trace_) context_.AddInitialMetadata("traceresponse", trace_->traceparent());
   }
 
   lane& lane_;
@@ -534,6 +578,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   ::grpc::ByteBuffer request_;
   ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer> writer_{&context_};
   message_body body_;
+  trace_ptr trace_;
   std::atomic<int> refs_{1};
   std::atomic<bool> ended_{false};
   std::atomic<bool> gone_{false};
@@ -606,6 +651,10 @@ class other_rpc final : public open_rpc {
   }
   /// Who was let in when the call began.
   [[nodiscard]] const guard::client_ptr& who() const { return who_; }
+  /// Of one request of a stream: a stream may be open for days.
+  [[nodiscard]] trace_ptr begin_trace() const {
+    return trace_of(lane_.owner.options.tracer, context_, stream_path, lane_.now);
+  }
   [[nodiscard]] lane& on() { return lane_; }
   [[nodiscard]] const std::shared_ptr<shared_state>& shared() const { return shared_; }
 
@@ -816,18 +865,24 @@ class infer_stream final : public role {
 /// One request of a stream.
 class streamed final : public infer_exchange {
  public:
-  streamed(other_rpc& rpc, message_body&& body) : rpc_(rpc), body_(std::move(body)) { rpc_.ref(); }
+  streamed(other_rpc& rpc, message_body&& body)
+      : rpc_(rpc), body_(std::move(body)), trace_(rpc.begin_trace()) {
+    rpc_.ref();
+  }
 
   std::string_view body() const override { return body_.text(); }
   std::string_view metadata(std::string_view name) override { return rpc_.metadata(name); }
   nanos deadline() const override { return rpc_.deadline(); }
   bool gone() const override { return rpc_.gone(); }
+  const trace_ptr& trace() const override { return trace_; }
   void reply(const infer_response& response, std::string_view) override {
+    end_trace(trace_, status_code::ok);
     std::string text;
     write_streamed(text, response);
     rpc_.send(std::move(text));
   }
   void fail(const status& why, nanos, std::string_view id, std::string_view) override {
+    end_trace(trace_, why.code);
     std::string text;
     write_streamed_error(text, std::string_view(why.message).substr(0, most_message), id);
     rpc_.send(std::move(text));
@@ -842,6 +897,7 @@ class streamed final : public infer_exchange {
   ~streamed() = default;
   other_rpc& rpc_;
   message_body body_;
+  trace_ptr trace_;
 };
 
 void infer_stream::message(message_body&& body) {

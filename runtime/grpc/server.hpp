@@ -24,6 +24,10 @@
 #include "runtime/door/backend.hpp"
 #include "runtime/door/caller.hpp"
 
+namespace troupe::observe {
+class tracer;
+}
+
 namespace troupe::rpc {
 
 /// The port can't be had. One line with the reason and the remedy.
@@ -60,6 +64,7 @@ struct server_options {
   tls_files tls;
   /// Asked about every call, and about every request of a stream; null: nobody is.
   std::shared_ptr<const serving::caller_rules> guard;
+  std::shared_ptr<const observe::tracer> tracer;  ///< of inference requests; null: nothing is traced
 };
 
 struct server_parts;
