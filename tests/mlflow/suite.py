@@ -263,7 +263,7 @@ def serve(stage, kafka, registry, uri, cache="cache", **more):
          "mlflow": {"uri": uri, "models": f"models:/{MODEL}/Production, models:/{LINEAR}@champion, models:/boosted-xgboost/1, "
                                           "models:/boosted-lightgbm/latest",
                     "username": USER, "password_file": str(password), "poll_interval": f"{int(POLL * 1000)}ms",
-                    "timeout": "3s", "cache_directory": str(stage.path(cache))},
+                    "timeout": "10s", "cache_directory": str(stage.path(cache))},
          "admin": {"token": "secret-of-the-test"}, "cache": {"mode": "off"}, "log": {"format": "json"}})
     began = time.time()
     process.wait_ready()
