@@ -158,11 +158,10 @@ void add_door_load(CLI::App* c, load_command_options& o) {
   auto* grpc = c->add_option("--grpc", d.grpc, "Send over gRPC; https://host:port or --tls-ca for TLS")
                    ->type_name("HOST:PORT");
   http->excludes(grpc);
-  for (const char* of_kafka : {"--brokers", "--requests-topic", "--results-topic", "--dead-letter-topic",
-                               "--window", "--keyed", "--run-id", "--no-wait", "--raw"}) {
-    http->excludes(c->get_option(of_kafka));
-    grpc->excludes(c->get_option(of_kafka));
-  }
+  std::vector<CLI::Option*> of_kafka;
+  for (const char* name : {"--brokers", "--requests-topic", "--results-topic", "--dead-letter-topic",
+                           "--window", "--keyed", "--run-id", "--no-wait", "--raw"})
+    of_kafka.push_back(c->get_option(name)->group("Kafka"));
   const char* doors = "HTTP and gRPC";
   c->add_option(
        "--format", d.format,
@@ -202,8 +201,14 @@ void add_door_load(CLI::App* c, load_command_options& o) {
   auto* key = c->add_option("--tls-key", d.tls_key, "PEM file of its key")->type_name("FILE")->group(doors);
   certificate->needs(key);
   key->needs(certificate);
-  c->final_callback([c, &d, doors] {
-    if (d.wanted()) return;
+  c->final_callback([c, &d, doors, of_kafka] {
+    if (d.wanted()) {
+      for (const auto* option : of_kafka)
+        if (option->count() > 0)
+          throw CLI::ValidationError(option->get_name(),
+                                     "is Kafka's; --http and --grpc have no place for it");
+      return;
+    }
     for (const auto* option : c->get_options())
       if (option->get_group() == doors && option->count() > 0)
         throw CLI::ValidationError(option->get_name(), "needs --http or --grpc");
