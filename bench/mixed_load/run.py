@@ -93,7 +93,7 @@ class Bench:
             "cache": {"mode": "off"},  # every row is scored
             "log": {"level": "warn"},
             "http": {}, "grpc": {},
-        })
+        }, *[word for one in self.options.set for word in ("--set", one)])
         node.wait_ready()
         return node
 
@@ -126,7 +126,8 @@ class Bench:
 
     def open_loop(self, cell, rate):
         o = self.options
-        return ["--connections", 64 if CELLS[cell][0] == "http" else 8, "--rate", f"{max(rate, 1):.0f}", "--seconds",
+        # An open loop needs connections for all that is out at a time.
+        return ["--connections", 512 if CELLS[cell][0] == "http" else 16, "--rate", f"{max(rate, 1):.0f}", "--seconds",
                 o.seconds + o.warmup, "--warmup", f"{o.warmup}s", "--interval", f"{o.interval}s"]
 
     def mixed(self, cell, alone):
@@ -137,7 +138,7 @@ class Bench:
         time.sleep(o.warmup)
         with Sampler(node) as bulk:
             origin = time.monotonic()
-            time.sleep(o.seconds * 0.6)
+            time.sleep(o.seconds * 0.5)
             begun = time.monotonic()
             interactive = self.load(node, cell, *self.open_loop(cell, alone["rate"]))
             ended = time.monotonic()
@@ -146,7 +147,8 @@ class Bench:
         failed = node.metrics().total("inference_requests_total", door="kafka", status="error")
         node.stop(60)
         if left <= 0:
-            sys.exit(f"{cell}: the topic was empty before the end: give more --records")
+            sys.exit(f"{cell}: the topic was empty before the end: give more --records\nbulk a second by time: "
+                     f"{bulk.series(origin)}\ninteractive, from {begun - origin:.1f} to {ended - origin:.1f} s: {interactive}")
         if failed:
             sys.exit(f"{cell}: {failed:.0f} bulk records failed")
         bulk_alone = bulk.rate(origin, begun)
@@ -204,6 +206,7 @@ def main():
     parser.add_argument("--target-ms", type=float, default=100, help="that of the class interactive")
     parser.add_argument("--json", metavar="FILE", help="file for the figures; -: standard output instead of the table")
     parser.add_argument("--plot", metavar="FILE", help="an SVG of the last round")
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="of the node")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all")
     o = parser.parse_args()
     if o.smoke:
