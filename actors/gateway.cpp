@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "actors/tally.hpp"
+#include "messages/reply_turn.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
@@ -128,6 +129,7 @@ void take_answers(self_ptr self, const answer_set& set) {
   const nanos now = caf_line::now(self);
   const std::string_view text(set.text);
   bool finished = false;
+  const reply_turn turn;
   for (const answer& a : set.answers) {
     const record& r = *a.request;
     if (r.answered.exchange(true, std::memory_order_relaxed)) continue;
