@@ -82,8 +82,11 @@ struct memory_shares {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
+[[nodiscard]] std::chrono::milliseconds ms(nanos n) {
+  return std::chrono::milliseconds(n / 1'000'000);
+}
+
 [[nodiscard]] observe::otlp_options exporter_options(const config::tracing_settings& t) {
-  const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
   observe::otlp_options o;
   try {
     o.url = observe::otlp_traces_url(t.endpoint);
@@ -614,7 +617,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_http() {
     if (!settings.http.enabled) return;
     const auto& h = settings.http;
-    const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
     http::front_options o;
     o.bind = h.bind;
     o.port = h.port;
