@@ -13,6 +13,7 @@
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 #include "runtime/policy/cache_value.hpp"
 #include "runtime/policy/flat_cache.hpp"
 
@@ -108,6 +109,13 @@ struct cache_state {
 };
 
 using self_ptr = inner_actor::stateful_pointer<cache_state>;
+
+/// A look-up for a request that is traced is over.
+void tell_lookup(const record& r, nanos since, std::int64_t level, const char* result,
+                 std::string_view error = {}) {
+  r.trace->child("cache", since, r.trace->now(),
+                 {{"troupe.cache.level", level}, {"troupe.cache.result", std::string(result)}}, error);
+}
 
 /// Rows that are answered here. Takes over a count of each.
 class known_rows {
@@ -206,9 +214,11 @@ void look_up(self_ptr self, const submit& m) {
     ++asked;
     if (s.level1->get(*key, now, s.value.data())) {
       ++hit_count;
+      if (r->trace) tell_lookup(*r, now, 1, "hit");
       hits.add(r, s.value.data());
       continue;
     }
+    if (r->trace) r->trace->waits(now);
     auto [it, fresh] = s.flights.try_emplace(*key);
     if (!fresh && it->second.leader == r) {  // submitted again after a crash: it waits for nobody
       miss->adopt(r);
@@ -231,7 +241,10 @@ void look_up(self_ptr self, const submit& m) {
     if (level2_open(self, *first)) {
       ask_level2(self, std::move(unknown), std::move(unknown_keys));
     } else {
-      for (const record* r : unknown) miss->adopt(r);
+      for (const record* r : unknown) {
+        if (r->trace) tell_lookup(*r, now, 1, "miss");
+        miss->adopt(r);
+      }
     }
   }
   pass_on(self, std::move(miss));
@@ -242,7 +255,10 @@ void land(self_ptr self, const cache_key& key, const double* outputs, known_rows
   auto& s = self->state;
   const auto it = s.flights.find(key);
   if (it == s.flights.end()) return;
-  for (const record* r : it->second.waiting) out.add(r, outputs);
+  for (const record* r : it->second.waiting) {
+    if (r->trace) tell_lookup(*r, r->trace->waits_since(), 1, "joined");
+    out.add(r, outputs);
+  }
   it->second.leader->batch->release();
   s.flights.erase(it);
 }
@@ -307,6 +323,9 @@ void level2_answered(self_ptr self, const level2_answer& m) {
     const std::size_t width = r->model->output().width;
     const bool hit = result.ok && i < result.values.size() && result.values[i] &&
                      result.values[i]->size() == width * sizeof(double);
+    if (r->trace)
+      tell_lookup(*r, r->trace->waits_since(), 2, hit ? "hit" : "miss",
+                  result.ok ? std::string_view() : std::string_view("level2_failed"));
     if (!hit) {
       miss->adopt(r);
       continue;
@@ -338,7 +357,10 @@ void free_stale(self_ptr self) {
       ++it;
       continue;
     }
-    for (const record* r : f.waiting) rows->adopt(r);
+    for (const record* r : f.waiting) {
+      if (r->trace) tell_lookup(*r, r->trace->waits_since(), 1, "miss");
+      rows->adopt(r);
+    }
     f.leader->batch->release();
     it = s.flights.erase(it);
   }

@@ -13,6 +13,7 @@
 #include "runtime/model/warm_up.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe {
 namespace {
@@ -146,6 +147,21 @@ void send_to_shadow(self_ptr self, const grant& g) {
   caf_line::send(self, s.to.shadow, shadow_work{split->id, g.rows, split->candidate});
 }
 
+/// What a batch was to one of its requests that is traced.
+void tell_score(const record& r, const grant& g, std::uint32_t rows, nanos begin, nanos end,
+                error_code error) {
+  const auto& m = *r.model;
+  r.trace->child("score", begin, end,
+                 {{"troupe.model.name", std::string(m.name())},
+                  {"troupe.model.version", std::string(m.version())},
+                  {"troupe.model.engine", std::string(m.engine().kind())},
+                  {"troupe.rows", std::int64_t{r.rows}},
+                  {"troupe.batch.id", static_cast<std::int64_t>(g.id)},
+                  {"troupe.batch.rows", std::int64_t{rows}},
+                  {"troupe.batch.requests", static_cast<std::int64_t>(g.rows->size())}},
+                 error == error_code::none ? std::string_view() : to_string(error));
+}
+
 void run(self_ptr self, const grant& g) {
   auto& s = self->state;
   const auto& m = *s.args.model;
@@ -153,6 +169,10 @@ void run(self_ptr self, const grant& g) {
   auto outputs = std::make_shared<std::vector<double>>();
   std::vector<failure> failed;
   const nanos took = s.score(refs, *outputs, failed);
+  const record* traced = nullptr;
+  for (const record* r : refs)
+    if (r->trace) traced = r;
+  const nanos scored_at = traced ? traced->trace->now() : 0;
 
   answering out(s.writer);
   out.expect(refs.size());
@@ -168,6 +188,8 @@ void run(self_ptr self, const grant& g) {
         !out.predicted(r, outputs->data() + at * m.output().width,
                        r.explain ? std::string_view(s.explanations.write(r)) : std::string_view()))
       why = {error_code::model_failed, "the model gave no finite prediction for this request", false};
+    if (r.trace)
+      tell_score(r, g, static_cast<std::uint32_t>(s.rows.size()), scored_at - took, scored_at, why.code);
     if (why.code != error_code::none) {
       bad += why.code == error_code::model_failed;
       unanswered = true;
@@ -203,7 +225,8 @@ void run(self_ptr self, const grant& g) {
     if (it != s.to.breakers->end())
       caf_line::send(self, it->second, outcome{static_cast<std::uint32_t>(refs.size()) - bad, bad});
   }
-  s.args.metrics->model_batch(m, rows, static_cast<double>(took) * 1e-9, bad);
+  s.args.metrics->model_batch(m, rows, static_cast<double>(took) * 1e-9, bad,
+                              traced ? traced->trace->id() : std::string());
 }
 
 model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<model_shard_args>& args,

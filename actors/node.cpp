@@ -1,8 +1,10 @@
 #include "actors/node.hpp"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <future>
@@ -40,6 +42,8 @@
 #include "runtime/model/version_loader.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/otlp_exporter.hpp"
+#include "runtime/observe/trace.hpp"
 #include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
 #include "troupe_version.hpp"
@@ -73,6 +77,39 @@ struct memory_shares {
   return {limit / 6 / partitions, limit / 6 / partitions, limit / 4};
 }
 
+[[nodiscard]] std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+[[nodiscard]] observe::otlp_options exporter_options(const config::tracing_settings& t) {
+  const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
+  observe::otlp_options o;
+  try {
+    o.url = observe::otlp_traces_url(t.endpoint);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.endpoint: ") + e.what());
+  }
+  try {
+    o.headers = observe::otlp_headers(t.headers);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.headers: ") + e.what());
+  }
+  o.tls_ca = t.tls_ca;
+  o.queue = t.queue;
+  o.interval = ms(t.interval);
+  o.timeout = ms(t.timeout);
+  const std::string host = host_name();
+  const std::string instance =
+      t.service_instance.empty() ? host + "/" + std::to_string(::getpid()) : t.service_instance;
+  o.sender.version = TROUPE_VERSION;
+  o.sender.resource = {{"service.name", t.service_name},          {"service.version", TROUPE_VERSION},
+                       {"service.instance.id", instance},         {"host.name", host},
+                       {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
+                       {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
+  return o;
+}
+
 [[nodiscard]] observe::level log_level(int syslog) {
   if (syslog <= 3) return observe::level::error;
   if (syslog == 4) return observe::level::warn;
@@ -86,6 +123,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<observe::otlp_exporter> spans;  // null: nothing is traced
+  std::shared_ptr<const observe::tracer> tracer;  // the same
   std::shared_ptr<model::live_models> models = std::make_shared<model::live_models>();
   std::shared_ptr<model::recent_rows> recent = std::make_shared<model::recent_rows>();
   std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
@@ -138,6 +177,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     tune_allocator();
     shares = share_memory(settings.memory.limit);
     make_metrics();
+    make_tracer();
     ask_registry();
     load_models();
     kept_default = kept->default_model;
@@ -187,6 +227,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
       o.class_targets.push_back(static_cast<double>(c.target) * 1e-9);
     }
     metrics = std::make_shared<observe::metrics>(o);
+  }
+
+  void make_tracer() {
+    const auto& t = settings.tracing;
+    if (t.endpoint.empty()) return;
+    auto o = exporter_options(t);
+    o.metrics = metrics;
+    spans = std::make_shared<observe::otlp_exporter>(std::move(o));
+    observe::tracer_options how;
+    how.door_ratio = t.sample_ratio;
+    how.kafka_ratio = t.kafka_sample_ratio;
+    how.kafka_group = settings.kafka.group;
+    how.results_topic = settings.kafka.results_topic;
+    how.dead_letter_topic = settings.kafka.dead_letter_topic;
+    tracer = observe::tracer::make(std::move(how), spans);
   }
 
   // --- the registry
@@ -509,6 +564,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.threads = door_threads(g.threads);
     o.max_message = g.max_message;
     o.max_streams = g.max_streams;
+    o.keepalive = ms(g.keepalive);
+    o.keepalive_timeout = ms(g.keepalive_timeout);
+    o.idle_timeout = ms(g.idle_timeout);
+    o.max_age = ms(g.max_age);
     o.max_open = settings.http.max_requests;
     o.server_version = TROUPE_VERSION;
     o.infer = infer_options_of(g.default_class, g.queue_timeout);
@@ -517,6 +576,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls.client_ca = g.tls.client_ca;
     o.tls.client_required = g.tls.client_required;
     o.guard = guard->rules(troupe::door::grpc);
+    o.tracer = tracer;
     grpc = std::make_unique<rpc::server>(o, backend);
     for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
   }
@@ -566,6 +626,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.max_buffered = h.max_buffered;
     o.read_timeout = ms(h.read_timeout);
     o.idle_timeout = ms(h.idle_timeout);
+    o.compress_replies = h.compress_replies;
     // The gateway ends every call by its expiry; this is for what has none.
     o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
     for (std::size_t at = 0; at < h.cors_origins.size();) {
@@ -576,17 +637,17 @@ struct node::impl final : kafka::assignment_listener, door_state {
       at = end + 1;
     }
     o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
-    auto calls = std::make_shared<door_http::door_options>();
+    auto calls = std::make_shared<serving::door_options>();
     calls->infer = infer_options_of(h.default_class, h.queue_timeout);
     serving::route_options r;
     r.calls = calls;
     r.version = TROUPE_VERSION;
     r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
-    r.metrics_type = observe::metrics::text_type;
     r.guard = guard->rules(troupe::door::http);
     r.batches = batches.get();
     r.health = [this] { return health(); };
-    r.metrics = [this] { return metrics_text(); };
+    r.metrics = [this](std::string_view accept) { return metrics_page(accept); };
+    r.tracer = tracer;
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
     http = std::make_unique<http_door>(
         o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });
@@ -829,6 +890,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.poll_records = settings.kafka.poll_records;
         a.rewind = restart;
         a.metrics = metrics;
+        a.tracer = tracer;
         return caf_line::untyped(spawn_partition_consumer(*actors, std::move(a), neighbours()));
       });
     }
@@ -922,9 +984,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return h;
   }
 
-  [[nodiscard]] std::string metrics_text() const override {
+  [[nodiscard]] http::response metrics_page(std::string_view accept) const override {
     metrics->ready(health().ready);
-    return metrics->text();
+    auto page = metrics->expose(accept);
+    return {200, std::move(page.text), std::move(page.type), {{"Vary", "Accept"}}};
   }
 
   [[nodiscard]] std::vector<child_report> tree() const override {
@@ -1025,6 +1088,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (guard) guard->stop();
     loader.reset();
     if (sink) sink->close();
+    if (spans) spans->stop();
   }
 };
 

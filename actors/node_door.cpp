@@ -7,7 +7,6 @@
 
 #include "runtime/config/options.hpp"
 #include "runtime/http/server.hpp"
-#include "runtime/observe/metrics.hpp"
 #include "runtime/policy/rollout_spec.hpp"
 
 namespace troupe {
@@ -124,7 +123,12 @@ http::response registry_state(door_state& state, bool sync) {
     references.push_back(std::move(one));
   }
   return {200,
-          json({{"polls", now->polls}, {"reached", now->reached}, {"references", references}}).dump() + "\n",
+          json({{"polls", now->polls},
+                {"begun", now->begun},
+                {"reached", now->reached},
+                {"references", references}})
+                  .dump() +
+              "\n",
           "application/json",
           {}};
 }
@@ -169,9 +173,7 @@ node_door::node_door(const door_options& o, door_state& state) {
   const auto ready = [&state](const http::request&) { return http::ready(state.health()); };
   std::vector<http::route> routes = {
       {"GET", "/metrics",
-       [&state](const http::request&) {
-         return http::response{200, state.metrics_text(), observe::metrics::text_type, {}};
-       }},
+       [&state](const http::request& r) { return state.metrics_page(r.header("accept")); }},
       {"GET", "/health", [&state](const http::request&) { return http::health(state.health()); }},
       {"GET", "/ready", ready},
       {"GET", "/readiness", ready},

@@ -18,6 +18,7 @@
 
 #include "messages/interfaces.hpp"
 #include "runtime/http/health.hpp"
+#include "runtime/http/message.hpp"
 #include "runtime/registry/registry_poller.hpp"
 
 namespace troupe::http {
@@ -31,7 +32,7 @@ class door_state {
  public:
   virtual ~door_state() = default;
   [[nodiscard]] virtual http::health_state health() const = 0;
-  [[nodiscard]] virtual std::string metrics_text() const = 0;
+  [[nodiscard]] virtual http::response metrics_page(std::string_view accept) const = 0;
   [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
   /// The child's name, empty if there is none of that name; an empty name: any.
   [[nodiscard]] virtual std::string crash_one(const std::string& name) = 0;

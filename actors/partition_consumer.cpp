@@ -8,6 +8,7 @@
 #include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 #include "runtime/policy/offset_ledger.hpp"
 
 namespace troupe {
@@ -181,6 +182,7 @@ void poll(self_ptr self) {
   batch->slot = s.first_slot + s.batches.size();
   if (s.args.limits) s.parser->limit(*s.args.limits);
   s.parser->parse(*batch, s.args.models->current());
+  if (s.args.tracer) s.args.tracer->begin(*batch);
   s.batches.push_back(batch);
   submit_batch(self, *batch, false);
   if (!batch->records.empty() && s.to.keeper) tell_refused(self, *batch);

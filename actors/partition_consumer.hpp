@@ -21,7 +21,8 @@ class live_models;
 
 namespace troupe::observe {
 class metrics;
-}
+class tracer;
+}  // namespace troupe::observe
 
 namespace troupe {
 
@@ -35,6 +36,7 @@ struct partition_consumer_args {
   std::size_t poll_records = 1024;
   bool rewind = false;  ///< a successor: read again from the stored offset
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
 };
 
 [[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system,

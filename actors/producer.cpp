@@ -8,6 +8,7 @@
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 #include "runtime/policy/gather.hpp"
 
 namespace troupe {
@@ -65,6 +66,7 @@ struct producer_state {
       const std::string_view reason(a.set->text.data() + a.reason_begin, a.reason_size);
       // The broker copies headers when it takes the record, so texts may live here.
       writer.dead_letter_headers(headers, r, a.code, reason);
+      if (r.trace) writer.trace_header(headers, own, r.trace->sends(r.trace->now()));
       if (a.tries & 1) {  // refused for its size: coordinates and length must do
         writer.dropped_value_headers(headers, r);
       } else {
@@ -74,12 +76,24 @@ struct producer_state {
     } else {
       out.value = {a.set->text.data() + a.begin, a.size};
       if (args.keep_timestamp && !(a.tries & 2)) out.timestamp_ms = r.timestamp_ms;
-      if (r.headers_count != 0) {
-        writer.result_headers(headers, own);
+      if (r.headers_count != 0 || r.trace) {
+        writer.result_headers(headers, own, r.trace ? r.trace->sends(r.trace->now()) : std::string());
         out.headers = headers;
       }
     }
     return out;
+  }
+
+  [[nodiscard]] static bool has_headers(const answer& a) {
+    return a.dead || a.request->headers_count != 0 || a.request->trace != nullptr;
+  }
+
+  /// An answer to a request that is traced is with the broker.
+  static void tell_delivered(const answer& a, nanos now) {
+    const auto& t = *a.request->trace;
+    t.sent(now, a.dead, {});
+    t.end(now, a.dead ? observe::attributes{{"troupe.dead_letter", true}} : observe::attributes(),
+          a.code == error_code::none ? std::string_view() : to_string(a.code));
   }
 
   /// Gives what gathered to the sink, neighbours without headers of their own in one call.
@@ -95,12 +109,12 @@ struct producer_state {
           a->set->release();
           continue;
         }
-        if (!run.empty() && (a->dead || a->request->headers_count != 0)) break;
+        if (!run.empty() && has_headers(*a)) break;
         // Marked at once, so that a second answer to the same record in this run is dropped as well.
         a->request->answered.store(true, std::memory_order_relaxed);
         held.pop_front();
         run.push_back(outgoing_of(*a));
-        if (a->dead || a->request->headers_count != 0) break;  // its headers live in one buffer
+        if (has_headers(*a)) break;  // its headers live in one buffer
       }
       give(now);
     }
@@ -148,13 +162,15 @@ struct producer_state {
       held.push_back(a);
       return;
     }
+    observe::fields which = {{"topic", *a->request->batch->topic},
+                             {"partition", std::to_string(a->request->batch->partition)},
+                             {"offset", std::to_string(a->request->offset)}};
+    if (a->request->trace) which.emplace_back("trace_id", a->request->trace->id());
     observe::log_every(
         observe::level::error, "producer", "dead_letter_refused", 60,
         "the dead-letter topic refuses a record even without its value; its partition can't commit past "
         "it until the topic accepts it",
-        {{"topic", *a->request->batch->topic},
-         {"partition", std::to_string(a->request->batch->partition)},
-         {"offset", std::to_string(a->request->offset)}});
+        which);
     refused.emplace_back(now + 10 * retry_pause, a);
   }
 
@@ -182,10 +198,12 @@ struct producer_state {
           owner = to;
         }
         done.push_back(a->request);
+        if (a->request->trace) tell_delivered(*a, now);
         tally.add(*a, now);
         finished.push_back(a->set);
         continue;
       }
+      if (a->request->trace) a->request->trace->sent(now, a->dead, "not_delivered");
       if (rep.too_large) {
         too_large(a, now);
       } else if (rep.bad_timestamp && !(a->tries & 2)) {

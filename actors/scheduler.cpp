@@ -10,6 +10,7 @@
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 #include "runtime/policy/batch_sizer.hpp"
 
 namespace troupe {
@@ -75,6 +76,14 @@ struct scheduler_state {
       for (auto* r : lane.suspects) release(r);
   }
 
+  /// The wait of a request that is traced is over.
+  void tell_wait(const record& r, std::string_view error = {}) const {
+    const nanos now = r.trace->now();
+    r.trace->child("queue", r.trace->waits_since(), now,
+                   {{"troupe.class", r.cls < args.classes.size() ? args.classes[r.cls].name : ""}}, error);
+    r.trace->waits(now);
+  }
+
   static const record* record_of(const policy::sla_item& item) {
     return static_cast<const record*>(item.handle);
   }
@@ -111,6 +120,7 @@ struct scheduler_state {
       const policy::sla_item item{const_cast<record*>(r), 0,         r->rows,
                                   r->batch->arrived,      r->target, r->expiry};
       const std::size_t lane = lane_of(r->model);
+      if (r->trace) r->trace->waits(r->trace->now());
       if (!queue->push(lane, r->cls, item)) waiting.push_back({lane, r->cls, item});
     }
   }
@@ -141,6 +151,7 @@ void answer_ended(self_ptr self) {
   for (const auto& e : s.ended) {
     const record* r = scheduler_state::record_of(e.item);
     rows.adopt(r);
+    if (r->trace) s.tell_wait(*r, e.expired ? "deadline_exceeded" : "shed");
     if (e.expired) {
       out.failed(*r, error_code::deadline_exceeded, "the request expired before it could be scored");
     } else {
@@ -160,6 +171,8 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows)
   lane.idle.pop_back();
   const std::uint64_t id = s.next_grant++;
   std::shared_ptr<const row_refs> shared = std::move(rows);
+  for (const record* r : *shared)
+    if (r->trace) s.tell_wait(*r);
   s.grants.emplace(id, running{lane_index, shared, shard.handle});
   caf_line::send(self, shard.handle, grant{id, std::move(shared)});
 }

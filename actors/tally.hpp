@@ -2,6 +2,7 @@
 // Counts delivered answers by what their metrics share, so that a drain of thousands of delivery reports
 // costs a handful of metric updates.
 
+#include <string>
 #include <vector>
 
 #include "messages/messages.hpp"
@@ -30,6 +31,7 @@ class delivery_tally {
     std::size_t count;
     std::size_t late;
     std::size_t rows;
+    std::string trace;  ///< id of one of them that is traced
   };
   std::vector<line> lines_;
 };

@@ -41,7 +41,7 @@ troupe_library(troupe_policy runtime/policy)
 troupe_library(troupe_config runtime/config
   USES troupe_messages troupe_policy troupe_version vendor_yaml vendor_nlohmann_json)
 troupe_library(troupe_observe runtime/observe
-  USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json)
+  USES troupe_messages troupe_policy troupe_version vendor_prometheus vendor_spdlog vendor_nlohmann_json vendor_curl)
 troupe_library(troupe_model runtime/model
   USES troupe_messages troupe_policy vendor_xxhash vendor_nlohmann_json vendor_yaml vendor_zlib vendor_pictures)
 target_compile_definitions(troupe_model PRIVATE
@@ -80,7 +80,7 @@ troupe_protocol(troupe_protocols runtime/grpc/inference.proto runtime/grpc/healt
 troupe_library(troupe_guard runtime/guard
   USES troupe_messages troupe_policy vendor_openssl vendor_curl vendor_nlohmann_json vendor_yaml)
 troupe_library(troupe_door runtime/door
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_batches troupe_http troupe_guard vendor_nlohmann_json vendor_openssl)
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_batches troupe_http troupe_guard troupe_observe vendor_nlohmann_json vendor_openssl)
 set(door_files "openapi_source=${PROJECT_SOURCE_DIR}/runtime/door/openapi.json"
   "docs_source=${PROJECT_SOURCE_DIR}/runtime/door/docs.html")
 add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBATIM COMMENT "Embedding the API page"
@@ -89,7 +89,7 @@ add_custom_command(OUTPUT "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp" VERBAT
     "-DNAMESPACE=troupe::serving" "-DFILES=${door_files}" -P "${PROJECT_SOURCE_DIR}/cmake/embed.cmake")
 target_sources(troupe_door PRIVATE "${TROUPE_GENERATED_DIRECTORY}/door_assets.cpp")
 troupe_library(troupe_grpc runtime/grpc
-  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_guard troupe_protocols vendor_grpc vendor_openssl
+  USES troupe_messages troupe_policy troupe_model troupe_codec troupe_door troupe_guard troupe_observe troupe_protocols vendor_grpc vendor_openssl
     vendor_simdjson vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)

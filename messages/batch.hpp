@@ -24,6 +24,10 @@ class loaded_model;
 class model_table;
 }  // namespace troupe::model
 
+namespace troupe::observe {
+class request_trace;
+}  // namespace troupe::observe
+
 namespace troupe {
 
 using nanos = std::int64_t;  ///< nanoseconds of the node's steady clock
@@ -71,6 +75,8 @@ struct record {
   std::uint64_t seq = 0;  ///< the ledger's arrival sequence
   record_batch* batch = nullptr;
 
+  const observe::request_trace* trace = nullptr;  ///< of the batch's traces; null: it is not traced
+
   /// Set by the producer alone (for Kafka) or the gateway alone (for the other doors), when it first takes a
   /// result of this record: a second one (sent again after a crash upstream) is dropped there, so that a
   /// restart never doubles a result. The gateway also sets it when the caller has gone: then nobody needs to
@@ -86,7 +92,7 @@ struct record {
     model = o.model;
     values_begin = o.values_begin, rows = o.rows, error = o.error, parsed = o.parsed, list = o.list,
     explain = o.explain, cls = o.cls, arm = o.arm;
-    target = o.target, expiry = o.expiry, seq = o.seq, batch = o.batch;
+    target = o.target, expiry = o.expiry, seq = o.seq, batch = o.batch, trace = o.trace;
     answered.store(o.answered.load(std::memory_order_relaxed), std::memory_order_relaxed);
     return *this;
   }
@@ -108,7 +114,8 @@ struct record_batch {
   std::size_t bytes = 0;                             ///< keys, values and headers, as counted by credit
   std::shared_ptr<const model::model_table> models;  ///< keeps record::model alive
   std::shared_ptr<void> storage;                     ///< keeps the source's buffers alive
-  std::pmr::monotonic_buffer_resource arena{1024};   ///< texts made by the parser
+  std::vector<std::shared_ptr<const observe::request_trace>> traces;  ///< keeps record::trace alive
+  std::pmr::monotonic_buffer_resource arena{1024};                    ///< texts made by the parser
 
   std::shared_ptr<completion_port> owner;  ///< told when answers were delivered
   std::uint32_t unfinished = 0;            ///< the owner's count of records not yet delivered

@@ -11,6 +11,7 @@
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/prediction_text.hpp"
 #include "runtime/model/model.hpp"
+#include "runtime/policy/trace_context.hpp"
 
 namespace troupe::codec {
 namespace {
@@ -22,25 +23,6 @@ template <std::size_t N, class Number>
 std::string_view print(std::array<char, N>& into, Number value) {
   char* end = std::to_chars(into.data(), into.data() + into.size(), value).ptr;
   return {into.data(), static_cast<std::size_t>(end - into.data())};
-}
-
-bool hex(std::string_view text) {
-  return std::all_of(text.begin(), text.end(),
-                     [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
-
-bool zeros(std::string_view text) {
-  return text.find_first_not_of('0') == std::string_view::npos;
-}
-
-/// W3C Trace Context, level 1: version-traceid-parentid-flags; a later version may have more behind it.
-bool valid_traceparent(std::string_view v) {
-  if (v.size() < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-') return false;
-  const std::string_view version = v.substr(0, 2);
-  if (!hex(version) || version == "ff" || (version == "00" && v.size() != 55)) return false;
-  if (v.size() > 55 && v[55] != '-') return false;
-  return hex(v.substr(3, 32)) && !zeros(v.substr(3, 32)) && hex(v.substr(36, 16)) &&
-         !zeros(v.substr(36, 16)) && hex(v.substr(53, 2));
 }
 
 /// Read by the parser; it would say something else, or nothing, about a result.
@@ -208,29 +190,48 @@ void result_writer::dead_letter_headers(std::vector<header>& out, const record& 
   out.push_back({"__connect.errors.exception.message", message});
 }
 
+void result_writer::trace_header(std::vector<header>& out, std::span<const header> request_headers,
+                                 std::string_view traceparent) {
+  for (const header& h : request_headers)
+    if (h.name == "traceparent") return;
+  traceparent.copy(traceparent_.data(), traceparent_.size());
+  out.push_back({"traceparent", {traceparent_.data(), traceparent_.size()}});
+}
+
 void result_writer::dropped_value_headers(std::vector<header>& out, const record& request) {
   out.push_back({"troupe.dropped.value.length", print(length_, request.value.size())});
 }
 
-void result_writer::result_headers(std::vector<header>& out, std::span<const header> request_headers) {
+void result_writer::result_headers(std::vector<header>& out, std::span<const header> request_headers,
+                                   std::string_view traceparent) {
   const header* trace = nullptr;
-  for (const header& h : request_headers)
-    if (trace == nullptr && h.name == "traceparent" && valid_traceparent(h.value)) trace = &h;
+  bool state = true;
+  for (const header& h : request_headers) {
+    if (trace == nullptr && h.name == "traceparent" && policy::is_traceparent(h.value)) trace = &h;
+    if (h.name == "tracestate") state &= policy::is_tracestate(h.value);
+  }
   for (const header& h : request_headers) {
     if (consumed(h.name)) continue;
     if (h.name == "content-type" && holds_bytes(h.value)) continue;  // a result is JSON
-    if (h.name == "tracestate" && trace == nullptr) continue;
+    if (h.name == "tracestate" && (trace == nullptr || !state)) continue;
     if (h.name != "traceparent") {
       out.push_back(h);
     } else if (&h == trace) {
-      h.value.copy(traceparent_.data(), traceparent_.size());
-      traceparent_[0] = traceparent_[1] = '0';
-      std::uint64_t span = random();
-      while (span == 0) span = random();
-      for (std::size_t i = 0; i < 16; ++i, span >>= 4) traceparent_[36 + i] = "0123456789abcdef"[span & 15];
+      if (traceparent.empty()) {
+        h.value.copy(traceparent_.data(), traceparent_.size());
+        traceparent_[0] = traceparent_[1] = '0';
+        std::uint64_t span = random();
+        while (span == 0) span = random();
+        for (std::size_t i = 0; i < 16; ++i, span >>= 4) traceparent_[36 + i] = "0123456789abcdef"[span & 15];
+      } else {
+        traceparent.copy(traceparent_.data(), traceparent_.size());
+      }
       out.push_back({h.name, {traceparent_.data(), traceparent_.size()}});
     }
   }
+  if (trace != nullptr || traceparent.empty()) return;
+  traceparent.copy(traceparent_.data(), traceparent_.size());
+  out.push_back({"traceparent", {traceparent_.data(), traceparent_.size()}});
 }
 
 }  // namespace troupe::codec

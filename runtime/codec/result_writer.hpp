@@ -45,9 +45,17 @@ class result_writer {
   void dropped_value_headers(std::vector<header>& out, const record& request);
 
   /// Appends the headers that a result carries on: all of the request's but those that this service read. A
-  /// `traceparent` gets a new span id (W3C Trace Context); an invalid one is left out, `tracestate` with it.
-  /// Values point into the request, a new traceparent into this writer until the next call.
-  void result_headers(std::vector<header>& out, std::span<const header> request_headers);
+  /// `traceparent` gets a new span id (W3C Trace Context); an invalid one is left out, `tracestate` with it,
+  /// and a `tracestate` that is invalid or too long by itself. Values point into the request, a new
+  /// traceparent into this writer until the next call. `traceparent`: of a request that is traced, to be sent
+  /// whether it came with one or not.
+  void result_headers(std::vector<header>& out, std::span<const header> request_headers,
+                      std::string_view traceparent = {});
+
+  /// Appends to a dead letter's headers the traceparent of a trace that began here; one that the record
+  /// brought stays as it is. Good as long as a new traceparent of result_headers.
+  void trace_header(std::vector<header>& out, std::span<const header> request_headers,
+                    std::string_view traceparent);
 
  private:
   /// What a value says about its model, escaped once.

@@ -24,7 +24,7 @@ constexpr std::string_view file_suffix = "_file";
 constexpr std::string_view properties = "kafka.properties";
 constexpr std::string_view hidden = "***";
 
-/// Variables of the older services that name something Troupe has.
+/// Variables of the older services, and of OpenTelemetry, that name something Troupe has.
 constexpr std::pair<const char*, const char*> older_names[] = {
     {"KAFKA_BROKER", "kafka.brokers"},
     {"CONSUMER_GROUP", "kafka.group"},
@@ -36,6 +36,10 @@ constexpr std::pair<const char*, const char*> older_names[] = {
     {"MLFLOW_TRACKING_USERNAME", "mlflow.username"},
     {"MLFLOW_TRACKING_PASSWORD", "mlflow.password"},
     {"MLFLOW_TRACKING_TOKEN", "mlflow.token"},
+    {"OTEL_SERVICE_NAME", "tracing.service_name"},
+    {"OTEL_EXPORTER_OTLP_ENDPOINT", "tracing.endpoint"},
+    {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "tracing.endpoint"},  // the last of them wins
+    {"OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers"},
 };
 
 /// And those that have no effect, with what to do instead.
@@ -571,6 +575,10 @@ class loader {
                                     {"batches.class", values_.batches.batch_class}})
       if (!(name.empty() && key != std::string_view("kafka.class")) && !find_class(name))
         refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()));
+    const auto& to = values_.tracing.endpoint;
+    if (!to.empty() && !starts_with(to, "http://") && !starts_with(to, "https://"))
+      refuse("tracing.endpoint",
+             in_quotes(to) + " is not allowed; expected an OTLP/HTTP address like http://collector:4318");
     check_auth();
     check_tls("http", values_.http.tls);
     check_tls("grpc", values_.grpc.tls);

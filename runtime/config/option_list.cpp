@@ -398,6 +398,9 @@ std::vector<binding> bind(settings& s) {
              "From the first byte of a request to its last: 408.");
   b.duration("http.idle_timeout", s.http.idle_timeout, 100 * millisecond, 24 * hour,
              "A connection without a request for so long is closed.");
+  b.boolean(
+      "http.compress_replies", s.http.compress_replies,
+      "Replies of more than 1 KiB as gzip or deflate for clients that accept it: less network, more CPU.");
   b.text("http.cors_origins", s.http.cors_origins,
          "Origins whose pages may call, separated by commas; `*`: any; empty: none (CORS is off).",
          value_type::list);
@@ -420,6 +423,16 @@ std::vector<binding> bind(settings& s) {
   b.size("grpc.max_message", s.grpc.max_message, 1024, gib, "Largest request: RESOURCE_EXHAUSTED.");
   b.count<std::size_t>("grpc.max_streams", s.grpc.max_streams, 1, 1'000'000, "calls",
                        "Calls at a time on one connection.");
+  b.duration("grpc.keepalive", s.grpc.keepalive, 0, hour,
+             "A connection that is silent for so long is asked for life (an HTTP/2 PING); 0s: never.");
+  b.duration("grpc.keepalive_timeout", s.grpc.keepalive_timeout, millisecond, hour,
+             "It is closed when no answer comes for so long.");
+  b.duration("grpc.idle_timeout", s.grpc.idle_timeout, 0, 24 * hour,
+             "A connection without calls is closed after so long; 0s: never.");
+  b.duration(
+      "grpc.max_age", s.grpc.max_age, 0, 24 * hour,
+      "Clients are asked to connect anew after so long, give or take a tenth, so that they spread over "
+      "the nodes; calls that are open end as usual. 0s: never.");
   tls_options(b, "grpc", s.grpc.tls);
 
   b.choice(
@@ -493,6 +506,31 @@ std::vector<binding> bind(settings& s) {
            "auto: text on a terminal, JSON lines elsewhere.");
   b.choice("log.requests", s.log.requests, {"off", "sampled", "all"},
            "Whether requests get a line each; only off is available yet.");
+
+  b.text("tracing.endpoint", s.tracing.endpoint,
+         "Where spans are sent: an OTLP/HTTP receiver such as http://collector:4318; empty: nothing is "
+         "traced; see "
+         "[tracing.md](tracing.md).");
+  b.number(
+      "tracing.sample_ratio", s.tracing.sample_ratio, 0, 1,
+      "Share of the requests over HTTP and gRPC without a `traceparent` that begin a trace; with one, its "
+      "sampled flag decides.");
+  b.number("tracing.kafka_sample_ratio", s.tracing.kafka_sample_ratio, 0, 1,
+           "The same of Kafka's records without a `traceparent`.");
+  b.name("tracing.service_name", s.tracing.service_name, "`service.name` of the spans.");
+  b.text("tracing.service_instance", s.tracing.service_instance,
+         "`service.instance.id` of the spans; empty: the host's name and the number of the process.");
+  b.text("tracing.headers", s.tracing.headers,
+         "Headers sent to the receiver, NAME=VALUE with commas between them, values percent-encoded.")
+      .doc.secret = true;
+  b.text("tracing.tls_ca", s.tracing.tls_ca,
+         "File of the certificate authorities to trust there; empty: the system's.");
+  b.count<std::size_t>("tracing.queue", s.tracing.queue, 16, 1'000'000, "spans",
+                       "Spans that wait to be sent, about 1 KiB each; further ones are dropped and counted.");
+  b.duration("tracing.interval", s.tracing.interval, 10 * millisecond, hour,
+             "How long spans gather before they are sent; 512 are sent at once.");
+  b.duration("tracing.timeout", s.tracing.timeout, 10 * millisecond, hour,
+             "Time budget of an attempt to send; there are up to five.");
 
   b.size("memory.limit", s.memory.limit, 32 * mib, 1024 * gib,
          "What queues and buffers share out among them; the process itself comes on top.");

@@ -195,7 +195,11 @@ std::string markdown() {
       "wins over them. `MLFLOW_TRACKING_URI`, `_USERNAME`, `_PASSWORD` and `_TOKEN` are those of `mlflow`, "
       "and "
       "with them\n"
-      "`MODEL_NAME` and `MODEL_VERSION` or `MODEL_STAGE` (default Production) are `mlflow.models`.\n";
+      "`MODEL_NAME` and `MODEL_VERSION` or `MODEL_STAGE` (default Production) are `mlflow.models`. "
+      "OpenTelemetry's\n"
+      "`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_HEADERS` and "
+      "`OTEL_SERVICE_NAME`\n"
+      "are `tracing.endpoint`, `tracing.headers` and `tracing.service_name`.\n";
   settings defaults;
   std::string section;
   for (const auto& b : bind(defaults)) {

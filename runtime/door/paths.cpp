@@ -128,7 +128,7 @@ destination find_page(std::string_view method, std::string_view path) {
     auto m = percent_decoded(model);
     auto v = percent_decoded(version);
     if (!m || !v) return {};
-    return {r.page, std::move(*m), std::move(*v), {}};
+    return {r.page, std::move(*m), std::move(*v), {}, r.path};
   }
   return found;
 }

@@ -43,9 +43,10 @@ enum class page : std::uint8_t {
 
 struct destination {
   serving::page page = page::none;
-  std::string model;    ///< percent-decoded; empty: none is named
-  std::string version;  ///< empty: none is named
-  std::string allow;    ///< of not_allowed: the methods there are, with commas
+  std::string model;            ///< percent-decoded; empty: none is named
+  std::string version;          ///< empty: none is named
+  std::string allow;            ///< of not_allowed: the methods there are, with commas
+  std::string_view route = {};  ///< "v2/models/{m}/infer", in static memory; empty: none
 };
 
 /// `path` is as sent: segments are percent-decoded one by one, so that a name may hold a slash. One slash at

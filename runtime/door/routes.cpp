@@ -10,10 +10,11 @@
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
-#include "runtime/door/openapi.hpp"
 #include "runtime/door/batch_pages.hpp"
+#include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
+#include "runtime/door/traced.hpp"
 #include "runtime/http/text.hpp"
 #include "runtime/model/model.hpp"
 
@@ -77,6 +78,19 @@ guard::kind kind_of(page what) {
     default:
       return guard::kind::page;
   }
+}
+
+/// Probes and scrapers ask all the time, and nobody wants their traces.
+bool may_begin_trace(page what) {
+  const guard::kind of = kind_of(what);
+  return (of == guard::kind::inference || of == guard::kind::page || of == guard::kind::admin) &&
+         what != page::none && what != page::not_allowed && what != page::server_live &&
+         what != page::server_ready && what != page::model_ready;
+}
+
+bool of_batches(page what) {
+  return what == page::batch_submit || what == page::batch_list || what == page::batch_status ||
+         what == page::batch_results || what == page::batch_remove;
 }
 
 std::string_view nth_header(const void* request, std::string_view name, std::size_t before_last) {
@@ -182,13 +196,20 @@ struct routes::impl {
     return json_reply(codec::v2_model_config(*m, info));
   }
 
-  [[nodiscard]] http::response stats(const destination& to) const {
-    const auto all = of->statistics(to.model, to.version);
+  [[nodiscard]] http::response stats(const destination& to, const guard::client* who) const {
+    auto all = of->statistics(to.model, to.version);
     if (all.empty() && !to.model.empty()) return unknown_model(to.model, to.version);
+    keep_what_is_seen(all, who);
     return json_reply(codec::v2_statistics(all));
   }
 
-  [[nodiscard]] http::response index(std::string_view body) const {
+  /// Lists have only the models that the client may use.
+  template <class List>
+  static void keep_what_is_seen(List& all, const guard::client* who) {
+    if (who) std::erase_if(all, [&](const auto& one) { return !who->may_use_model(one.name); });
+  }
+
+  [[nodiscard]] http::response index(std::string_view body, const guard::client* who) const {
     bool ready_only = false;
     if (body.size() > longest_command) return error_response(413, "a repository request has at most 64 KiB");
     if (!body.empty()) {
@@ -197,7 +218,9 @@ struct routes::impl {
         return error_response(400, "expected {\"ready\": true or false}, or an empty body");
       ready_only = asked.value("ready", false);
     }
-    return json_reply(codec::v2_repository_index(of->index(ready_only)));
+    auto all = of->index(ready_only);
+    keep_what_is_seen(all, who);
+    return json_reply(codec::v2_repository_index(all));
   }
 
   /// Loading takes its time: not on the thread that serves.
@@ -243,10 +266,15 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto& r = e->request();
   auto& o = impl_->options;
   destination to = find_page(r.method, r.path);
+  if (o.tracer)
+    if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
   guard::verdict asked;
   if (o.guard) {
     asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
-    if (asked.ok() && asked.who && !to.model.empty() && !asked.who->may_use_model(to.model))
+    // A batch's lines name models and are of a class, each, and its results are anybody's who knows its id.
+    if (asked.ok() && asked.who &&
+        (of_batches(to.page) ? !asked.who->may_all()
+                             : !to.model.empty() && !asked.who->may_use_model(to.model)))
       asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
     if (!asked.ok()) {
       e->reply(refusal(r, to.page, asked));
@@ -256,12 +284,11 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto who = [&] { return caller(std::move(asked.who), o.guard); };
   switch (to.page) {
     case page::infer:
-      return door_http::make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version),
-                                     who());
+      return make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version), who());
     case page::score:
-      return door_http::make_score_call(std::move(e), o.calls, who());
+      return make_score_call(std::move(e), o.calls, who());
     case page::invocations:
-      return door_http::make_invocations_call(std::move(e), o.calls, who());
+      return make_invocations_call(std::move(e), o.calls, who());
     case page::health:
       e->reply(http::health(o.health()));
       break;
@@ -279,12 +306,9 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::version:
       e->reply(json_reply(o.version_json));
       break;
-    case page::metrics: {
-      http::response text = json_reply(o.metrics());
-      text.content_type = o.metrics_type;
-      e->reply(std::move(text));
+    case page::metrics:
+      e->reply(o.metrics(r.header("accept")));
       break;
-    }
     case page::root:
       e->reply(impl_->root(r.header("accept")));
       break;
@@ -309,10 +333,10 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       e->reply(impl_->of_model(to));
       break;
     case page::model_stats:
-      e->reply(impl_->stats(to));
+      e->reply(impl_->stats(to, asked.who.get()));
       break;
     case page::repository_index:
-      e->reply(impl_->index(r.body));
+      e->reply(impl_->index(r.body, asked.who.get()));
       break;
     case page::repository_load:
     case page::repository_unload:

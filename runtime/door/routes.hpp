@@ -16,18 +16,22 @@ namespace troupe::batches {
 class service;
 }
 
+namespace troupe::observe {
+class tracer;
+}
+
 namespace troupe::serving {
 
 struct route_options {
-  door_http::door_options_ptr calls;
+  door_options_ptr calls;
   std::function<http::health_state()> health;
-  std::function<std::string()> metrics;  ///< text format
-  std::string metrics_type = "text/plain; version=0.0.4; charset=utf-8";
+  std::function<http::response(std::string_view accept)> metrics;
   std::string version;       ///< of this program
   std::string version_json;  ///< body of /version
   /// Asked about every request; null: nobody is.
   std::shared_ptr<const caller_rules> guard;
-  batches::service* batches = nullptr;  ///< null: there are none; must live as long
+  batches::service* batches = nullptr;                      ///< null: there are none; must live as long
+  std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
 };
 
 class routes {

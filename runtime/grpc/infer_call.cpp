@@ -193,6 +193,11 @@ void infer_call::read(record& to, record_batch& batch) {
   request.inputs.swap(wire.inputs);
   if (deadline != INT64_MAX) to.expiry = request.timeout_us > 0 ? std::min(to.expiry, deadline) : deadline;
   denied_ = who_.judge(to, batch, wire.model_name);
+  if (const auto& trace = from_.trace()) {
+    trace->add({{"troupe.request_id", request_id_}});
+    to.trace = trace.get();
+    batch.traces.push_back(trace);
+  }
 }
 
 void infer_call::reply(const record& request, const call_result& result) {

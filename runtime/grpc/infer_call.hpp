@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "runtime/door/caller.hpp"
 #include "runtime/grpc/status.hpp"
 #include "runtime/grpc/wire.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe::rpc {
 
@@ -35,6 +37,8 @@ class infer_exchange {
   virtual void reply(const infer_response& response, std::string_view request_id) = 0;
   virtual void fail(const status& why, nanos retry_after, std::string_view id,
                     std::string_view request_id) = 0;
+  /// Null: it is not traced.
+  [[nodiscard]] virtual const std::shared_ptr<observe::request_trace>& trace() const = 0;
   /// The call has been destroyed.
   virtual void release() = 0;
 

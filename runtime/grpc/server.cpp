@@ -23,15 +23,18 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 
+#include "messages/reply_turn.hpp"
 #include "runtime/grpc/infer_call.hpp"
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
 #include "runtime/grpc/unpack.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe::rpc {
 namespace {
@@ -47,6 +50,8 @@ constexpr int ready_infers = 64;
 constexpr int ready_others = 8;
 /// Calls that travel together at most, so that the first does not wait for long.
 constexpr std::size_t most_together = 256;
+constexpr int looks_in_vain = 2;
+constexpr std::size_t most_spare = 256;
 constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
 constexpr std::size_t most_kept_text = std::size_t{1} << 20;
@@ -208,6 +213,44 @@ status status_of(const guard::verdict& v) {
   return {status_of_http(guard::http_status_of(v.why)), std::string(v.message)};
 }
 
+// --- traces
+
+using trace_ptr = std::shared_ptr<observe::request_trace>;
+
+trace_ptr trace_of(const std::shared_ptr<const observe::tracer>& by, const ::grpc::ServerContext& context,
+                   std::string_view path, nanos arrived) {
+  if (!by) return nullptr;
+  auto t = by->begin(door::grpc, metadata_of(context, "traceparent"), arrived);
+  if (!t) return nullptr;
+  const auto [first, end] = context.client_metadata().equal_range("tracestate");
+  std::vector<std::string_view> states;
+  for (auto at = first; at != end; ++at) states.emplace_back(at->second.data(), at->second.size());
+  t->set_state(policy::join_tracestate(states));
+  std::string buffer;
+  std::string_view peer = peer_of(&context, buffer);
+  peer = peer.substr(0, peer.rfind(':'));
+  if (peer.starts_with('[') && peer.ends_with(']')) peer = peer.substr(1, peer.size() - 2);
+  if (path.starts_with('/')) path.remove_prefix(1);
+  const auto slash = path.find('/');
+  observe::attributes what = {{"rpc.system", "grpc"},
+                              {"rpc.service", std::string(path.substr(0, slash))},
+                              {"rpc.method", std::string(path.substr(slash + 1))},
+                              {"client.address", std::string(peer)}};
+  t->describe(observe::span_kind::server, std::string(path), std::move(what));
+  return t;
+}
+
+/// Only what is the server's fault is an error of its span.
+void end_trace(const trace_ptr& trace, status_code code) {
+  if (!trace) return;
+  const bool failed = code == status_code::unknown || code == status_code::deadline_exceeded ||
+                      code == status_code::unimplemented || code == status_code::internal ||
+                      code == status_code::unavailable;
+  const std::string number = std::to_string(static_cast<int>(code));
+  trace->end(trace->now(), {{"rpc.grpc.status_code", static_cast<std::int64_t>(code)}},
+             failed ? std::string_view(number) : std::string_view());
+}
+
 nanos deadline_of(const ::grpc::ServerContext& context) {
   const gpr_timespec at = gpr_convert_clock_type(context.raw_deadline(), GPR_CLOCK_MONOTONIC);
   if (gpr_time_cmp(at, gpr_inf_future(GPR_CLOCK_MONOTONIC)) >= 0 || at.tv_sec > INT64_MAX / 2'000'000'000)
@@ -337,7 +380,7 @@ class infer_rpc;
 
 /// Replies on their way to a lane. The lane itself sends them: it then sees their ends without being woken
 /// for each, and no two threads write to one connection. Kept by the lane and by its calls.
-class outbox {
+class outbox final : public reply_turn::waker {
  public:
   outbox(::grpc::CompletionQueue& queue, event& on_mail) : queue_(queue), on_mail_(on_mail) {}
 
@@ -353,15 +396,19 @@ class outbox {
     std::string text;
   };
 
-  void put(letter&& one, std::string_view text) {
-    const std::lock_guard lock(mutex_);
-    one.begin = mail_.text.size();
-    one.size = text.size();
-    mail_.text += text;
-    mail_.letters.push_back(std::move(one));
-    // Under the lock, so that the lane, which takes the mail under it, can't be gone before this is done.
-    if (mail_.letters.size() == 1) bell_.Set(&queue_, gpr_time_0(GPR_CLOCK_MONOTONIC), tag(on_mail_));
+  static void put(const std::shared_ptr<outbox>& into, letter&& one, std::string_view text) {
+    {
+      const std::lock_guard lock(into->mutex_);
+      mail& m = into->mail_;
+      one.begin = m.text.size();
+      one.size = text.size();
+      m.text += text;
+      m.letters.push_back(std::move(one));
+      if (into->rung_) return;
+    }
+    if (!reply_turn::tell(into)) into->ring();
   }
+  void turn_ended() override { ring(); }
   /// `empty` is what was taken before.
   void take(mail& empty) {
     empty.letters.clear();
@@ -369,14 +416,24 @@ class outbox {
     if (empty.text.capacity() > most_kept) std::string().swap(empty.text);
     const std::lock_guard lock(mutex_);
     std::swap(mail_, empty);
+    rung_ = false;
   }
 
  private:
+  void ring() {
+    const std::lock_guard lock(mutex_);
+    if (rung_ || mail_.letters.empty()) return;
+    rung_ = true;
+    // Under the lock, so that the lane, which takes the mail under it, can't be gone before this is done.
+    bell_.Set(&queue_, gpr_time_0(GPR_CLOCK_MONOTONIC), tag(on_mail_));
+  }
+
   static constexpr std::size_t most_kept = std::size_t{1} << 20;
   ::grpc::CompletionQueue& queue_;
   event& on_mail_;
   std::mutex mutex_;
   mail mail_;
+  bool rung_ = false;
   ::grpc::Alarm bell_;
 };
 
@@ -384,6 +441,11 @@ struct lane {
   lane(server_parts& o, std::shared_ptr<shared_state> s, std::size_t i,
        std::unique_ptr<::grpc::ServerCompletionQueue> q)
       : owner(o), shared(std::move(s)), index(i), queue(std::move(q)) {}
+  ~lane() {
+    for (void* one : spare) ::operator delete(one);
+  }
+  lane(const lane&) = delete;
+  lane& operator=(const lane&) = delete;
 
   void start();
   void run();
@@ -423,6 +485,8 @@ struct lane {
   const std::size_t index;
   const std::unique_ptr<::grpc::ServerCompletionQueue> queue;
   std::vector<std::unique_ptr<call>> taken;
+  /// Memory of ModelInfers that have ended: too large for the allocator's quick lists.
+  std::vector<void*> spare;
   open_rpc* first = nullptr;
   bool closing = false;
   nanos now = 0;  ///< steady clock, when this turn began
@@ -442,15 +506,25 @@ struct lane {
 /// One ModelInfer. Belongs to its lane until it has ended there, and to its call until that is destroyed.
 class infer_rpc final : public open_rpc, public infer_exchange {
  public:
-  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared), out_(from.out) {
-    context_.AsyncNotifyWhenDone(tag(gone_event_));
-    from.owner.infers.request(context_, request_, writer_, *from.queue, tag(arrived_event_));
+  /// On the lane's thread, or before it runs.
+  static void make(lane& from) {
+    void* at = nullptr;
+    if (from.spare.empty()) {
+      at = ::operator new(sizeof(infer_rpc));
+    } else {
+      at = from.spare.back();
+      from.spare.pop_back();
+    }
+    ::new (at) infer_rpc(from);
   }
+  infer_rpc(const infer_rpc&) = delete;
+  infer_rpc& operator=(const infer_rpc&) = delete;
 
   std::string_view body() const override { return body_.text(); }
   std::string_view metadata(std::string_view name) override { return metadata_of(context_, name); }
   nanos deadline() const override { return deadline_of(context_); }
   bool gone() const override { return gone_.load(std::memory_order_relaxed); }
+  const trace_ptr& trace() const override { return trace_; }
 
   void reply(const infer_response& response, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
@@ -458,17 +532,19 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     text.clear();
     write(text, response);
     request_id_ = request_id;
-    out_->put({this, nullptr, 0, 0, 0}, text);
+    outbox::put(out_, {this, nullptr, 0, 0, 0}, text);
     if (text.capacity() > most_kept_text) std::string().swap(text);
   }
   void fail(const status& why, nanos retry_after, std::string_view, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
     request_id_ = request_id;
-    out_->put({this, std::make_unique<status>(why), retry_after, 0, 0}, {});
+    outbox::put(out_, {this, std::make_unique<status>(why), retry_after, 0, 0}, {});
   }
   void release() override {
     shared_->open.fetch_sub(1, std::memory_order_relaxed);
-    unref();
+    if (!unref()) return;
+    this->~infer_rpc();  // the lane may be gone: its memory is not for it
+    ::operator delete(this);
   }
 
   // On the lane.
@@ -476,24 +552,30 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     refuse({status_code::unavailable, "the server is stopping"}, shared_->retry_after);
   }
   void send(std::string_view response) {
-    tell_id();
+    tell_ids();
+    end_trace(trace_, status_code::ok);
     writer_.Finish(buffer_of(response), ::grpc::Status::OK, tag(finished_event_));
   }
   void send(const status& why, nanos retry_after) {
-    tell_id();
+    tell_ids();
+    end_trace(trace_, why.code);
     writer_.FinishWithError(ending(context_, why, retry_after), tag(finished_event_));
   }
 
  private:
+  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared), out_(from.out) {
+    context_.AsyncNotifyWhenDone(tag(gone_event_));
+    from.owner.infers.request(context_, request_, writer_, *from.queue, tag(arrived_event_));
+  }
+  ~infer_rpc() = default;
+
   void arrived(bool ok) {
-    if (!ok) {  // it never was a call, and gone_event_ does not come
-      delete this;
-      return;
-    }
+    if (!ok) return retire();  // it never was a call, and gone_event_ does not come
     lane_.link(*this);
     refs_.store(1, std::memory_order_relaxed);
     if (lane_.closing) return abandon();
-    new infer_rpc(lane_);
+    make(lane_);
+    trace_ = trace_of(lane_.owner.options.tracer, context_, infer_path, lane_.now);
     auto asked = ask(lane_.owner.options.guard, context_, guard::kind::inference);
     if (!asked.ok()) return refuse(status_of(asked), asked.retry_after);
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
@@ -514,16 +596,24 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   void part_done() {
     if (--left_ > 0) return;
     lane_.unlink(*this);
-    unref();
+    if (unref()) retire();
   }
-  void unref() {
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  [[nodiscard]] bool unref() { return refs_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  /// On the lane.
+  void retire() {
+    lane& kept_by = lane_;
+    this->~infer_rpc();
+    if (kept_by.spare.size() < most_spare)
+      kept_by.spare.push_back(this);
+    else
+      ::operator delete(this);
   }
   void refuse(const status& why, nanos retry_after) {
     if (!ended_.exchange(true)) send(why, retry_after);
   }
-  void tell_id() {
+  void tell_ids() {
     if (sendable(request_id_)) context_.AddInitialMetadata("x-request-id", request_id_);
+    if (trace_) context_.AddInitialMetadata("traceresponse", trace_->traceparent());
   }
 
   lane& lane_;
@@ -534,6 +624,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   ::grpc::ByteBuffer request_;
   ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer> writer_{&context_};
   message_body body_;
+  trace_ptr trace_;
   std::atomic<int> refs_{1};
   std::atomic<bool> ended_{false};
   std::atomic<bool> gone_{false};
@@ -606,6 +697,10 @@ class other_rpc final : public open_rpc {
   }
   /// Who was let in when the call began.
   [[nodiscard]] const guard::client_ptr& who() const { return who_; }
+  /// Of one request of a stream: a stream may be open for days.
+  [[nodiscard]] trace_ptr begin_trace() const {
+    return trace_of(lane_.owner.options.tracer, context_, stream_path, lane_.now);
+  }
   [[nodiscard]] lane& on() { return lane_; }
   [[nodiscard]] const std::shared_ptr<shared_state>& shared() const { return shared_; }
 
@@ -764,7 +859,7 @@ class unary final : public role {
  private:
   static void answer(other_rpc& rpc, const method& what, std::string_view request) {
     std::string response;
-    const status how = what.answer(request, response);
+    const status how = what.answer(request, response, rpc.who().get());
     if (how.ok()) rpc.send(std::move(response));
     rpc.finish(how);
   }
@@ -816,18 +911,24 @@ class infer_stream final : public role {
 /// One request of a stream.
 class streamed final : public infer_exchange {
  public:
-  streamed(other_rpc& rpc, message_body&& body) : rpc_(rpc), body_(std::move(body)) { rpc_.ref(); }
+  streamed(other_rpc& rpc, message_body&& body)
+      : rpc_(rpc), body_(std::move(body)), trace_(rpc.begin_trace()) {
+    rpc_.ref();
+  }
 
   std::string_view body() const override { return body_.text(); }
   std::string_view metadata(std::string_view name) override { return rpc_.metadata(name); }
   nanos deadline() const override { return rpc_.deadline(); }
   bool gone() const override { return rpc_.gone(); }
+  const trace_ptr& trace() const override { return trace_; }
   void reply(const infer_response& response, std::string_view) override {
+    end_trace(trace_, status_code::ok);
     std::string text;
     write_streamed(text, response);
     rpc_.send(std::move(text));
   }
   void fail(const status& why, nanos, std::string_view id, std::string_view) override {
+    end_trace(trace_, why.code);
     std::string text;
     write_streamed_error(text, std::string_view(why.message).substr(0, most_message), id);
     rpc_.send(std::move(text));
@@ -842,6 +943,7 @@ class streamed final : public infer_exchange {
   ~streamed() = default;
   other_rpc& rpc_;
   message_body body_;
+  trace_ptr trace_;
 };
 
 void infer_stream::message(message_body&& body) {
@@ -949,7 +1051,7 @@ void other_rpc::arrived(bool ok) {
 // --- lanes
 
 void lane::start() {
-  for (int i = 0; i < ready_infers; ++i) new infer_rpc(*this);
+  for (int i = 0; i < ready_infers; ++i) infer_rpc::make(*this);
   for (int i = 0; i < ready_others; ++i) new other_rpc(*this);
   thread = std::thread([this] { run(); });
 }
@@ -970,10 +1072,17 @@ void lane::run() {
   while (queue->Next(&what, &ok)) {
     now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
     static_cast<event*>(what)->happened(ok);
-    // What else there is by now, so that it can travel together.
-    while (taken.size() < most_together && queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) ==
-                                               ::grpc::CompletionQueue::GOT_EVENT)
+    // What else there is by now, so that it can travel together. Each look serves one connection, so one that
+    // finds nothing does not say that there is nothing.
+    for (int in_vain = 0; in_vain < looks_in_vain && taken.size() < most_together;) {
+      if (queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) !=
+          ::grpc::CompletionQueue::GOT_EVENT) {
+        ++in_vain;
+        continue;
+      }
+      in_vain = 0;
       static_cast<event*>(what)->happened(ok);
+    }
     if (taken.empty()) continue;
     std::vector<std::unique_ptr<call>> together;
     together.reserve(taken.size());
@@ -1080,12 +1189,14 @@ void server_parts::listen() {
   set(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive));
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive_timeout));
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // an idle connection is asked again and again
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, milliseconds(options.min_ping_interval));
   set(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   set(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // unpack.hpp does it, with a limit
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
   if (options.idle_timeout.count() > 0)
     set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
+  if (options.max_age.count() > 0) set(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(options.max_age));
   const bool six = options.bind.find(':') != std::string::npos;
   const std::string address =
       (six ? "[" + options.bind + "]" : options.bind) + ":" + std::to_string(options.port);

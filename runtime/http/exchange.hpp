@@ -45,6 +45,8 @@ class exchange {
   /// that has only ended its own side after the request looks the same; a reply is still sent to it. Any
   /// thread.
   [[nodiscard]] virtual bool gone() const = 0;
+  /// Null: it is not traced.
+  [[nodiscard]] virtual std::shared_ptr<const observe::request_trace> trace() const { return nullptr; }
 };
 
 using exchange_ptr = std::shared_ptr<exchange>;

@@ -1,6 +1,7 @@
 #include "runtime/observe/histogram.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace troupe::observe {
 namespace {
@@ -16,11 +17,26 @@ std::vector<double> in_order(std::vector<double> bounds) {
 histogram::histogram(std::vector<double> bounds)
     : bounds_(in_order(std::move(bounds))), counts_(bounds_.size() + 1) {}
 
-void histogram::observe(double value, std::uint64_t n) {
+std::size_t histogram::bucket_of(double value) const {
   // "le": a value on a bound belongs below it.
-  const auto at = std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin();
-  counts_[static_cast<std::size_t>(at)].fetch_add(n, std::memory_order_relaxed);
+  return static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());
+}
+
+void histogram::observe(double value, std::uint64_t n) {
+  counts_[bucket_of(value)].fetch_add(n, std::memory_order_relaxed);
   sum_.fetch_add(value * static_cast<double>(n), std::memory_order_relaxed);
+}
+
+void histogram::show(exemplar one) {
+  const std::size_t at = bucket_of(one.value);
+  const std::lock_guard lock(mutex_);
+  if (exemplars_.empty()) exemplars_.resize(counts_.size());
+  exemplars_[at] = std::move(one);
+}
+
+std::vector<exemplar> histogram::exemplars() const {
+  const std::lock_guard lock(mutex_);
+  return exemplars_;
 }
 
 histogram::snapshot histogram::read() const {

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "runtime/observe/histogram.hpp"
+#include "runtime/observe/openmetrics.hpp"
 #include "runtime/observe/process.hpp"
 #include "troupe_version.hpp"
 
@@ -34,12 +35,15 @@ class histogram_family {
   histogram_family(std::string name, std::string help, std::vector<double> bounds)
       : name_(std::move(name)), help_(std::move(help)), bounds_(std::move(bounds)) {}
 
+  [[nodiscard]] const std::string& name() const { return name_; }
+
   histogram& add(const labels& with) {
     const std::lock_guard lock(mutex_);
     return series_.try_emplace(with, bounds_).first->second;
   }
 
-  [[nodiscard]] prometheus::MetricFamily collect() const {
+  /// `shown`: gets the exemplars of each series; may be null.
+  [[nodiscard]] prometheus::MetricFamily collect(exemplars_of_family* shown) const {
     prometheus::MetricFamily family;
     family.name = name_;
     family.help = help_;
@@ -54,6 +58,7 @@ class histogram_family {
       m.histogram.sample_count = seen.cumulative.back();
       m.histogram.sample_sum = seen.sum;
       family.metric.push_back(std::move(m));
+      if (shown) shown->push_back(h.exemplars());
     }
     return family;
   }
@@ -65,6 +70,12 @@ class histogram_family {
   mutable std::mutex mutex_;
   std::map<labels, histogram> series_;
 };
+
+void show(histogram& of, double value, const std::string& trace) {
+  if (trace.empty()) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  of.show({trace, value, std::chrono::duration<double>(now).count()});
+}
 
 std::vector<double> latency_bounds(const std::vector<double>& targets) {
   std::vector<double> bounds = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
@@ -100,6 +111,7 @@ struct metrics::impl {
   }
 
   prometheus::Registry registry;
+  [[nodiscard]] std::vector<prometheus::MetricFamily> collect(exemplars* shown) const;
 
   prometheus::Family<Counter>& counter(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -200,6 +212,8 @@ struct metrics::impl {
       gauge("troupe_batches", "Batches that have not ended, by status: running or queued");
   prometheus::Family<Counter>& batch_lines =
       counter("troupe_batch_lines_total", "Lines of batches that ended, by status: success or error");
+  prometheus::Family<Counter>& spans =
+      counter("troupe_trace_spans_total", "Spans of traced requests, by result: exported, dropped or failed");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
   // --- series, resolved once
@@ -457,6 +471,7 @@ void metrics::answered(const answered_line& line) {
   }
   if (series.rows) series.rows->Increment(as_number(line.rows));
   series.duration->observe(line.seconds, line.count);
+  show(*series.duration, line.seconds, line.trace);
   if (series.of_model) {
     auto& t = *series.of_model;
     const bool ok = line.code == error_code::none;
@@ -480,10 +495,11 @@ void metrics::answered(const answered_line& line) {
 }
 
 void metrics::model_batch(const model::loaded_model& model, std::size_t rows, double seconds,
-                          std::size_t failed) {
+                          std::size_t failed, const std::string& trace) {
   const std::lock_guard lock(impl_->mutex);
   const auto& series = impl_->model_of(&model);
   series.latency->observe(seconds, rows);
+  show(*series.latency, seconds, trace);
   series.batch_rows->observe(as_number(rows));
   series.tally->batches.fetch_add(1, std::memory_order_relaxed);
   series.tally->rows.fetch_add(rows, std::memory_order_relaxed);
@@ -619,6 +635,10 @@ void metrics::batch_lines(std::size_t ok, std::size_t errors) {
   if (errors > 0) impl_->batch_lines.Add({{"status", "error"}}).Increment(as_number(errors));
 }
 
+void metrics::trace_spans(const char* result, std::size_t count) {
+  impl_->spans.Add({{"result", result}}).Increment(as_number(count));
+}
+
 void metrics::ready(bool is) {
   impl_->is_ready.Add({}).Set(is ? 1 : 0);
 }
@@ -628,10 +648,10 @@ request_totals metrics::totals() const {
           impl_->all_errors.load(std::memory_order_relaxed)};
 }
 
-std::string metrics::text() const {
-  auto families = impl_->registry.Collect();
-  for (const auto* h : {&impl_->latency, &impl_->duration, &impl_->batch_rows}) {
-    auto family = h->collect();
+std::vector<prometheus::MetricFamily> metrics::impl::collect(exemplars* shown) const {
+  auto families = registry.Collect();
+  for (const auto* h : {&latency, &duration, &batch_rows}) {
+    auto family = h->collect(shown ? &(*shown)[h->name()] : nullptr);
     if (!family.metric.empty()) families.push_back(std::move(family));
   }
   const auto add = [&](const char* name, const char* help, prometheus::MetricType type, double value) {
@@ -648,9 +668,20 @@ std::string metrics::text() const {
   add("process_open_fds", "Open file descriptors", MetricType::Gauge, now.open_files);
   add("process_start_time_seconds", "Start of the process since the Unix epoch", MetricType::Gauge,
       now.start_seconds);
+  return families;
+}
+
+std::string metrics::text() const {
   std::ostringstream out;
-  prometheus::TextSerializer().Serialize(out, families);
+  prometheus::TextSerializer().Serialize(out, impl_->collect(nullptr));
   return std::move(out).str();
+}
+
+metrics::page metrics::expose(std::string_view accept) const {
+  if (!wants_openmetrics(accept)) return {text(), text_type};
+  exemplars shown;
+  const auto families = impl_->collect(&shown);
+  return {openmetrics_text(families, shown), openmetrics_type};
 }
 
 }  // namespace troupe::observe

@@ -28,11 +28,12 @@ struct answered_line {
   door via;
   std::uint8_t cls;
   error_code code;
-  bool dead;          ///< ended as a dead letter
-  std::size_t count;  ///< requests
-  std::size_t late;   ///< of them after their class's target
-  std::size_t rows;   ///< of them all
-  double seconds;     ///< from arrival to the end, of each
+  bool dead;               ///< ended as a dead letter
+  std::size_t count;       ///< requests
+  std::size_t late;        ///< of them after their class's target
+  std::size_t rows;        ///< of them all
+  double seconds;          ///< from arrival to the end, of each
+  std::string trace = {};  ///< id of one of them that is traced; empty: none is
 };
 
 struct request_totals {
@@ -94,8 +95,10 @@ class metrics {
 
   // The way of a request.
   void answered(const answered_line& line);
-  /// A model scored `rows` rows in `seconds`; the engine failed on `failed` requests of them.
-  void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed);
+  /// A model scored `rows` rows in `seconds`; the engine failed on `failed` requests of them. `trace` as
+  /// above.
+  void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed,
+                   const std::string& trace = {});
   /// Requests that ended because nobody waited for the answer any more.
   void callers_gone(door via, std::size_t count);
   /// A request that the guard of a door refused; `reason` is one of a fixed list (runtime/guard/guard.hpp).
@@ -135,6 +138,9 @@ class metrics {
   void batches(std::size_t running, std::size_t queued);
   void batch_lines(std::size_t ok, std::size_t errors);
 
+  // Traces. `result`: exported, dropped (no room, or the node ended) or failed.
+  void trace_spans(const char* result, std::size_t count);
+
   // The node.
   void ready(bool is);
 
@@ -142,6 +148,14 @@ class metrics {
   /// Prometheus exposition, format 0.0.4. The content type is `text_type`.
   [[nodiscard]] std::string text() const;
   static constexpr const char* text_type = "text/plain; version=0.0.4; charset=utf-8";
+
+  struct page {
+    std::string text;
+    std::string type;
+  };
+  /// What a scraper with this Accept gets: OpenMetrics 1.0, with the traces of requests as exemplars, for one
+  /// that prefers it, else text().
+  [[nodiscard]] page expose(std::string_view accept) const;
 
  private:
   struct impl;

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/kafka/record_sink.hpp"
@@ -17,8 +18,9 @@ class simulated_queue final : public kafka::partition_queue {
  public:
   explicit simulated_queue(std::int32_t partition = 0) : partition_(partition) {}
 
-  void add(std::string value, std::string key = {}) {
-    log_.push_back({std::move(value), std::move(key)});
+  using header_texts = std::vector<std::pair<std::string, std::string>>;
+  void add(std::string value, std::string key = {}, header_texts headers = {}) {
+    log_.push_back({std::move(value), std::move(key), std::move(headers)});
     if (wake_) wake_();
   }
 
@@ -35,6 +37,9 @@ class simulated_queue final : public kafka::partition_queue {
       r.timestamp_ms = batch.arrived_ms;
       r.value = log_[next_].value;
       if (!log_[next_].key.empty()) r.key = log_[next_].key;
+      r.headers_begin = static_cast<std::uint32_t>(batch.headers.size());
+      r.headers_count = static_cast<std::uint32_t>(log_[next_].headers.size());
+      for (const auto& [name, text] : log_[next_].headers) batch.headers.push_back({name, text});
       bytes += r.value.size();
       batch.records.push_back(std::move(r));
       ++next_;
@@ -66,6 +71,7 @@ class simulated_queue final : public kafka::partition_queue {
   struct entry {
     std::string value;
     std::string key;
+    header_texts headers;
   };
   std::shared_ptr<const std::string> topic_ = std::make_shared<const std::string>("requests");
   std::int32_t partition_;

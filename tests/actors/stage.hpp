@@ -19,6 +19,7 @@
 #include "runtime/model/live_models.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/trace.hpp"
 #include "tests/actors/deterministic_system.hpp"
 #include "tests/actors/simulated_ports.hpp"
 
@@ -47,6 +48,23 @@ struct stage_options {
   std::uint32_t intensity = 1'000;
   policy::circuit_config circuit;
   std::shared_ptr<store::level2_cache> level2;
+  double kafka_sample_ratio = 0;  ///< of records without a traceparent
+};
+
+class collected_spans final : public observe::span_sink {
+ public:
+  void put(observe::span&& one) override {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(std::move(one));
+  }
+  [[nodiscard]] std::vector<observe::span> all() const {
+    const std::lock_guard lock(mutex_);
+    return all_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<observe::span> all_;
 };
 
 class stage {
@@ -66,6 +84,18 @@ class stage {
         std::vector<std::shared_ptr<const model::loaded_model>>{model_}, model::model_table::options{});
 
     live->publish(table_);
+
+    observe::tracer_options tracing;
+    tracing.kafka_ratio = options.kafka_sample_ratio;
+    tracing.results_topic = "results";
+    tracing.dead_letter_topic = "dead";
+    tracing.seed = 1;
+    tracing.clock = [this] {
+      return std::chrono::duration_cast<std::chrono::nanoseconds>(
+                 system.actors.clock().now().time_since_epoch())
+          .count();
+    };
+    tracer = observe::tracer::make(std::move(tracing), spans);
 
     supervisor_args sup;
     sup.restarts.intensity = options.intensity;
@@ -149,6 +179,7 @@ class stage {
       a.poll_records = 32;
       a.rewind = restart;
       a.metrics = metrics;
+      a.tracer = tracer;
       return caf_line::untyped(spawn_partition_consumer(system.actors, std::move(a), who));
     });
     system.run();
@@ -187,6 +218,8 @@ class stage {
   }
 
   stage_options options;
+  std::shared_ptr<collected_spans> spans = std::make_shared<collected_spans>();
+  std::shared_ptr<const observe::tracer> tracer;
   deterministic_system system;
   std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();

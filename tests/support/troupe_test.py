@@ -210,7 +210,7 @@ class Process:
         self.stage, self.name = stage, name
         self.out, self.err = stage.path(name + ".out"), stage.path(name + ".err")
         # Nothing of the caller's own settings may change a test.
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TROUPE_", "KAFKA_", "REDIS_", "MLFLOW_", "MODEL_"))}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TROUPE_", "KAFKA_", "REDIS_", "MLFLOW_", "MODEL_", "OTEL_"))}
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             cwd=cwd or ROOT, env={**inherited, **environment})

@@ -275,6 +275,40 @@ TEST(ResultWriter, ResultsCarryOnWhatWasNotConsumed) {
   EXPECT_EQ(parent.find_first_not_of("0123456789abcdef-"), std::string::npos);
 }
 
+TEST(ResultWriter, ATraceThatIsFollowedIsNamed) {
+  const std::string own = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01";
+  result_writer writer;
+  std::vector<header> out;
+  const std::vector<header> in = {{"a", "1"}, {"traceparent", trace}, {"tracestate", "v=1"}};
+  writer.result_headers(out, in, own);
+  EXPECT_EQ(texts(out), (pairs{{"a", "1"}, {"traceparent", own}, {"tracestate", "v=1"}}));
+  out.clear();
+  writer.result_headers(out, {}, own);
+  EXPECT_EQ(texts(out), (pairs{{"traceparent", own}}));
+  out.clear();
+  const std::vector<header> broken = {{"traceparent", "x"}, {"tracestate", "v=1"}};
+  writer.result_headers(out, broken, own);
+  EXPECT_EQ(texts(out), (pairs{{"traceparent", own}}));
+  out.clear();
+  writer.trace_header(out, {}, own);
+  EXPECT_EQ(texts(out), (pairs{{"traceparent", own}}));
+  out.clear();
+  writer.trace_header(out, in, own);
+  EXPECT_TRUE(out.empty()) << "a dead letter's own stays alone";
+}
+
+TEST(ResultWriter, TracestatesThatMayNotBePassedOnAreLeftOut) {
+  result_writer writer;
+  for (const std::string& state :
+       {std::string("A=1"), "a=" + std::string(257, 'v'), std::string("a=1,a=2")}) {
+    const std::vector<header> in = {{"traceparent", trace}, {"tracestate", state}};
+    std::vector<header> out;
+    writer.result_headers(out, in);
+    ASSERT_EQ(out.size(), 1u) << state;
+    EXPECT_EQ(out[0].name, "traceparent");
+  }
+}
+
 TEST(ResultWriter, EverySpanIsNewAndSeeded) {
   const auto spans = [](std::uint64_t seed) {
     result_writer writer({.seed = seed});

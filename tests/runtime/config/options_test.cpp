@@ -102,6 +102,23 @@ TEST_F(Options, LaterSourcesWin) {
   EXPECT_EQ(load_all(yaml, both, {"kafka.group=flag", "kafka.group=last"}).values.kafka.group, "last");
 }
 
+TEST_F(Options, OpenTelemetrysVariablesAreUnderstood) {
+  EXPECT_EQ(load_all("").values.tracing.endpoint, "");
+  environment e = {{"OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318"},
+                   {"OTEL_SERVICE_NAME", "scores"},
+                   {"OTEL_EXPORTER_OTLP_HEADERS", "key=secret"}};
+  const auto l = load_all("", e);
+  EXPECT_EQ(l.values.tracing.endpoint, "http://c:4318");
+  EXPECT_EQ(l.values.tracing.service_name, "scores");
+  EXPECT_EQ(l.values.tracing.headers, "key=secret");
+  EXPECT_EQ(shown(l, "tracing.headers").value, "***");
+  EXPECT_EQ(shown(l, "tracing.endpoint").origin, "environment OTEL_EXPORTER_OTLP_ENDPOINT");
+  e.emplace("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4318/v1/traces");
+  EXPECT_EQ(load_all("", e).values.tracing.endpoint, "http://traces:4318/v1/traces");
+  e.emplace("TROUPE_TRACING_ENDPOINT", "http://own:4318");
+  EXPECT_EQ(load_all("", e).values.tracing.endpoint, "http://own:4318");
+}
+
 TEST_F(Options, EveryValueNamesItsOrigin) {
   const auto l = load_all("# a comment\nkafka:\n  group: mine\nclasses:\n  - {name: bulk, target: 5s}\n",
                           {{"TROUPE_METRICS_PORT", "9"}, {"REDIS_HOST", "r"}}, {"log.level=debug"});
@@ -252,6 +269,9 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
       {"kafka: {delivery: exactly_once}\n",
        "x.yaml:1: kafka.delivery: exactly_once is not available yet; use at_least_once"},
       {"log: {requests: all}\n", "x.yaml:1: log.requests: only off is available yet"},
+      {"tracing: {endpoint: 'c:4317'}\n",
+       "x.yaml:1: tracing.endpoint: 'c:4317' is not allowed; expected an OTLP/HTTP address like "
+       "http://collector:4318"},
       {"kafka: {class: none}\n",
        "x.yaml:1: kafka.class: there is no class 'none'; classes are interactive, standard, bulk"},
       {"kafka: {results_topic: inference-requests}\n",

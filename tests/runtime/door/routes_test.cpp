@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/model/model.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe::serving {
 namespace {
@@ -67,7 +68,7 @@ struct door {
   fake of;
   routes all{[] {
                route_options o;
-               o.calls = std::make_shared<const door_http::door_options>();
+               o.calls = std::make_shared<const door_options>();
                o.version = "1.2.3";
                return o;
              }(),
@@ -112,6 +113,71 @@ TEST(Routes, TheDocumentFollowsTheModels) {
   const auto after = d.ask("GET", "/openapi.json");
   EXPECT_EQ(json::parse(after.body)["x-models"][0]["name"], "iris");
   EXPECT_EQ(d.ask("GET", "/openapi.json").body, after.body);
+}
+
+class collected_spans final : public observe::span_sink {
+ public:
+  void put(observe::span&& one) override { all.push_back(std::move(one)); }
+  std::vector<observe::span> all;
+};
+
+TEST(Routes, TracesOfRequests) {
+  const std::string id = "4bf92f3577b34da6a3ce929d0e0e4736", parent = "00-" + id + "-00f067aa0ba902b7-01";
+  const auto spans = std::make_shared<collected_spans>();
+  fake of;
+  route_options o;
+  o.calls = std::make_shared<const door_http::door_options>();
+  o.metrics = [](std::string_view accept) {
+    return http::response{200, std::string(accept), "text/plain", {}};
+  };
+  observe::tracer_options always;
+  always.door_ratio = 1;
+  o.tracer = observe::tracer::make(std::move(always), spans);
+  routes all(std::move(o), of);
+  const auto ask = [&](std::string path, std::vector<http::field_view> headers) {
+    auto e = std::make_shared<asked>("GET", std::move(path), "", std::move(headers));
+    auto answer = e->answer.get_future();
+    EXPECT_EQ(all.take(e), nullptr);
+    return answer.get();
+  };
+  // Probes and paths that are not there begin no trace, but follow one.
+  for (const char* path : {"/liveness", "/metrics", "/v2/health/live", "/nowhere", "/docs"}) {
+    (void)ask(path, {{"Accept", "x"}});
+    EXPECT_TRUE(spans->all.empty()) << path;
+  }
+  const auto followed =
+      ask("/nowhere", {{"Traceparent", parent}, {"tracestate", "a=1"}, {"tracestate", "b=2"}});
+  ASSERT_EQ(spans->all.size(), 1U);
+  const observe::span& one = spans->all[0];
+  EXPECT_EQ(one.name, "GET");
+  EXPECT_EQ(one.state, "a=1,b=2");
+  EXPECT_FALSE(one.failed);
+  EXPECT_THAT(followed.headers, ::testing::Contains(std::pair<std::string, std::string>(
+                                    "traceresponse", "00-" + id + "-" + policy::hex(one.id) + "-01")));
+  (void)ask("/v2/models/iris/versions/7/ready", {{"traceparent", parent}});
+  EXPECT_EQ(spans->all.back().name, "GET /v2/models/{model}/versions/{version}/ready");
+  (void)ask("/v2", {});
+  EXPECT_EQ(spans->all.back().name, "GET /v2") << "the ratio is 1";
+  EXPECT_EQ(spans->all.size(), 3U);
+  (void)ask("/v2", {{"traceparent", parent.substr(0, 53) + "00"}});
+  EXPECT_EQ(spans->all.size(), 3U) << "an unsampled parent is obeyed";
+
+  // A call has the trace; one that is dropped ends its span.
+  auto e =
+      std::make_shared<asked>("POST", "/score", "{}", std::vector<http::field_view>{{"traceparent", parent}});
+  auto call = all.take(e);
+  ASSERT_NE(call, nullptr);
+  auto batch = batch_ptr::make();
+  batch->models = of.table;
+  record& r = batch->records.emplace_back();
+  r.batch = batch.get();
+  call->read(r, *batch);
+  ASSERT_NE(r.trace, nullptr);
+  EXPECT_EQ(r.trace->id(), id);
+  EXPECT_EQ(spans->all.size(), 3U);
+  call.reset();
+  ASSERT_EQ(spans->all.size(), 4U);
+  EXPECT_EQ(spans->all.back().message, "not_answered");
 }
 
 TEST(Routes, RequestsToTheRepository) {

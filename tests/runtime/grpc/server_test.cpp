@@ -17,8 +17,10 @@
 #include "health.grpc.pb.h"
 #include "inference.grpc.pb.h"
 #include "messages/batch.hpp"
+#include "messages/reply_turn.hpp"
 #include "reflection.grpc.pb.h"
 #include "runtime/model/model.hpp"
+#include "runtime/observe/trace.hpp"
 
 namespace troupe::rpc {
 namespace {
@@ -325,6 +327,85 @@ TEST_F(Server, FailuresOfTheNode) {
   EXPECT_EQ(node->open(), 0U);
 }
 
+class collected_spans final : public observe::span_sink {
+ public:
+  void put(observe::span&& one) override {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(std::move(one));
+    came_.notify_all();
+  }
+  std::vector<observe::span> wait(std::size_t n) {
+    std::unique_lock lock(mutex_);
+    came_.wait_for(lock, std::chrono::seconds(20), [&] { return all_.size() >= n; });
+    return all_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable came_;
+  std::vector<observe::span> all_;
+};
+
+TEST_F(Server, TracesOfRequests) {
+  const auto spans = std::make_shared<collected_spans>();
+  server_options options;
+  options.tracer = observe::tracer::make({}, spans);
+  start(std::move(options));
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736", parent = "00f067aa0ba902b7";
+  const auto ask = [&](const std::string& flags, const ModelInferRequest& request) {
+    ::grpc::ClientContext context;
+    context.AddMetadata("traceparent", "00-" + trace + "-" + parent + "-" + flags);
+    context.AddMetadata("tracestate", "a=1");
+    (void)stub->ModelInfer(&context, request, &response);
+    const auto& initial = context.GetServerInitialMetadata();
+    const auto found = initial.find("traceresponse");
+    return found == initial.end() ? std::string() : std::string(found->second.data(), found->second.size());
+  };
+  const auto number = [](const observe::span& s) {
+    for (const auto& a : s.attributes)
+      if (a.name == "rpc.grpc.status_code") return std::get<std::int64_t>(a.value);
+    return std::int64_t{-1};
+  };
+  EXPECT_EQ(ask("00", typed("sum", {1, 2})), "") << "not sampled";
+  ASSERT_TRUE(infer(typed("sum", {1, 2})).ok()) << "no parent, and the ratio is 0";
+  const std::string said = ask("01", typed("sum", {1, 2}));
+  ASSERT_EQ(spans->wait(1).size(), 1U);
+  EXPECT_EQ(ask("01", typed("nobody", {1, 2})).size(), said.size());
+  desk.fail_with({error_code::unavailable, "the breaker is open", 0});
+  (void)ask("01", typed("sum", {1, 2}));
+  const auto all = spans->wait(3);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(said, "00-" + trace + "-" + policy::hex(all[0].id) + "-01");
+  for (const auto& one : all) {
+    EXPECT_EQ(one.name, "inference.GRPCInferenceService/ModelInfer");
+    EXPECT_EQ(one.kind, observe::span_kind::server);
+    EXPECT_EQ(policy::hex(one.trace), trace);
+    EXPECT_EQ(policy::hex(one.parent), parent);
+    EXPECT_EQ(one.state, "a=1");
+  }
+  EXPECT_EQ(number(all[0]), 0);
+  EXPECT_EQ(number(all[1]), 5);
+  EXPECT_FALSE(all[1].failed) << "the caller's fault";
+  EXPECT_EQ(number(all[2]), 14);
+  EXPECT_TRUE(all[2].failed);
+
+  // A span a request of a stream.
+  desk.fail_with({});
+  ::grpc::ClientContext context;
+  context.AddMetadata("traceparent", "00-" + trace + "-" + parent + "-01");
+  const auto stream = stub->ModelStreamInfer(&context);
+  inference::ModelStreamInferResponse reply;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(stream->Write(typed("sum", {1, 2})));
+    ASSERT_TRUE(stream->Read(&reply));
+  }
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  const auto more = spans->wait(6);
+  ASSERT_EQ(more.size(), 6U);
+  EXPECT_EQ(more[5].name, "inference.GRPCInferenceService/ModelStreamInfer");
+}
+
 TEST_F(Server, RequestIds) {
   start();
   const auto asked = [&](const char* given, const std::string& id) {
@@ -385,6 +466,38 @@ TEST_F(Server, ADroppedCallIsUnavailable) {
   desk.wait_for(1);
   desk.drop();
   client.join();
+}
+
+// What is answered within a turn goes out at its end, whether or not others answer meanwhile.
+TEST_F(Server, RepliesOfATurn) {
+  start();
+  constexpr std::size_t clients = 8;
+  for (int round = 0; round < 20; ++round) {
+    desk.hold(true);
+    std::vector<std::thread> all;
+    for (std::size_t i = 0; i < clients; ++i)
+      all.emplace_back([&] {
+        ::grpc::ClientContext context;
+        context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+        ModelInferResponse mine;
+        EXPECT_EQ(stub->ModelInfer(&context, typed("sum", {1, 2}), &mine).error_code(),
+                  StatusCode::UNAVAILABLE);
+      });
+    desk.wait_for(static_cast<std::size_t>(round) * (clients + 1) + clients);
+    {
+      const reply_turn outer;
+      {
+        const reply_turn inner;
+        desk.drop();
+      }
+      desk.hold(false);
+      std::thread other([&] {
+        EXPECT_TRUE(infer(typed("sum", {1, 2})).ok());
+      });  // answered by another thread
+      other.join();
+    }
+    for (auto& one : all) one.join();
+  }
 }
 
 TEST_F(Server, SizeLimits) {
