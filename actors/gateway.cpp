@@ -83,6 +83,7 @@ void take_calls(self_ptr self) {
   std::size_t over = n;
   const std::size_t all = desk.open_calls();
   if (all > s.args.max_calls) over -= std::min(over, all - s.args.max_calls);
+  const reply_turn turn;  // of refusals
   for (std::size_t i = 0; i < n; ++i) {
     record& r = batch.records.emplace_back();
     r.batch = &batch;

@@ -509,6 +509,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.threads = door_threads(g.threads);
     o.max_message = g.max_message;
     o.max_streams = g.max_streams;
+    o.keepalive = ms(g.keepalive);
+    o.keepalive_timeout = ms(g.keepalive_timeout);
+    o.idle_timeout = ms(g.idle_timeout);
+    o.max_age = ms(g.max_age);
     o.max_open = settings.http.max_requests;
     o.server_version = TROUPE_VERSION;
     o.infer = infer_options_of(g.default_class, g.queue_timeout);
@@ -566,6 +570,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.max_buffered = h.max_buffered;
     o.read_timeout = ms(h.read_timeout);
     o.idle_timeout = ms(h.idle_timeout);
+    o.compress_replies = h.compress_replies;
     // The gateway ends every call by its expiry; this is for what has none.
     o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
     for (std::size_t at = 0; at < h.cors_origins.size();) {
@@ -576,7 +581,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       at = end + 1;
     }
     o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
-    auto calls = std::make_shared<door_http::door_options>();
+    auto calls = std::make_shared<serving::door_options>();
     calls->infer = infer_options_of(h.default_class, h.queue_timeout);
     serving::route_options r;
     r.calls = calls;

@@ -32,10 +32,12 @@ class reply_turn {
   reply_turn& operator=(const reply_turn&) = delete;
 
   /// Whether `one` is told at the end of this thread's turn; false: there is no turn.
-  [[nodiscard]] static bool tell(const std::shared_ptr<waker>& one) {
+  template <class Waker>
+  [[nodiscard]] static bool tell(const std::shared_ptr<Waker>& one) {
     state& s = here();
     if (s.depth == 0) return false;
-    if (std::find(s.wakers.begin(), s.wakers.end(), one) == s.wakers.end()) s.wakers.push_back(one);
+    const auto same = [&](const auto& other) { return other.get() == one.get(); };
+    if (std::none_of(s.wakers.begin(), s.wakers.end(), same)) s.wakers.push_back(one);
     return true;
   }
 

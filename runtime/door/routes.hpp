@@ -19,7 +19,7 @@ class service;
 namespace troupe::serving {
 
 struct route_options {
-  door_http::door_options_ptr calls;
+  door_options_ptr calls;
   std::function<http::health_state()> health;
   std::function<std::string()> metrics;  ///< text format
   std::string metrics_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -341,7 +341,7 @@ class infer_rpc;
 
 /// Replies on their way to a lane. The lane itself sends them: it then sees their ends without being woken
 /// for each, and no two threads write to one connection. Kept by the lane and by its calls.
-class outbox final : public reply_turn::waker, public std::enable_shared_from_this<outbox> {
+class outbox final : public reply_turn::waker {
  public:
   outbox(::grpc::CompletionQueue& queue, event& on_mail) : queue_(queue), on_mail_(on_mail) {}
 
@@ -357,16 +357,17 @@ class outbox final : public reply_turn::waker, public std::enable_shared_from_th
     std::string text;
   };
 
-  void put(letter&& one, std::string_view text) {
+  static void put(const std::shared_ptr<outbox>& into, letter&& one, std::string_view text) {
     {
-      const std::lock_guard lock(mutex_);
-      one.begin = mail_.text.size();
+      const std::lock_guard lock(into->mutex_);
+      mail& m = into->mail_;
+      one.begin = m.text.size();
       one.size = text.size();
-      mail_.text += text;
-      mail_.letters.push_back(std::move(one));
-      if (mail_.letters.size() > 1) return;  // it rings for the first
+      m.text += text;
+      m.letters.push_back(std::move(one));
+      if (into->rung_) return;
     }
-    if (!reply_turn::tell(shared_from_this())) ring();
+    if (!reply_turn::tell(into)) into->ring();
   }
   void turn_ended() override { ring(); }
   /// `empty` is what was taken before.
@@ -491,13 +492,13 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     text.clear();
     write(text, response);
     request_id_ = request_id;
-    out_->put({this, nullptr, 0, 0, 0}, text);
+    outbox::put(out_, {this, nullptr, 0, 0, 0}, text);
     if (text.capacity() > most_kept_text) std::string().swap(text);
   }
   void fail(const status& why, nanos retry_after, std::string_view, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
     request_id_ = request_id;
-    out_->put({this, std::make_unique<status>(why), retry_after, 0, 0}, {});
+    outbox::put(out_, {this, std::make_unique<status>(why), retry_after, 0, 0}, {});
   }
   void release() override {
     shared_->open.fetch_sub(1, std::memory_order_relaxed);
@@ -809,7 +810,7 @@ class unary final : public role {
  private:
   static void answer(other_rpc& rpc, const method& what, std::string_view request) {
     std::string response;
-    const status how = what.answer(request, response);
+    const status how = what.answer(request, response, rpc.who().get());
     if (how.ok()) rpc.send(std::move(response));
     rpc.finish(how);
   }
@@ -1132,12 +1133,14 @@ void server_parts::listen() {
   set(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive));
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive_timeout));
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // an idle connection is asked again and again
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, milliseconds(options.min_ping_interval));
   set(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   set(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // unpack.hpp does it, with a limit
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
   if (options.idle_timeout.count() > 0)
     set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
+  if (options.max_age.count() > 0) set(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(options.max_age));
   const bool six = options.bind.find(':') != std::string::npos;
   const std::string address =
       (six ? "[" + options.bind + "]" : options.bind) + ":" + std::to_string(options.port);

@@ -67,7 +67,7 @@ struct door {
   fake of;
   routes all{[] {
                route_options o;
-               o.calls = std::make_shared<const door_http::door_options>();
+               o.calls = std::make_shared<const door_options>();
                o.version = "1.2.3";
                return o;
              }(),
