@@ -50,7 +50,7 @@ with t.Stage() as stage:
     assert status == 202, (status, answer)
     name = json.loads(answer)["id"]
     halted = t.wait_until(lambda: (lambda s: s.get("problem") and s)(look(name)), "the batch halts", 60)
-    assert halted["status"] == "running" and "batches.directory" in halted["problem"], halted
+    assert halted["status"] == "running" and "No space left" in halted["problem"], halted
     assert 0 < halted["lines"]["done"] < LINES, halted
     assert submit(lines(1000) * 8)[0] == 507
     status, answer = call("POST", "/v2/models/iris-classifier/infer",

