@@ -559,6 +559,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     rpc::set_library_log([](std::string_view text) {
       observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
     });
+    const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
     const auto& g = settings.grpc;
     rpc::server_options o;
     o.bind = g.bind;

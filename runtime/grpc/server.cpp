@@ -50,8 +50,13 @@ constexpr int ready_infers = 64;
 constexpr int ready_others = 8;
 /// Calls that travel together at most, so that the first does not wait for long.
 constexpr std::size_t most_together = 256;
+/// For more of them, one after the other.
 constexpr int looks_in_vain = 2;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t most_spare = 0;  // so that it sees what is used after its end
+#else
 constexpr std::size_t most_spare = 256;
+#endif
 constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
 constexpr std::size_t most_kept_text = std::size_t{1} << 20;
