@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
 constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
-constexpr std::size_t reports_a_go = 8'192;  // then others get their turn
+constexpr std::size_t reports_a_go = 1'024;  // then others get their turn
 constexpr nanos retry_pause = 1'000'000'000;
 constexpr nanos sweep = 200'000'000;
 
