@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "actors/tally.hpp"
+#include "messages/reply_turn.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
@@ -82,6 +83,7 @@ void take_calls(self_ptr self) {
   std::size_t over = n;
   const std::size_t all = desk.open_calls();
   if (all > s.args.max_calls) over -= std::min(over, all - s.args.max_calls);
+  const reply_turn turn;  // of refusals
   for (std::size_t i = 0; i < n; ++i) {
     record& r = batch.records.emplace_back();
     r.batch = &batch;
@@ -128,6 +130,7 @@ void take_answers(self_ptr self, const answer_set& set) {
   const nanos now = caf_line::now(self);
   const std::string_view text(set.text);
   bool finished = false;
+  const reply_turn turn;
   for (const answer& a : set.answers) {
     const record& r = *a.request;
     if (r.answered.exchange(true, std::memory_order_relaxed)) continue;

@@ -82,8 +82,11 @@ struct memory_shares {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
+[[nodiscard]] std::chrono::milliseconds ms(nanos n) {
+  return std::chrono::milliseconds(n / 1'000'000);
+}
+
 [[nodiscard]] observe::otlp_options exporter_options(const config::tracing_settings& t) {
-  const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
   observe::otlp_options o;
   try {
     o.url = observe::otlp_traces_url(t.endpoint);
@@ -564,6 +567,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.threads = door_threads(g.threads);
     o.max_message = g.max_message;
     o.max_streams = g.max_streams;
+    o.keepalive = ms(g.keepalive);
+    o.keepalive_timeout = ms(g.keepalive_timeout);
+    o.idle_timeout = ms(g.idle_timeout);
+    o.max_age = ms(g.max_age);
     o.max_open = settings.http.max_requests;
     o.server_version = TROUPE_VERSION;
     o.infer = infer_options_of(g.default_class, g.queue_timeout);
@@ -610,7 +617,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_http() {
     if (!settings.http.enabled) return;
     const auto& h = settings.http;
-    const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
     http::front_options o;
     o.bind = h.bind;
     o.port = h.port;
@@ -622,6 +628,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.max_buffered = h.max_buffered;
     o.read_timeout = ms(h.read_timeout);
     o.idle_timeout = ms(h.idle_timeout);
+    o.compress_replies = h.compress_replies;
     // The gateway ends every call by its expiry; this is for what has none.
     o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
     for (std::size_t at = 0; at < h.cors_origins.size();) {
@@ -632,7 +639,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       at = end + 1;
     }
     o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
-    auto calls = std::make_shared<door_http::door_options>();
+    auto calls = std::make_shared<serving::door_options>();
     calls->infer = infer_options_of(h.default_class, h.queue_timeout);
     serving::route_options r;
     r.calls = calls;
@@ -685,6 +692,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.brokers = bootstrap;
       out.results_topic = settings.kafka.results_topic;
       out.dead_letter_topic = settings.kafka.dead_letter_topic;
+      out.linger_ms = static_cast<double>(settings.kafka.gather_max) * 1e-6;
       out.queue_bytes = shares.producer_queue;
       out.own = settings.kafka.properties;
       out.log = log;

@@ -123,7 +123,12 @@ http::response registry_state(door_state& state, bool sync) {
     references.push_back(std::move(one));
   }
   return {200,
-          json({{"polls", now->polls}, {"reached", now->reached}, {"references", references}}).dump() + "\n",
+          json({{"polls", now->polls},
+                {"begun", now->begun},
+                {"reached", now->reached},
+                {"references", references}})
+                  .dump() +
+              "\n",
           "application/json",
           {}};
 }

@@ -99,6 +99,7 @@ struct producer_state {
   /// Gives what gathered to the sink, neighbours without headers of their own in one call.
   void flush(nanos now) {
     blocked = false;
+    if (held.empty()) return;
     while (!held.empty() && !blocked) {
       run.clear();
       while (!held.empty() && run.size() < run_at_most) {
@@ -117,6 +118,7 @@ struct producer_state {
       }
       give(now);
     }
+    if (!gather.full(now)) args.sink->hurry();
   }
 
   void give(nanos now) {
@@ -242,7 +244,9 @@ void send_or_hold(self_ptr self, std::size_t fresh) {
   const nanos now = caf_line::now(self);
   if (fresh != 0) s.gather.observe(now, fresh);
   const nanos hold = s.gather.hold(now);
-  if (hold == 0 || s.held.size() >= flush_at) {
+  // Under full load the sink gathers, by partition: one request of many records, where a flush of ours would
+  // be cut into several as librdkafka's thread takes what is there.
+  if (hold == 0 || s.gather.full(now) || s.held.size() >= flush_at) {
     s.flush(now);
   } else if (!s.timer_set && !s.held.empty()) {
     s.timer_set = true;

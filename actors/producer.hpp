@@ -22,7 +22,7 @@ struct producer_args {
   std::shared_ptr<kafka::record_sink> sink;
   std::shared_ptr<observe::metrics> metrics;
   nanos gather_min = 0;
-  nanos gather_max = 5'000'000;
+  nanos gather_max = 10'000'000;  ///< what the sink lingers, too: under full load it gathers
   bool keep_timestamp =
       false;  ///< results carry the request record's timestamp, not the time they were produced
 };

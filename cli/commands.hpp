@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/load_doors.hpp"
 #include "cli/load_generator.hpp"
 #include "runtime/config/options.hpp"
 
@@ -98,6 +99,7 @@ struct load_command_options {
   double wait_for_s = 30;
   bool fail_on_errors = false;  ///< an error result is a failure
   bool features_given = false;  ///< --features
+  door_load_options door;       ///< where requests go over HTTP or gRPC
 };
 int load(const load_command_options& options);
 

@@ -34,6 +34,9 @@ std::vector<std::string> read_rows(const std::string& file) {
 }  // namespace
 
 int load(const load_command_options& o) {
+  if (o.load.interval > 0 && o.load.interval < 0.01) throw usage_error("--interval: at least 10ms");
+  if (o.door.wanted())
+    return load_door(o, o.rows_file.empty() ? std::vector<std::string>() : read_rows(o.rows_file));
   const auto loaded = settings_of(o.common, true);
   const auto& kafka = loaded.values.kafka;
   load_options load = o.load;
@@ -43,7 +46,6 @@ int load(const load_command_options& o) {
   load.dead_letter_topic = o.dead_letter_topic.empty() ? kafka.dead_letter_topic : o.dead_letter_topic;
   load.properties = kafka.properties;
   load.wait_for = o.wait_for_s;
-  if (load.interval > 0 && load.interval < 0.01) throw usage_error("--interval: at least 10ms");
   if (load.brokers == "embedded")
     throw usage_error(
         "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");

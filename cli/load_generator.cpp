@@ -17,6 +17,7 @@
 
 #include "cli/kafka_client.hpp"
 #include "cli/load_account.hpp"
+#include "runtime/traffic/requests.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -39,21 +40,8 @@ std::string random_id() {
 
 std::vector<std::string> rows_of(const load_options& o) {
   if (!o.rows.empty()) return o.rows;
-  std::mt19937_64 random(7);
-  std::normal_distribution<double> value(0,
-                                         0.048);  // how the shipped diabetes models' training rows are scaled
-  std::vector<std::string> rows;
-  for (std::int64_t i = 0; i < std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records));
-       ++i) {
-    std::string row = "[";
-    char number[32];
-    for (std::size_t k = 0; k < o.features; ++k) {
-      std::snprintf(number, sizeof number, "%s%.6f", k ? "," : "", value(random));
-      row += number;
-    }
-    rows.push_back(row + "]");
-  }
-  return rows;
+  return traffic::generated_rows(
+      std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records)), o.features);
 }
 
 /// Of an error result; empty where there is none. Without what would drive a terminal.

@@ -104,7 +104,8 @@ int main(int argc, char** argv) {
   c_demo->footer("Example:  troupe demo --json");
 
   cli::load_command_options load;
-  auto* c_load = app.add_subcommand("load", "Send requests to Kafka, follow their answers, report");
+  auto* c_load =
+      app.add_subcommand("load", "Send requests over Kafka, HTTP or gRPC, follow their answers, report");
   cli::add_common(c_load, load.common);
   bool no_wait = false;
   cli::add_brokers(c_load, load.common);
@@ -118,11 +119,15 @@ int main(int argc, char** argv) {
       ->add_option("--dead-letter-topic", load.dead_letter_topic,
                    "Topic to follow (default: kafka.dead_letter_topic)")
       ->type_name("TOPIC");
-  cli::whole_number(c_load->add_option("--records,-n", load.load.records, "How many")->capture_default_str(),
-                    1, 1'000'000'000);
-  cli::finite_number(c_load->add_option("--rate", load.load.rate,
-                                        "Records/s, open loop; without it a closed loop over --window"),
-                     0.1, 1e7, "RATE");
+  auto* records =
+      cli::whole_number(c_load->add_option("--records,--requests,-n", load.load.records,
+                                           "How many (default of Kafka: 10000; HTTP, gRPC: see --seconds)"),
+                        1, 1'000'000'000);
+  cli::finite_number(
+      c_load->add_option("--rate", load.load.rate,
+                         "Requests/s, open loop: latency counts from when each was due; without it a closed "
+                         "loop over --window or --connections"),
+      0.1, 1e7, "RATE");
   cli::whole_number(
       c_load->add_option("--window", load.load.window, "Closed loop: records sent and not yet answered")
           ->capture_default_str(),
@@ -158,8 +163,15 @@ int main(int argc, char** argv) {
       ->add_option("--raw", load.raw_file,
                    "Send the records of this file of JSON lines as they are ('-': standard input)")
       ->type_name("FILE");
+  cli::add_door_load(c_load, load);
   c_load->footer(
       "Examples:  troupe load --records 100000 --rate 5000\n"
+      "           troupe load --http http://localhost:8080 --rate 2000 --seconds 30\n"
+      "           troupe load --http http://localhost:8080 --model iris-classifier --features 4 --format "
+      "binary "
+      "--connections 64\n"
+      "           troupe load --grpc localhost:8081 --model diabetes-rf-model --priority 1 --target 20ms "
+      "--json\n"
       "           troupe load --records 1000000 --window 50000 --json\n"
       "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | "
       "troupe load --raw -");
@@ -245,6 +257,7 @@ int main(int argc, char** argv) {
   }
   load.load.follow = !no_wait;
   load.features_given = features->count() > 0;
+  load.door.requests_given = records->count() > 0;
   try {
     if (*c_serve) return cli::serve(serve);
     if (*c_demo) return cli::demo(demo);

@@ -93,6 +93,8 @@ troupe_library(troupe_grpc runtime/grpc
     vendor_simdjson vendor_zlib)
 troupe_library(troupe_registry runtime/registry
   USES troupe_policy troupe_config troupe_model vendor_curl vendor_openssl vendor_nlohmann_json vendor_yaml)
+troupe_library(troupe_traffic runtime/traffic
+  USES troupe_protocols vendor_grpc vendor_openssl vendor_nlohmann_json)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
   troupe_store troupe_http troupe_guard troupe_batches troupe_door troupe_grpc troupe_registry)
 
@@ -100,7 +102,7 @@ troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
 # main.cpp is the program; the rest of cli/ is a library, so that tests can call it.
 troupe_library(troupe_cli cli EXCEPT main.cpp ALSO cli/models
-  USES troupe_actors troupe_version vendor_cli11 vendor_nlohmann_json)
+  USES troupe_actors troupe_traffic troupe_version vendor_cli11 vendor_nlohmann_json)
 if(EXISTS "${PROJECT_SOURCE_DIR}/cli/main.cpp")
   add_executable(troupe cli/main.cpp)
   target_link_libraries(troupe PRIVATE troupe_cli)

@@ -31,6 +31,7 @@
 
 #include "inference.pb.h"
 #include "messages/batch.hpp"
+#include "messages/reply_turn.hpp"
 #include "runtime/door/backend.hpp"
 #include "runtime/grpc/server.hpp"
 #include "runtime/model/model.hpp"
@@ -181,6 +182,7 @@ class gateway {
         r.batch = batch.get();
         one->read(r, *batch);
       }
+      const reply_turn turn;
       for (std::size_t i = 0; i < calls.size(); ++i) {
         const record& r = batch->records[i];
         if (r.error == error_code::none) {

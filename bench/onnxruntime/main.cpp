@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "runtime/model/engine_process.hpp"
@@ -21,10 +23,11 @@ using clock_type = std::chrono::steady_clock;
 
 /// Medians of the ways taken in turns, in microseconds: what disturbs the machine disturbs all of them.
 template <class... Ways>
-std::vector<double> medians(int rounds, Ways&&... ways) {
+std::vector<double> medians(int rounds, int pause_us, Ways&&... ways) {
   std::vector<std::vector<double>> times(sizeof...(ways));
-  const auto measure = [](auto& way, std::vector<double>& to) {
+  const auto measure = [pause_us](auto& way, std::vector<double>& to) {
     way();  // not after another's data
+    if (pause_us > 0) std::this_thread::sleep_for(std::chrono::microseconds(pause_us));
     const auto begin = clock_type::now();
     way();
     to.push_back(std::chrono::duration<double, std::micro>(clock_type::now() - begin).count());
@@ -50,7 +53,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "no ONNX Runtime: run scripts/deps\n");
     return 77;
   }
-  const int rounds = word == "--smoke" ? 50 : 20'000;
+  int rounds = word == "--smoke" ? 50 : 20'000;
+  int pause_us = 0;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::strcmp(argv[i], "--rounds") == 0) rounds = std::atoi(argv[i + 1]);
+    if (std::strcmp(argv[i], "--pause") == 0) pause_us = std::atoi(argv[i + 1]);
+  }
   std::ifstream in(TROUPE_SOURCE_DIRECTORY "/tests/runtime/model/data/onnxruntime/mlp.onnx",
                    std::ios::binary);
   const std::string file{std::istreambuf_iterator<char>(in), {}};
@@ -69,8 +77,8 @@ int main(int argc, char** argv) {
     std::vector<double> out(n);
     const model::onnxruntime::bare_run bare(table.graph(), n, 10);
     const auto t = medians(
-        rounds / (n >= 256 ? 10 : 1), [&] { bare(); }, [&] { table.score(rows, out.data()); },
-        [&] { process.score(rows, out.data()); });
+        std::max(1, rounds / (n >= 256 ? 10 : 1)), pause_us, [&] { bare(); },
+        [&] { table.score(rows, out.data()); }, [&] { process.score(rows, out.data()); });
     std::printf("%6zu %10.1f %12.1f %10.1f %10.1f %10.1f\n", n, t[0], t[1], t[1] - t[0], t[2], t[2] - t[0]);
   }
   return 0;

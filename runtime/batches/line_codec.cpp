@@ -3,7 +3,7 @@
 #include <optional>
 #include <utility>
 
-#include "runtime/codec/admission.hpp"
+#include "runtime/codec/infer_terms.hpp"
 #include "runtime/codec/request_head.hpp"
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/codec/result_writer.hpp"
@@ -35,7 +35,7 @@ std::string line_id(std::uint64_t number) {
 
 struct line_codec::work {
   codec::result_writer writer;
-  codec::admission admit;
+  codec::infer_terms terms;
   std::string text;          // of a CSV row with its header
   std::size_t max_line = 0;  // of the parser's rules, and the next three
   std::uint32_t max_rows = 0;
@@ -83,7 +83,7 @@ struct line_codec::work {
     head.fallback_id = id;
     head.model = r.model;
     head.version = r.version;
-    admit.begin(to, batch, head, o);
+    terms.begin(to, batch, head, o);
     codec::request_fault fault;
     if (to.error == error_code::none) {
       text.assign(r.csv_header);
@@ -95,7 +95,7 @@ struct line_codec::work {
       if (const auto place = fault.message.find("CSV line 1: "); place == 0)
         fault.message.replace(0, 11, "the header:");
     }
-    codec::admission::finish(to, batch, o, fault);
+    codec::infer_terms::finish(to, batch, o, fault);
     to.list = false;
   }
 };

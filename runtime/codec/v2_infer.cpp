@@ -48,7 +48,7 @@ void read_values(const v2_request& request, const infer_options& options, v2_too
   request_fault fault;
   if (r.error == error_code::none) fault = tools.writer.plan(*r.model, request, plan);
   if (r.error == error_code::none && !fault) fault = read_v2_rows(request.inputs, r, batch, options.limits());
-  admission::finish(r, batch, options, fault);
+  infer_terms::finish(r, batch, options, fault);
 }
 
 }  // namespace
@@ -59,7 +59,7 @@ void read_v2(const v2_request& request, infer_head head, const infer_options& op
   head.priority = request.priority;
   head.timeout = request.timeout_us * 1e3;
   head.explain = request.explain;
-  tools.admit.begin(r, batch, head, options, fault);
+  tools.terms.begin(r, batch, head, options, fault);
   read_values(request, options, tools, r, batch, plan);
 }
 
@@ -73,12 +73,12 @@ void read_v2_body(std::string_view body, std::optional<std::size_t> header_lengt
     own_id = !tools.request.id.empty();
     return read_v2(tools.request, head, options, tools, r, batch, plan, fault);
   }
-  tools.admit.begin(r, batch, head, options);
-  if (r.error != error_code::none) return admission::finish(r, batch, options, {});
+  tools.terms.begin(r, batch, head, options);
+  if (r.error != error_code::none) return infer_terms::finish(r, batch, options, {});
   std::string kept;
   std::string name;
   if (const auto fault = read_raw(body, *r.model, tools, kept))
-    return admission::finish(r, batch, options, fault);
+    return infer_terms::finish(r, batch, options, fault);
   // The name came from a list that is gone.
   name = r.model->schema().inputs.empty() ? std::string(v2_tabular_input) : r.model->schema().inputs[0].name;
   tools.request.inputs[0].name = name;

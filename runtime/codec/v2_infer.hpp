@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "messages/batch.hpp"
-#include "runtime/codec/admission.hpp"
+#include "runtime/codec/infer_terms.hpp"
 #include "runtime/codec/v2_request.hpp"
 #include "runtime/codec/v2_response.hpp"
 
@@ -17,7 +17,7 @@ struct v2_tools {
   v2_request_parser parser;
   v2_request request;
   v2_response_writer writer;
-  admission admit;
+  infer_terms terms;
 };
 
 /// Reads `request` into `r`, the newest record of `batch`, with the outputs it wants in `plan`. Of `head` the

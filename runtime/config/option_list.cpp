@@ -398,6 +398,9 @@ std::vector<binding> bind(settings& s) {
              "From the first byte of a request to its last: 408.");
   b.duration("http.idle_timeout", s.http.idle_timeout, 100 * millisecond, 24 * hour,
              "A connection without a request for so long is closed.");
+  b.boolean(
+      "http.compress_replies", s.http.compress_replies,
+      "Replies of more than 1 KiB as gzip or deflate for clients that accept it: less network, more CPU.");
   b.text("http.cors_origins", s.http.cors_origins,
          "Origins whose pages may call, separated by commas; `*`: any; empty: none (CORS is off).",
          value_type::list);
@@ -420,6 +423,16 @@ std::vector<binding> bind(settings& s) {
   b.size("grpc.max_message", s.grpc.max_message, 1024, gib, "Largest request: RESOURCE_EXHAUSTED.");
   b.count<std::size_t>("grpc.max_streams", s.grpc.max_streams, 1, 1'000'000, "calls",
                        "Calls at a time on one connection.");
+  b.duration("grpc.keepalive", s.grpc.keepalive, 0, hour,
+             "A connection that is silent for so long is asked for life (an HTTP/2 PING); 0s: never.");
+  b.duration("grpc.keepalive_timeout", s.grpc.keepalive_timeout, millisecond, hour,
+             "It is closed when no answer comes for so long.");
+  b.duration("grpc.idle_timeout", s.grpc.idle_timeout, 0, 24 * hour,
+             "A connection without calls is closed after so long; 0s: never.");
+  b.duration(
+      "grpc.max_age", s.grpc.max_age, 0, 24 * hour,
+      "Clients are asked to connect anew after so long, give or take a tenth, so that they spread over "
+      "the nodes; calls that are open end as usual. 0s: never.");
   tls_options(b, "grpc", s.grpc.tls);
 
   b.choice(

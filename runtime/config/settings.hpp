@@ -43,7 +43,7 @@ struct kafka_settings {
   std::size_t credit_bytes = 0;       ///< a partition; 0: follows from memory.limit
   std::size_t poll_records = 1024;
   nanos gather_min = 0;
-  nanos gather_max = 5 * policy::millisecond;
+  nanos gather_max = 10 * policy::millisecond;
   config::result_timestamp result_timestamp = result_timestamp::request;
   int embedded_partitions = 4;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
@@ -72,6 +72,7 @@ struct http_settings {
   std::size_t max_buffered = std::size_t{64} << 20;  ///< bodies that are being read
   nanos read_timeout = 10 * policy::second;
   nanos idle_timeout = 60 * policy::second;
+  bool compress_replies = false;
   std::string cors_origins;     ///< with commas; "*": any
   std::string trusted_proxies;  ///< networks, with commas
   tls_settings tls;
@@ -85,7 +86,11 @@ struct grpc_settings {
   std::size_t threads = 0;    ///< 0: a quarter of the cores, at least one
   nanos queue_timeout = 30 * policy::second;
   std::size_t max_message = std::size_t{10} << 20;
-  std::size_t max_streams = 1'000;  ///< a connection
+  std::size_t max_streams = 1'000;        ///< a connection
+  nanos keepalive = 60 * policy::second;  ///< 0: never
+  nanos keepalive_timeout = 20 * policy::second;
+  nanos idle_timeout = 0;  ///< 0: none
+  nanos max_age = 0;       ///< of a connection; 0: any
   tls_settings tls;
 };
 

@@ -11,7 +11,7 @@
 #include "runtime/codec/v2_infer.hpp"
 #include "runtime/door/traced.hpp"
 
-namespace troupe::door_http {
+namespace troupe::serving {
 namespace {
 
 /// What the calls of one thread read and write with: buffers and texts that outlive a call.
@@ -44,7 +44,7 @@ std::string_view header_of(const void* request, std::string_view name) {
 
 class exchange_call : public call {
  public:
-  exchange_call(http::exchange_ptr exchange, door_options_ptr options, serving::caller who)
+  exchange_call(http::exchange_ptr exchange, door_options_ptr options, caller who)
       : exchange_(std::move(exchange)), options_(std::move(options)), who_(std::move(who)) {}
 
   [[nodiscard]] bool gone() const override { return exchange_->gone(); }
@@ -87,13 +87,13 @@ class exchange_call : public call {
   guard::refusal denied_ = guard::refusal::none;  ///< to this caller
 
  private:
-  serving::caller who_;
+  caller who_;
 };
 
 class v2_call final : public exchange_call {
  public:
   v2_call(http::exchange_ptr exchange, door_options_ptr options, std::string model, std::string version,
-          serving::caller who)
+          caller who)
       : exchange_call(std::move(exchange), std::move(options), std::move(who)),
         model_(std::move(model)),
         version_(std::move(version)) {}
@@ -114,8 +114,8 @@ class v2_call final : public exchange_call {
             "Inference-Header-Content-Length: 0 says that the body is raw data, its Content-Type that it is "
             "JSON: leave one of them out"};
       if (fault) {
-        t.v2.admit.begin(to, batch, h, options_->infer, fault);
-        codec::admission::finish(to, batch, options_->infer, {});
+        t.v2.terms.begin(to, batch, h, options_->infer, fault);
+        codec::infer_terms::finish(to, batch, options_->infer, {});
         return judge(to, batch, model_);
       }
     }
@@ -155,7 +155,7 @@ class score_call final : public exchange_call {
 
   void read(record& to, record_batch& batch) override {
     tools& t = mine();
-    t.v2.admit.begin(to, batch, head(), options_->infer);
+    t.v2.terms.begin(to, batch, head(), options_->infer);
     codec::request_fault fault;
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
@@ -168,7 +168,7 @@ class score_call final : public exchange_call {
         fault = codec::read_score(request.body, t.json, to, batch, options_->infer.limits());
       }
     }
-    codec::admission::finish(to, batch, options_->infer, fault);
+    codec::infer_terms::finish(to, batch, options_->infer, fault);
     judge(to, batch);
   }
 
@@ -207,7 +207,7 @@ class invocations_call final : public exchange_call {
 
   void read(record& to, record_batch& batch) override {
     tools& t = mine();
-    t.v2.admit.begin(to, batch, head(), options_->infer);
+    t.v2.terms.begin(to, batch, head(), options_->infer);
     codec::request_fault fault;
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
@@ -216,7 +216,7 @@ class invocations_call final : public exchange_call {
                   ? codec::read_csv(request.body, to, batch, most)
                   : codec::read_invocations(request.body, t.json, to, batch, most);
     }
-    codec::admission::finish(to, batch, options_->infer, fault);
+    codec::infer_terms::finish(to, batch, options_->infer, fault);
     judge(to, batch);
   }
 
@@ -235,18 +235,17 @@ class invocations_call final : public exchange_call {
 }  // namespace
 
 std::unique_ptr<call> make_v2_call(http::exchange_ptr exchange, door_options_ptr options, std::string model,
-                                   std::string version, serving::caller who) {
+                                   std::string version, caller who) {
   return std::make_unique<v2_call>(std::move(exchange), std::move(options), std::move(model),
                                    std::move(version), std::move(who));
 }
 
-std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options,
-                                      serving::caller who) {
+std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options, caller who) {
   return std::make_unique<score_call>(std::move(exchange), std::move(options), std::move(who));
 }
 
 std::unique_ptr<call> make_invocations_call(http::exchange_ptr exchange, door_options_ptr options,
-                                            serving::caller who) {
+                                            caller who) {
   return std::make_unique<invocations_call>(std::move(exchange), std::move(options), std::move(who));
 }
 
@@ -271,4 +270,4 @@ int http_status_of(error_code code) {
   return 500;
 }
 
-}  // namespace troupe::door_http
+}  // namespace troupe::serving

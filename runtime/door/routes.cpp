@@ -88,6 +88,11 @@ bool may_begin_trace(page what) {
          what != page::server_ready && what != page::model_ready;
 }
 
+bool of_batches(page what) {
+  return what == page::batch_submit || what == page::batch_list || what == page::batch_status ||
+         what == page::batch_results || what == page::batch_remove;
+}
+
 std::string_view nth_header(const void* request, std::string_view name, std::size_t before_last) {
   const auto& headers = static_cast<const http::request_view*>(request)->headers;
   for (auto it = headers.rbegin(); it != headers.rend(); ++it)
@@ -191,13 +196,20 @@ struct routes::impl {
     return json_reply(codec::v2_model_config(*m, info));
   }
 
-  [[nodiscard]] http::response stats(const destination& to) const {
-    const auto all = of->statistics(to.model, to.version);
+  [[nodiscard]] http::response stats(const destination& to, const guard::client* who) const {
+    auto all = of->statistics(to.model, to.version);
     if (all.empty() && !to.model.empty()) return unknown_model(to.model, to.version);
+    keep_what_is_seen(all, who);
     return json_reply(codec::v2_statistics(all));
   }
 
-  [[nodiscard]] http::response index(std::string_view body) const {
+  /// Lists have only the models that the client may use.
+  template <class List>
+  static void keep_what_is_seen(List& all, const guard::client* who) {
+    if (who) std::erase_if(all, [&](const auto& one) { return !who->may_use_model(one.name); });
+  }
+
+  [[nodiscard]] http::response index(std::string_view body, const guard::client* who) const {
     bool ready_only = false;
     if (body.size() > longest_command) return error_response(413, "a repository request has at most 64 KiB");
     if (!body.empty()) {
@@ -206,7 +218,9 @@ struct routes::impl {
         return error_response(400, "expected {\"ready\": true or false}, or an empty body");
       ready_only = asked.value("ready", false);
     }
-    return json_reply(codec::v2_repository_index(of->index(ready_only)));
+    auto all = of->index(ready_only);
+    keep_what_is_seen(all, who);
+    return json_reply(codec::v2_repository_index(all));
   }
 
   /// Loading takes its time: not on the thread that serves.
@@ -257,7 +271,10 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   guard::verdict asked;
   if (o.guard) {
     asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
-    if (asked.ok() && asked.who && !to.model.empty() && !asked.who->may_use_model(to.model))
+    // A batch's lines name models and are of a class, each, and its results are anybody's who knows its id.
+    if (asked.ok() && asked.who &&
+        (of_batches(to.page) ? !asked.who->may_all()
+                             : !to.model.empty() && !asked.who->may_use_model(to.model)))
       asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
     if (!asked.ok()) {
       e->reply(refusal(r, to.page, asked));
@@ -267,12 +284,11 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   const auto who = [&] { return caller(std::move(asked.who), o.guard); };
   switch (to.page) {
     case page::infer:
-      return door_http::make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version),
-                                     who());
+      return make_v2_call(std::move(e), o.calls, std::move(to.model), std::move(to.version), who());
     case page::score:
-      return door_http::make_score_call(std::move(e), o.calls, who());
+      return make_score_call(std::move(e), o.calls, who());
     case page::invocations:
-      return door_http::make_invocations_call(std::move(e), o.calls, who());
+      return make_invocations_call(std::move(e), o.calls, who());
     case page::health:
       e->reply(http::health(o.health()));
       break;
@@ -317,10 +333,10 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       e->reply(impl_->of_model(to));
       break;
     case page::model_stats:
-      e->reply(impl_->stats(to));
+      e->reply(impl_->stats(to, asked.who.get()));
       break;
     case page::repository_index:
-      e->reply(impl_->index(r.body));
+      e->reply(impl_->index(r.body, asked.who.get()));
       break;
     case page::repository_load:
     case page::repository_unload:

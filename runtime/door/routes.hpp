@@ -23,7 +23,7 @@ class tracer;
 namespace troupe::serving {
 
 struct route_options {
-  door_http::door_options_ptr calls;
+  door_options_ptr calls;
   std::function<http::health_state()> health;
   std::function<http::response(std::string_view accept)> metrics;
   std::string version;       ///< of this program

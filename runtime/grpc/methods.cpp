@@ -1,6 +1,7 @@
 #include "runtime/grpc/methods.hpp"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include <health.pb.h>
@@ -21,18 +22,28 @@ constexpr const char* inference_service = "inference.GRPCInferenceService";
 /// Wraps what works on messages as what works on bytes.
 template <class Request, class Response, class Answer>
 method on_messages(Answer answer, bool blocking = false) {
-  return {[answer = std::move(answer)](std::string_view text, std::string& out) -> status {
+  return {[answer = std::move(answer)](std::string_view text, std::string& out,
+                                       [[maybe_unused]] const guard::client* who) -> status {
             Request request;
             if (!request.ParseFromArray(text.data(), static_cast<int>(text.size())))
               return {status_code::invalid_argument,
                       "the message is not a " + std::string(Request::descriptor()->name())};
             Response response;
-            status how = answer(std::as_const(request), response);
+            status how;
+            if constexpr (std::is_invocable_v<const Answer&, const Request&, Response&, const guard::client*>)
+              how = answer(std::as_const(request), response, who);
+            else
+              how = answer(std::as_const(request), response);
             if (how.ok() && !response.SerializeToString(&out))
               return {status_code::internal, "the response can't be written"};
             return how;
           },
           blocking};
+}
+
+/// Lists have only the models that the client may use.
+bool sees(const guard::client* who, std::string_view model) {
+  return who == nullptr || who->may_use_model(model);
 }
 
 /// A version that is asked for by its number is that one or none: nothing stands in for it.
@@ -190,18 +201,19 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
         return {};
       }));
   add("ModelStatistics",
-      on_messages<ModelStatisticsRequest, ModelStatisticsResponse>([=](const auto& request,
-                                                                       auto& to) -> status {
+      on_messages<ModelStatisticsRequest, ModelStatisticsResponse>([=](const auto& request, auto& to,
+                                                                       const guard::client* who) -> status {
         if (!request.name().empty() && find(*backend->models(), request.name(), request.version()) == nullptr)
           return unknown_model(request.name(), request.version());
         const auto version = model::plain_version(request.version());
         for (const auto& one : backend->statistics(request.name(), version))
-          write_statistics(one, *to.add_model_stats());
+          if (sees(who, one.name)) write_statistics(one, *to.add_model_stats());
         return {};
       }));
   add("RepositoryIndex", on_messages<RepositoryIndexRequest, RepositoryIndexResponse>(
-                             [=](const auto& request, auto& to) -> status {
+                             [=](const auto& request, auto& to, const guard::client* who) -> status {
                                for (const auto& one : backend->index(request.ready())) {
+                                 if (!sees(who, one.name)) continue;
                                  auto& made = *to.add_models();
                                  made.set_name(one.name);
                                  made.set_version(one.version);
@@ -271,6 +283,11 @@ std::string write_health(health state) {
 
 std::string model_named(std::string_view path, std::string_view request) {
   const auto name = path.substr(path.rfind('/') + 1);
+  if (name == "RepositoryModelLoad" || name == "RepositoryModelUnload") {
+    inference::RepositoryModelUnloadRequest named;  // both begin alike: model_name = 2
+    if (!named.ParseFromArray(request.data(), static_cast<int>(request.size()))) return {};
+    return named.model_name();
+  }
   if (name != "ModelReady" && name != "ModelMetadata" && name != "ModelConfig" && name != "ModelStatistics")
     return {};
   inference::ModelReadyRequest named;  // all of them begin alike: name = 1, version = 2

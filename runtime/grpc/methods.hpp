@@ -11,12 +11,14 @@
 
 #include "runtime/door/backend.hpp"
 #include "runtime/grpc/status.hpp"
+#include "runtime/guard/guard.hpp"
 
 namespace troupe::rpc {
 
 struct method {
-  /// Writes the response message, or says why there is none.
-  std::function<status(std::string_view request, std::string& response)> answer;
+  /// Writes the response message, or says why there is none. `who` asks; null: nobody was asked for, or may
+  /// all.
+  std::function<status(std::string_view request, std::string& response, const guard::client* who)> answer;
   bool blocking = false;
 };
 
@@ -39,8 +41,8 @@ enum class health : int { unknown = 0, serving = 1, not_serving = 2, service_unk
 [[nodiscard]] bool read_health_request(std::string_view message, std::string& service);
 [[nodiscard]] std::string write_health(health state);
 
-/// The model that a request of ModelReady, ModelMetadata, ModelConfig or ModelStatistics names; empty: none,
-/// or it is another method.
+/// The model that a request of ModelReady, ModelMetadata, ModelConfig, ModelStatistics, RepositoryModelLoad
+/// or RepositoryModelUnload names; empty: none, or it is another method.
 [[nodiscard]] std::string model_named(std::string_view path, std::string_view request);
 
 /// One answer of ServerReflectionInfo; false: it was no ServerReflectionRequest.

@@ -23,11 +23,13 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 
+#include "messages/reply_turn.hpp"
 #include "runtime/grpc/infer_call.hpp"
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
@@ -48,6 +50,8 @@ constexpr int ready_infers = 64;
 constexpr int ready_others = 8;
 /// Calls that travel together at most, so that the first does not wait for long.
 constexpr std::size_t most_together = 256;
+constexpr int looks_in_vain = 2;
+constexpr std::size_t most_spare = 256;
 constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
 constexpr std::size_t most_kept_text = std::size_t{1} << 20;
@@ -376,7 +380,7 @@ class infer_rpc;
 
 /// Replies on their way to a lane. The lane itself sends them: it then sees their ends without being woken
 /// for each, and no two threads write to one connection. Kept by the lane and by its calls.
-class outbox {
+class outbox final : public reply_turn::waker {
  public:
   outbox(::grpc::CompletionQueue& queue, event& on_mail) : queue_(queue), on_mail_(on_mail) {}
 
@@ -392,15 +396,19 @@ class outbox {
     std::string text;
   };
 
-  void put(letter&& one, std::string_view text) {
-    const std::lock_guard lock(mutex_);
-    one.begin = mail_.text.size();
-    one.size = text.size();
-    mail_.text += text;
-    mail_.letters.push_back(std::move(one));
-    // Under the lock, so that the lane, which takes the mail under it, can't be gone before this is done.
-    if (mail_.letters.size() == 1) bell_.Set(&queue_, gpr_time_0(GPR_CLOCK_MONOTONIC), tag(on_mail_));
+  static void put(const std::shared_ptr<outbox>& into, letter&& one, std::string_view text) {
+    {
+      const std::lock_guard lock(into->mutex_);
+      mail& m = into->mail_;
+      one.begin = m.text.size();
+      one.size = text.size();
+      m.text += text;
+      m.letters.push_back(std::move(one));
+      if (into->rung_) return;
+    }
+    if (!reply_turn::tell(into)) into->ring();
   }
+  void turn_ended() override { ring(); }
   /// `empty` is what was taken before.
   void take(mail& empty) {
     empty.letters.clear();
@@ -408,14 +416,24 @@ class outbox {
     if (empty.text.capacity() > most_kept) std::string().swap(empty.text);
     const std::lock_guard lock(mutex_);
     std::swap(mail_, empty);
+    rung_ = false;
   }
 
  private:
+  void ring() {
+    const std::lock_guard lock(mutex_);
+    if (rung_ || mail_.letters.empty()) return;
+    rung_ = true;
+    // Under the lock, so that the lane, which takes the mail under it, can't be gone before this is done.
+    bell_.Set(&queue_, gpr_time_0(GPR_CLOCK_MONOTONIC), tag(on_mail_));
+  }
+
   static constexpr std::size_t most_kept = std::size_t{1} << 20;
   ::grpc::CompletionQueue& queue_;
   event& on_mail_;
   std::mutex mutex_;
   mail mail_;
+  bool rung_ = false;
   ::grpc::Alarm bell_;
 };
 
@@ -423,6 +441,11 @@ struct lane {
   lane(server_parts& o, std::shared_ptr<shared_state> s, std::size_t i,
        std::unique_ptr<::grpc::ServerCompletionQueue> q)
       : owner(o), shared(std::move(s)), index(i), queue(std::move(q)) {}
+  ~lane() {
+    for (void* one : spare) ::operator delete(one);
+  }
+  lane(const lane&) = delete;
+  lane& operator=(const lane&) = delete;
 
   void start();
   void run();
@@ -462,6 +485,8 @@ struct lane {
   const std::size_t index;
   const std::unique_ptr<::grpc::ServerCompletionQueue> queue;
   std::vector<std::unique_ptr<call>> taken;
+  /// Memory of ModelInfers that have ended: too large for the allocator's quick lists.
+  std::vector<void*> spare;
   open_rpc* first = nullptr;
   bool closing = false;
   nanos now = 0;  ///< steady clock, when this turn began
@@ -481,10 +506,19 @@ struct lane {
 /// One ModelInfer. Belongs to its lane until it has ended there, and to its call until that is destroyed.
 class infer_rpc final : public open_rpc, public infer_exchange {
  public:
-  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared), out_(from.out) {
-    context_.AsyncNotifyWhenDone(tag(gone_event_));
-    from.owner.infers.request(context_, request_, writer_, *from.queue, tag(arrived_event_));
+  /// On the lane's thread, or before it runs.
+  static void make(lane& from) {
+    void* at = nullptr;
+    if (from.spare.empty()) {
+      at = ::operator new(sizeof(infer_rpc));
+    } else {
+      at = from.spare.back();
+      from.spare.pop_back();
+    }
+    ::new (at) infer_rpc(from);
   }
+  infer_rpc(const infer_rpc&) = delete;
+  infer_rpc& operator=(const infer_rpc&) = delete;
 
   std::string_view body() const override { return body_.text(); }
   std::string_view metadata(std::string_view name) override { return metadata_of(context_, name); }
@@ -498,17 +532,19 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     text.clear();
     write(text, response);
     request_id_ = request_id;
-    out_->put({this, nullptr, 0, 0, 0}, text);
+    outbox::put(out_, {this, nullptr, 0, 0, 0}, text);
     if (text.capacity() > most_kept_text) std::string().swap(text);
   }
   void fail(const status& why, nanos retry_after, std::string_view, std::string_view request_id) override {
     if (ended_.exchange(true)) return;
     request_id_ = request_id;
-    out_->put({this, std::make_unique<status>(why), retry_after, 0, 0}, {});
+    outbox::put(out_, {this, std::make_unique<status>(why), retry_after, 0, 0}, {});
   }
   void release() override {
     shared_->open.fetch_sub(1, std::memory_order_relaxed);
-    unref();
+    if (!unref()) return;
+    this->~infer_rpc();  // the lane may be gone: its memory is not for it
+    ::operator delete(this);
   }
 
   // On the lane.
@@ -527,15 +563,18 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   }
 
  private:
+  explicit infer_rpc(lane& from) : lane_(from), shared_(from.shared), out_(from.out) {
+    context_.AsyncNotifyWhenDone(tag(gone_event_));
+    from.owner.infers.request(context_, request_, writer_, *from.queue, tag(arrived_event_));
+  }
+  ~infer_rpc() = default;
+
   void arrived(bool ok) {
-    if (!ok) {  // it never was a call, and gone_event_ does not come
-      delete this;
-      return;
-    }
+    if (!ok) return retire();  // it never was a call, and gone_event_ does not come
     lane_.link(*this);
     refs_.store(1, std::memory_order_relaxed);
     if (lane_.closing) return abandon();
-    new infer_rpc(lane_);
+    make(lane_);
     trace_ = trace_of(lane_.owner.options.tracer, context_, infer_path, lane_.now);
     auto asked = ask(lane_.owner.options.guard, context_, guard::kind::inference);
     if (!asked.ok()) return refuse(status_of(asked), asked.retry_after);
@@ -557,10 +596,17 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   void part_done() {
     if (--left_ > 0) return;
     lane_.unlink(*this);
-    unref();
+    if (unref()) retire();
   }
-  void unref() {
-    if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  [[nodiscard]] bool unref() { return refs_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  /// On the lane.
+  void retire() {
+    lane& kept_by = lane_;
+    this->~infer_rpc();
+    if (kept_by.spare.size() < most_spare)
+      kept_by.spare.push_back(this);
+    else
+      ::operator delete(this);
   }
   void refuse(const status& why, nanos retry_after) {
     if (!ended_.exchange(true)) send(why, retry_after);
@@ -813,7 +859,7 @@ class unary final : public role {
  private:
   static void answer(other_rpc& rpc, const method& what, std::string_view request) {
     std::string response;
-    const status how = what.answer(request, response);
+    const status how = what.answer(request, response, rpc.who().get());
     if (how.ok()) rpc.send(std::move(response));
     rpc.finish(how);
   }
@@ -1005,7 +1051,7 @@ void other_rpc::arrived(bool ok) {
 // --- lanes
 
 void lane::start() {
-  for (int i = 0; i < ready_infers; ++i) new infer_rpc(*this);
+  for (int i = 0; i < ready_infers; ++i) infer_rpc::make(*this);
   for (int i = 0; i < ready_others; ++i) new other_rpc(*this);
   thread = std::thread([this] { run(); });
 }
@@ -1026,10 +1072,17 @@ void lane::run() {
   while (queue->Next(&what, &ok)) {
     now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
     static_cast<event*>(what)->happened(ok);
-    // What else there is by now, so that it can travel together.
-    while (taken.size() < most_together && queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) ==
-                                               ::grpc::CompletionQueue::GOT_EVENT)
+    // What else there is by now, so that it can travel together. Each look serves one connection, so one that
+    // finds nothing does not say that there is nothing.
+    for (int in_vain = 0; in_vain < looks_in_vain && taken.size() < most_together;) {
+      if (queue->AsyncNext(&what, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) !=
+          ::grpc::CompletionQueue::GOT_EVENT) {
+        ++in_vain;
+        continue;
+      }
+      in_vain = 0;
       static_cast<event*>(what)->happened(ok);
+    }
     if (taken.empty()) continue;
     std::vector<std::unique_ptr<call>> together;
     together.reserve(taken.size());
@@ -1136,12 +1189,14 @@ void server_parts::listen() {
   set(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive));
   set(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive_timeout));
   set(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  set(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // an idle connection is asked again and again
   set(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, milliseconds(options.min_ping_interval));
   set(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   set(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);  // unpack.hpp does it, with a limit
   set(GRPC_ARG_ENABLE_CHANNELZ, 0);
   if (options.idle_timeout.count() > 0)
     set(GRPC_ARG_MAX_CONNECTION_IDLE_MS, milliseconds(options.idle_timeout));
+  if (options.max_age.count() > 0) set(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(options.max_age));
   const bool six = options.bind.find(':') != std::string::npos;
   const std::string address =
       (six ? "[" + options.bind + "]" : options.bind) + ":" + std::to_string(options.port);

@@ -20,7 +20,7 @@
 #include <vector>
 
 #include "messages/call.hpp"
-#include "runtime/codec/admission.hpp"
+#include "runtime/codec/infer_terms.hpp"
 #include "runtime/door/backend.hpp"
 #include "runtime/door/caller.hpp"
 
@@ -57,6 +57,7 @@ struct server_options {
   std::chrono::milliseconds keepalive_timeout{20'000};  ///< and closed when it does not answer
   std::chrono::milliseconds min_ping_interval{10'000};  ///< clients that ask more often are sent away
   std::chrono::milliseconds idle_timeout{0};            ///< of a connection without calls; 0: none
+  std::chrono::milliseconds max_age{0};                 ///< of a connection; 0: any
   std::chrono::milliseconds retry_after{1'000};         ///< said with UNAVAILABLE
   std::string server_name = "troupe";
   std::string server_version;

@@ -20,17 +20,17 @@ std::string reason() {
 }  // namespace
 
 std::string tls_fault(const tls_files& files, const std::string& name) {
-  const std::string option = name.substr(0, name.find('.')) + ".tls.";
+  const std::string option = name.substr(0, name.find('.')) + ".tls_";
   if (files.certificate.empty() && files.key.empty() && files.client_ca.empty()) return {};
   if (files.certificate.empty() || files.key.empty())
-    return option + (files.certificate.empty() ? "certificate" : "key") +
+    return option + (files.certificate.empty() ? "cert" : "key") +
            " is not set: TLS needs both, a certificate and its key";
   const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_server_method()),
                                                                   SSL_CTX_free);
-  if (!context) return option + "certificate: " + reason();
+  if (!context) return option + "cert: " + reason();
   ERR_clear_error();
   if (SSL_CTX_use_certificate_chain_file(context.get(), files.certificate.c_str()) != 1)
-    return option + "certificate: " + files.certificate + ": " + reason() +
+    return option + "cert: " + files.certificate + ": " + reason() +
            "; it must be a PEM file with the certificate and its chain";
   if (SSL_CTX_use_PrivateKey_file(context.get(), files.key.c_str(), SSL_FILETYPE_PEM) != 1)
     return option + "key: " + files.key + ": " + reason() +

@@ -7,7 +7,7 @@ namespace troupe::rpc {
 
 struct tls_files;
 
-/// Empty: they can. Else one line: the option (`name`.tls.certificate, ...), the file, the remedy.
+/// Empty: they can. Else one line: the option (grpc.tls_cert, ...), the file, the remedy.
 [[nodiscard]] std::string tls_fault(const tls_files& files, const std::string& name);
 
 }  // namespace troupe::rpc

@@ -6,7 +6,9 @@
 #include <array>
 #include <atomic>
 #include <limits>
+#include <memory>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 namespace troupe::kafka {
@@ -20,6 +22,48 @@ struct event_deleter {
   void operator()(rd_kafka_event_t* event) const { rd_kafka_event_destroy(event); }
 };
 using event_ptr = std::unique_ptr<rd_kafka_event_t, event_deleter>;
+
+/// Cuts linger.ms short. librdkafka does so only while a flush is under way, so a thread keeps one open from
+/// when it is asked to until everything is delivered, or until something is given that may linger. Asking
+/// costs no system call while one is open.
+class hurrier {
+ public:
+  explicit hurrier(rd_kafka_t* producer) : producer_(producer), thread_([this] { run(); }) {}
+  hurrier(const hurrier&) = delete;
+  hurrier& operator=(const hurrier&) = delete;
+  ~hurrier() {
+    wanted_.store(ending);
+    wanted_.notify_one();
+    thread_.join();
+  }
+
+  void given() { may_linger_.store(true, std::memory_order_relaxed); }
+  void ask() {
+    may_linger_.store(false, std::memory_order_relaxed);
+    int quiet = nothing;
+    if (wanted_.compare_exchange_strong(quiet, asked)) wanted_.notify_one();
+  }
+
+ private:
+  enum state : int { nothing, asked, ending };
+  static constexpr int flush_ms = 20;  // how long it may stay open when lingering is right again
+
+  void run() {
+    for (;;) {
+      wanted_.wait(nothing);
+      int was = asked;
+      if (!wanted_.compare_exchange_strong(was, nothing)) return;
+      while (rd_kafka_flush(producer_, flush_ms) == RD_KAFKA_RESP_ERR__TIMED_OUT &&
+             !may_linger_.load(std::memory_order_relaxed) && wanted_.load() != ending) {
+      }
+    }
+  }
+
+  rd_kafka_t* producer_;
+  std::atomic<int> wanted_{nothing};
+  std::atomic<bool> may_linger_{false};
+  std::thread thread_;
+};
 
 class librdkafka_sink final : public record_sink {
  public:
@@ -49,12 +93,14 @@ class librdkafka_sink final : public record_sink {
       close();
       throw property_error("Kafka topic '" + *names[i] + "': " + why);
     }
+    if (o.linger_ms > 0) hurrier_ = std::make_unique<hurrier>(producer_);
   }
 
   ~librdkafka_sink() override { close(); }
 
   produced produce(const outgoing& r) override {
     if (!producer_) return produced::failed;
+    if (hurrier_) hurrier_->given();
     auto* topic = topic_of(r);
     const std::int32_t partition = partition_of(r);
     in_flight_.fetch_add(1, std::memory_order_relaxed);
@@ -70,6 +116,7 @@ class librdkafka_sink final : public record_sink {
 
   std::size_t produce_many(std::span<const outgoing> records, produced& stopped) override {
     stopped = produced::ok;
+    if (hurrier_) hurrier_->given();
     std::size_t i = 0;
     while (i < records.size() && producer_) {
       const std::int32_t partition = partition_of(records[i]);
@@ -119,7 +166,9 @@ class librdkafka_sink final : public record_sink {
     if (producer_ && wanted) rd_kafka_queue_cb_event_enable(queue_, &librdkafka_sink::woken, this);
   }
 
-  void hurry() override {}  // linger.ms is all that is ever waited, and librdkafka has no way to cut it short
+  void hurry() override {
+    if (hurrier_) hurrier_->ask();
+  }
 
   std::size_t in_flight() const override { return in_flight_.load(std::memory_order_relaxed); }
   link_status status() const override { return link_.status(); }
@@ -130,6 +179,7 @@ class librdkafka_sink final : public record_sink {
   void close() override {
     if (!producer_) return;
     on_reports({});
+    hurrier_.reset();
     const std::lock_guard lock(reports_mutex_);
     rd_kafka_queue_cb_event_enable(queue_, nullptr, nullptr);
     // What was purged is reported too: who waits for an answer's end gets it.
@@ -392,6 +442,7 @@ class librdkafka_sink final : public record_sink {
   std::mutex wake_mutex_;
   std::function<void()> wake_;
   link_monitor link_;
+  std::unique_ptr<hurrier> hurrier_;
   std::atomic<std::size_t> in_flight_{0};
   std::int32_t absent_from_ = std::numeric_limits<std::int32_t>::max();  // of the results topic
   std::uint32_t refused_ = 0;

@@ -21,7 +21,7 @@ struct sink_options {
   std::string brokers;
   std::string results_topic;
   std::string dead_letter_topic;
-  double linger_ms = 0;  ///< gathering is the caller's; librdkafka rounds a linger up to a whole millisecond
+  double linger_ms = 0;  ///< what a partition waits for more, unless hurry() is called; whole milliseconds
   std::size_t queue_bytes = std::size_t{32}
                             << 20;  ///< of values; at least one record of the largest size fits
   std::size_t max_message_bytes = std::size_t{10} << 20;  ///< the broker has the last word

@@ -60,7 +60,8 @@ class record_sink {
   /// Only that edge is told: take reports once after setting it, and after each wake until fewer than `max`
   /// come. Replaces an earlier one; an empty function ends it, and no call is running once this returns.
   virtual void on_reports(std::function<void()> wake) = 0;
-  /// Sends without waiting for more (a lingering producer is told to hurry).
+  /// Sends what was given without lingering for more. What is given without it may wait the sink's linger, in
+  /// which a partition's records gather into one request.
   virtual void hurry() = 0;
   /// Records taken and not yet reported.
   [[nodiscard]] virtual std::size_t in_flight() const = 0;

@@ -130,7 +130,7 @@ void describe(const onnxruntime::table_spec& spec, const graph_hints& hints, con
 }
 
 compiled_graph by_onnxruntime(std::string_view file, const graph_hints& hints, const engine_options& how,
-                              const std::string& name, const said& s) {
+                              const std::string& name, const said& s, bool background = false) {
   compiled_graph made;
   made.unexplained = "ONNX Runtime scores it, which gives no reasons";
   onnxruntime::table_hints rows;
@@ -144,6 +144,7 @@ compiled_graph by_onnxruntime(std::string_view file, const graph_hints& hints, c
     o.command = how.command;
     o.session = how.session;
     o.batch_limit = how.timeout;
+    o.background = background;
     if (how.tell) o.tell = [tell = how.tell, name](const std::string& what) { tell(name, what); };
     auto e = std::make_unique<const isolated_engine>(file, std::move(rows), std::move(o));
     describe(e->spec(), hints, s, made);
@@ -269,7 +270,8 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
   }
   compiled_graph other;
   try {
-    other = by_onnxruntime(file, hints, how, name, s);
+    // While others are served, a comparison is in no hurry.
+    other = by_onnxruntime(file, hints, how, name, s, refused.empty());
   } catch (const load_error& e) {
     if (!refused.empty()) throw load_error(refused + "; ONNX Runtime does not take it either: " + e.what());
     made.why += "; not compared: " + std::string(e.what());
@@ -283,7 +285,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
   if (other.output.width != made.graph.output.width ||
       other.schema.features.size() != made.graph.schema.features.size()) {
     made.why = "the built-in engine reads another number of columns or answers";
-    made.graph = std::move(other);
+    made.graph = by_onnxruntime(file, hints, how, name, s);
     return made;
   }
   const auto probes = probe_rows(g, made.graph.schema.features.size(), examples);
@@ -299,7 +301,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
                std::to_string(probes.size()) + " probe rows differently";
     made.graph.explain.reset();  // it explains the engine that goes
     made.graph.unexplained = other.unexplained;
-    made.graph.engine = std::move(other.engine);
+    made.graph.engine = by_onnxruntime(file, hints, how, name, s).engine;
   } else {
     made.why += ", and ONNX Runtime agrees on " + std::to_string(probes.size()) + " probe rows";
   }

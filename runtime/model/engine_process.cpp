@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -204,6 +206,7 @@ struct child {
   }
   /// Its exit, waited for.
   std::string reap() {
+    const std::lock_guard lock(life);
     if (pid == 0) return ending;
     int status = 0;
     pid_t got = 0;
@@ -213,7 +216,19 @@ struct child {
     pid = 0;
     return ending;
   }
+  /// Where that fails (a narrower cpuset, say), the scheduler's choice holds. One caller at a time.
+  void run_on(int which) {
+    if (which == core) return;
+    core = which;
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(static_cast<std::size_t>(which), &only);
+    const std::lock_guard lock(life);  // once reaped, its number may be another's
+    if (pid != 0) (void)sched_setaffinity(pid, sizeof only, &only);
+  }
   std::string ending;
+  int core = -1;    ///< where it was put; -1: anywhere
+  std::mutex life;  ///< of `pid`, once batches are scored
 };
 
 }  // namespace
@@ -342,9 +357,17 @@ class engine_process::body {
     }
   }
 
+  /// The child runs where its caller does, who sleeps meanwhile. The scheduler would rather wake it on
+  /// another core: one that is idle is slow to wake, one that is busy makes it wait.
+  void follow(child& c) const {
+    const int here = sched_getcpu();
+    if (how_.session.threads == 1 && here >= 0 && here < CPU_SETSIZE) c.run_on(here);
+  }
+
   void round_trip(const std::shared_ptr<child>& c, std::span<const double* const> rows, double* out,
                   clock::time_point deadline) {
     put(*c, rows);
+    follow(*c);
     const wire::request ask{++last_id_, static_cast<std::uint32_t>(rows.size()), 0};
     if (!send_packet(c->socket.get(), bytes_of(ask), {}, -1, MSG_DONTWAIT))
       lose(c, "the engine process was gone when a batch came");
@@ -468,6 +491,7 @@ class engine_process::body {
     if (pid == 0) {  // only what is safe between fork and exec in a process with threads
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (getppid() != parent) _exit(127);
+      if (how_.background) (void)setpriority(PRIO_PROCESS, 0, 19);
       sigset_t none;
       sigemptyset(&none);
       sigprocmask(SIG_SETMASK, &none, nullptr);

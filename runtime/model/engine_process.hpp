@@ -40,6 +40,8 @@ struct engine_process_options {
   policy::nanos load_limit = 60 * policy::second;   ///< from the start of a child until it is ready
   policy::restart_config restarts = {
       .first_delay = 20 * policy::millisecond, .max_delay = 2 * policy::second, .quiet = 10 * policy::second};
+  /// The child takes what processor time others leave (nice 19): for one that is only compared with.
+  bool background = false;
   std::size_t buffer_bytes = std::size_t{4} << 20;  ///< a batch that does not fit is scored in parts
   /// Told in one line what happened to the child; called on a thread of the engine's.
   std::function<void(const std::string&)> tell;

@@ -3,7 +3,7 @@
 //
 // A produce request costs the broker 40 to 160 us whatever it carries, so a busy topic wants few large
 // requests, and a quiet one wants its answer at once. The hold follows the measured rate: `min` up to 3,000
-// records/s, rising in a line to `max` at 80,000/s. The rate is an exponentially decaying count (time
+// records/s, rising in a line to `max` at 160,000/s. The rate is an exponentially decaying count (time
 // constant 200 ms): it needs no timer, starts from nothing and falls by itself.
 
 #include <cstddef>
@@ -15,10 +15,10 @@ namespace troupe::policy {
 class gather {
  public:
   static constexpr double slow = 3'000;   ///< records/s
-  static constexpr double busy = 80'000;  ///< records/s
+  static constexpr double busy = 160'000;  ///< records/s
 
   /// 0 <= min <= max, else the nearest that holds.
-  explicit gather(nanos min = 0, nanos max = 5 * millisecond);
+  explicit gather(nanos min = 0, nanos max = 10 * millisecond);
 
   /// `records` became ready at `now`.
   void observe(nanos now, std::size_t records);
@@ -28,6 +28,8 @@ class gather {
   /// The same at `now`, after a silence.
   [[nodiscard]] nanos hold(nanos now) const { return hold_for(rate(now)); }
 
+  /// The hold is at its most: who sends in order of partitions may gather for us.
+  [[nodiscard]] bool full(nanos now) const { return hold(now) == max_; }
   [[nodiscard]] double rate(nanos now) const;  ///< records/s
 
  private:

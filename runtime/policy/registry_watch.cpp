@@ -63,18 +63,18 @@ void registry_watch::accept(const version_change& change) {
   current_[change.reference] = change.after;
 }
 
-void registry_watch::polled(bool reached, nanos now) {
-  nanos wait = config_.interval;
+void registry_watch::polled(bool reached, nanos began, nanos ended) {
+  const double factor = 1 + config_.jitter * (2 * random() - 1);
+  const auto wait = [&](nanos t) { return static_cast<nanos>(static_cast<double>(t) * factor); };
   if (reached) {
     backoff_ = 0;
+    next_ = std::max(began + wait(config_.interval), ended + wait(config_.interval / 4));
   } else {
     // Waits longer than the interval only when the registry stays away.
     backoff_ = backoff_ == 0 ? std::min(config_.backoff_min, config_.backoff_max)
                              : std::min(backoff_ * 2, config_.backoff_max);
-    wait = backoff_;
+    next_ = ended + wait(backoff_);
   }
-  const double factor = 1 + config_.jitter * (2 * random() - 1);
-  next_ = now + static_cast<nanos>(static_cast<double>(wait) * factor);
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014), as a fraction of 1.

@@ -50,8 +50,10 @@ class registry_watch {
   /// The new version is in use.
   void accept(const version_change& change);
 
-  /// Plans the next poll: after `interval`, or after failed ones with doubling waits up to backoff_max.
-  void polled(bool reached, nanos now);
+  /// Plans the next poll, after one that ran from `began` to `ended`: `interval` after its beginning, so that
+  /// a slow registry is asked as often as a quick one, but not before a quarter of it has passed since its
+  /// end. After failed polls: doubling waits up to backoff_max, from their end.
+  void polled(bool reached, nanos began, nanos ended);
   [[nodiscard]] nanos next() const { return next_; }
   [[nodiscard]] const std::map<std::string, std::string>& current() const { return current_; }
 

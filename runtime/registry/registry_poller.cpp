@@ -249,6 +249,7 @@ struct registry_poller::impl {
   poll_report poll() {
     poll_report report;
     ++begun;
+    const policy::nanos began = steady_now();
     const bool had_problems = !wrong.empty();
     if (std::exchange(first, false)) client->attempts(recall() ? 1 : options.client.attempts);
     std::map<std::string, std::string> answers;
@@ -309,7 +310,7 @@ struct registry_poller::impl {
     for (const auto& v : next.versions) used.emplace(v.name, v.version);
     show(std::move(next), report.reached);
     cache.prune(options.cache_versions, used);
-    watch.polled(report.reached, steady_now());
+    watch.polled(report.reached, began, steady_now());
     return report;
   }
 
@@ -362,7 +363,7 @@ struct registry_poller::impl {
         report = poll();
       } catch (const std::exception& e) {  // out of memory, or a bug: the models that run go on
         report.problems.emplace_back(e.what());
-        watch.polled(false, steady_now());
+        watch.polled(false, steady_now(), steady_now());
         const std::lock_guard show(shown_mutex);
         shown.polls = begun;
       }
@@ -390,7 +391,9 @@ model::model_source_update registry_poller::current() const {
 
 poller_status registry_poller::status() const {
   const std::lock_guard lock(impl_->shown_mutex);
-  return impl_->shown;
+  auto now = impl_->shown;
+  now.begun = std::max(now.polls, impl_->begun.load());
+  return now;
 }
 
 void registry_poller::start(listener on_poll) {

@@ -47,7 +47,7 @@ struct poll_report {
   std::vector<std::string> rejected;  ///< models of which a version was refused now
 };
 
-/// As of the last poll.
+/// As of the last poll that ended.
 struct poller_status {
   struct line {
     std::string reference;
@@ -55,7 +55,8 @@ struct poller_status {
     std::string version;  ///< in use; empty: none
     std::string problem;
   };
-  std::uint64_t polls = 0;
+  std::uint64_t polls = 0;  ///< ended
+  std::uint64_t begun = 0;  ///< one more than `polls` while one runs
   bool reached = false;
   std::vector<line> references;
 };

@@ -49,6 +49,27 @@ TEST(road, credit_bounds_what_is_in_flight) {
   expect_one_answer_each(s, 200);
 }
 
+TEST(road, results_hurry_while_it_is_quiet_and_gather_in_the_sink_under_full_load) {
+  stage_options o;
+  o.credit_records = 100'000;
+  stage s(o);
+  for (int i = 0; i < 3; ++i) {
+    s.request(i);
+    s.settle(200'000'000);
+    EXPECT_EQ(s.sink->hurried, i + 1) << "one that is alone waits for nobody";
+  }
+  for (int i = 3; i < 50'000; ++i) s.request(i);
+  s.system.run();
+  EXPECT_EQ(s.sink->waiting(), 49'997U) << "the sink has all at once";
+  const int before = s.sink->hurried;
+  s.request(50'000);
+  s.system.run();
+  EXPECT_EQ(s.sink->waiting(), 49'998U);
+  EXPECT_EQ(s.sink->hurried, before) << "and lingers: more is coming";
+  s.settle();
+  EXPECT_EQ(s.sink->delivered.size(), 50'001U);
+}
+
 TEST(road, bad_records_end_in_the_dead_letter_topic_or_as_error_results) {
   stage s;
   s.queue->add("not json", "key-1");

@@ -129,7 +129,7 @@ class simulated_sink final : public kafka::record_sink {
     return n;
   }
   void on_reports(std::function<void()> wake) override { wake_ = std::move(wake); }
-  void hurry() override {}
+  void hurry() override { ++hurried; }
   std::size_t in_flight() const override { return waiting_.size(); }
   kafka::link_status status() const override { return {true, false, {}}; }
   std::string error_text(int) const override { return "simulated"; }
@@ -140,6 +140,7 @@ class simulated_sink final : public kafka::record_sink {
   std::size_t max_value = SIZE_MAX;
   int refuse_next = 0;
   bool refuse_as_too_large = false;
+  int hurried = 0;
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }
 
  private:

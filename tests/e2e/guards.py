@@ -78,7 +78,13 @@ def entry(name, key, **more):
 
 
 with t.Stage() as stage:
-    redis = stage.redis()
+    certificate, tls_key = stage.path("redis.crt"), stage.path("redis.key")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost", "-keyout", tls_key, "-out", certificate], check=True,
+                   capture_output=True)
+    (tls_port,) = t.free_ports(1)
+    redis = stage.redis("--tls-port", str(tls_port), "--tls-cert-file", str(certificate), "--tls-key-file", str(tls_key),
+                        "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no")
     provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), KeySet)
     threading.Thread(target=provider.serve_forever, daemon=True).start()
     first, second = Signer(stage, "first"), Signer(stage, "second")
@@ -92,6 +98,7 @@ with t.Stage() as stage:
 
     write_keys(entry("portal", "tk_portal", models=["iris-classifier"], classes=["interactive"], per_minute=100000),
                entry("small", "tk_small", per_minute=100000, per_month=5),
+               entry("both", "tk_both", per_minute=100000, per_month=5),
                entry("slow", "tk_slow", per_minute=60, burst=2))
     config = {
         "kafka": {"enabled": False}, "http": {"trusted_proxies": "127.0.0.0/8"},
@@ -130,6 +137,14 @@ with t.Stage() as stage:
     urgent["parameters"] = {"priority": 3}
     assert ask(node, IRIS + "/infer", json.dumps(urgent), X_API_Key="tk_portal")[0] == 403, "its class is interactive"
     assert ask(node, "/v2/repository/models/iris-classifier/unload", "{}", X_API_Key="tk_portal")[0] == 403
+    for given, expected in ((key, {"iris-classifier", "diabetes-rf-model"}), ("tk_portal", {"iris-classifier"})):
+        status, _, body = ask(node, "/v2/repository/index", "{}", X_API_Key=given)
+        assert status == 200 and {m["name"] for m in json.loads(body)} == expected, body
+        status, _, body = ask(node, "/v2/models/stats", X_API_Key=given)
+        assert status == 200 and {m["name"] for m in json.loads(body)["model_stats"]} == expected, body
+    for path, body in (("/v2/batches", None), ("/v2/batches/batch-1", None), ("/v2/batches?model=iris-classifier", "{}")):
+        assert ask(node, path, body, X_API_Key="tk_portal")[0] == 403, "a batch's lines may name any model"
+    assert ask(node, "/v2/batches", X_API_Key=key)[0] == 404
 
     # --- tokens
     good = first.token()
@@ -162,10 +177,16 @@ with t.Stage() as stage:
     month = time.strftime("%Y%m", time.gmtime())
     t.wait_until(lambda: redis.command("GET", f"troupe:quota:small:{month}") == b"$1\r\n5\r\n", "the count is in Redis")
     assert int(redis.command("TTL", f"troupe:quota:small:{month}")[1:]) > 6 * 86400
-    other = stage.troupe(config)
+    # Another node, which speaks TLS to the same Redis.
+    other = stage.troupe({**config, "redis": {"host": "localhost", "port": tls_port, "tls": True, "tls_ca": str(certificate)}})
     other.wait_ready()
     t.wait_until(lambda: ask(other, IRIS + "/infer", V2, X_API_Key="tk_small")[0] == 429,
                  "another node learns of the count", 30, 0.2)
+    for at in (node, other, other):
+        assert ask(at, IRIS + "/infer", V2, X_API_Key="tk_both")[0] == 200
+    t.wait_until(lambda: redis.command("GET", f"troupe:quota:both:{month}") == b"$1\r\n3\r\n", "both have counted")
+    t.wait_until(lambda: ask(node, IRIS + "/infer", V2, X_API_Key="tk_both")[0] == 429 or
+                 ask(other, IRIS + "/infer", V2, X_API_Key="tk_both")[0] == 429, "together they use the quota up")
     redis.kill()
     assert ask(node, IRIS + "/infer", V2, X_API_Key=key)[0] == 200, "without Redis"
     assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_small")[0] == 429, "and with what was counted"

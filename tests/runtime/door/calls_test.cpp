@@ -12,7 +12,7 @@
 
 #include "runtime/model/model.hpp"
 
-namespace troupe::door_http {
+namespace troupe::serving {
 namespace {
 
 using nlohmann::json;
@@ -305,4 +305,4 @@ TEST(Calls, Invocations) {
 }
 
 }  // namespace
-}  // namespace troupe::door_http
+}  // namespace troupe::serving

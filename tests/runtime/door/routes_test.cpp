@@ -68,7 +68,7 @@ struct door {
   fake of;
   routes all{[] {
                route_options o;
-               o.calls = std::make_shared<const door_http::door_options>();
+               o.calls = std::make_shared<const door_options>();
                o.version = "1.2.3";
                return o;
              }(),
@@ -126,7 +126,7 @@ TEST(Routes, TracesOfRequests) {
   const auto spans = std::make_shared<collected_spans>();
   fake of;
   route_options o;
-  o.calls = std::make_shared<const door_http::door_options>();
+  o.calls = std::make_shared<const serving::door_options>();
   o.metrics = [](std::string_view accept) {
     return http::response{200, std::string(accept), "text/plain", {}};
   };

@@ -40,10 +40,19 @@ class two_model_backend final : public serving::backend {
   bool live() const override { return true; }
   bool ready() const override { return true; }
   std::shared_ptr<const model::model_table> models() const override { return table_; }
-  std::vector<codec::v2_model_stats> statistics(std::string_view, std::string_view) const override {
-    return {};
+  std::vector<codec::v2_model_stats> statistics(std::string_view name, std::string_view) const override {
+    std::vector<codec::v2_model_stats> all;
+    for (const char* one : {"iris", "churn"}) {
+      if (!name.empty() && name != one) continue;
+      all.emplace_back();
+      all.back().name = std::string(one);
+      all.back().version = std::string("1");
+    }
+    return all;
   }
-  std::vector<codec::v2_index_entry> index(bool) const override { return {}; }
+  std::vector<codec::v2_index_entry> index(bool) const override {
+    return {{"iris", "1", "READY", ""}, {"churn", "1", "READY", ""}};
+  }
   command_result load(std::string_view, std::string_view) override { return {}; }
   command_result unload(std::string_view, std::string_view) override { return {}; }
 
@@ -171,6 +180,40 @@ TEST_F(guarded, clients_use_what_they_may) {
   EXPECT_EQ(stub_->ModelReady(with(two).get(), page, &said).error_code(),
             ::grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(stub_->ModelReady(with({}).get(), page, &said).error_code(), ::grpc::StatusCode::UNAUTHENTICATED);
+}
+
+TEST_F(guarded, lists_have_what_the_client_may_use) {
+  begin(required());
+  const auto names = [&](const metadata& who) {
+    std::vector<std::string> all;
+    inference::RepositoryIndexResponse index;
+    EXPECT_TRUE(stub_->RepositoryIndex(with(who).get(), {}, &index).ok());
+    for (const auto& m : index.models()) all.push_back(m.name());
+    inference::ModelStatisticsResponse stats;
+    EXPECT_TRUE(stub_->ModelStatistics(with(who).get(), {}, &stats).ok());
+    for (const auto& m : stats.model_stats()) all.push_back(m.name());
+    return all;
+  };
+  EXPECT_EQ(names(one), (std::vector<std::string>{"iris", "churn", "iris", "churn"}));
+  EXPECT_EQ(names(two), (std::vector<std::string>{"churn", "churn"}));
+}
+
+TEST_F(guarded, administrators_load_what_they_may_use) {
+  auto o = required();
+  o.clients[1].admin = true;
+  begin(o);
+  inference::RepositoryModelLoadRequest load;
+  inference::RepositoryModelLoadResponse loaded;
+  inference::RepositoryModelUnloadRequest unload;
+  inference::RepositoryModelUnloadResponse unloaded;
+  for (const auto& [model, expected] : {std::pair{"churn", ::grpc::StatusCode::OK},
+                                        std::pair{"iris", ::grpc::StatusCode::PERMISSION_DENIED}}) {
+    load.set_model_name(model);
+    unload.set_model_name(model);
+    EXPECT_EQ(stub_->RepositoryModelLoad(with(two).get(), load, &loaded).error_code(), expected) << model;
+    EXPECT_EQ(stub_->RepositoryModelUnload(with(two).get(), unload, &unloaded).error_code(), expected)
+        << model;
+  }
 }
 
 TEST_F(guarded, health_is_exempt_and_loading_is_for_administrators) {

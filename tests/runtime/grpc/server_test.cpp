@@ -17,6 +17,7 @@
 #include "health.grpc.pb.h"
 #include "inference.grpc.pb.h"
 #include "messages/batch.hpp"
+#include "messages/reply_turn.hpp"
 #include "reflection.grpc.pb.h"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/trace.hpp"
@@ -465,6 +466,38 @@ TEST_F(Server, ADroppedCallIsUnavailable) {
   desk.wait_for(1);
   desk.drop();
   client.join();
+}
+
+// What is answered within a turn goes out at its end, whether or not others answer meanwhile.
+TEST_F(Server, RepliesOfATurn) {
+  start();
+  constexpr std::size_t clients = 8;
+  for (int round = 0; round < 20; ++round) {
+    desk.hold(true);
+    std::vector<std::thread> all;
+    for (std::size_t i = 0; i < clients; ++i)
+      all.emplace_back([&] {
+        ::grpc::ClientContext context;
+        context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+        ModelInferResponse mine;
+        EXPECT_EQ(stub->ModelInfer(&context, typed("sum", {1, 2}), &mine).error_code(),
+                  StatusCode::UNAVAILABLE);
+      });
+    desk.wait_for(static_cast<std::size_t>(round) * (clients + 1) + clients);
+    {
+      const reply_turn outer;
+      {
+        const reply_turn inner;
+        desk.drop();
+      }
+      desk.hold(false);
+      std::thread other([&] {
+        EXPECT_TRUE(infer(typed("sum", {1, 2})).ok());
+      });  // answered by another thread
+      other.join();
+    }
+    for (auto& one : all) one.join();
+  }
 }
 
 TEST_F(Server, SizeLimits) {

@@ -455,6 +455,24 @@ TEST_F(Embedded, ReportsEveryDelivery) {
   EXPECT_EQ(whole(dead_topic, 40).size(), 40U);
 }
 
+TEST_F(Embedded, ALingeringSinkSendsAtOnceWhenHurried) {
+  auto o = sink();
+  o.linger_ms = 600'000;
+  const auto s = make_librdkafka_sink(o);
+  std::vector<delivery_report> all;
+  for (std::size_t i = 1; i <= 5; ++i) {
+    outgoing r;
+    r.value = "v";
+    ASSERT_EQ(s->produce(r), produced::ok);
+    s->hurry();
+    ASSERT_TRUE(eventually([&] {
+      s->reports(all, 10);
+      return all.size() == i;
+    })) << i;
+  }
+  for (int i = 0; i < 3; ++i) s->hurry();  // nothing is there to send
+}
+
 TEST_F(Embedded, AReportWakeMayBeTakenAwayWhileItIsCalled) {
   const auto s = make_librdkafka_sink(sink());
   std::atomic<bool> stop{false};

@@ -3,8 +3,10 @@
 #include "runtime/model/engine_process.hpp"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <chrono>
@@ -157,6 +159,43 @@ TEST_F(RealEngineProcess, LoadErrorsComeFromTheChild) {
     FAIL();
   } catch (const load_error& e) {
     EXPECT_NE(std::string(e.what()).find("leaves more open"), std::string::npos) << e.what();
+  }
+}
+
+/// The core of the caller is pinned, so that it stays the same from one batch to the look at the child.
+TEST_F(RealEngineProcess, TheChildRunsOnTheCoreOfItsCaller) {
+  cpu_set_t all;
+  ASSERT_EQ(sched_getaffinity(0, sizeof all, &all), 0);
+  for (const int threads : {1, 2}) {
+    auto o = real();
+    o.session.threads = threads;
+    const engine_process e(graph("elu"), {}, o);
+    double out[3];
+    std::size_t cores = 0;
+    for (std::size_t core = 0; core < CPU_SETSIZE && cores < 2; ++core) {
+      if (!CPU_ISSET(core, &all)) continue;
+      ++cores;
+      std::thread([&] {
+        cpu_set_t here;
+        CPU_ZERO(&here);
+        CPU_SET(core, &here);
+        ASSERT_EQ(sched_setaffinity(0, sizeof here, &here), 0);
+        e.score(one, out);
+        cpu_set_t child;
+        ASSERT_EQ(sched_getaffinity(e.pid(), sizeof child, &child), 0);
+        EXPECT_TRUE(CPU_EQUAL(&child, threads == 1 ? &here : &all)) << threads << " threads, core " << core;
+      }).join();
+    }
+  }
+}
+
+TEST_F(RealEngineProcess, OneThatIsOnlyComparedWithWaitsForTheOthers) {
+  for (const bool background : {false, true}) {
+    auto o = real();
+    o.background = background;
+    const engine_process e(graph("elu"), {}, o);
+    const int own = getpriority(PRIO_PROCESS, 0);
+    EXPECT_EQ(getpriority(PRIO_PROCESS, static_cast<id_t>(e.pid())), background ? 19 : own);
   }
 }
 

@@ -55,7 +55,7 @@ TEST(RegistryWatch, WaitsWithinTheJitterAndBacksOff) {
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     registry_watch w(c, seed);
     const auto waits = [&](bool reached, double seconds) {
-      w.polled(reached, 1000 * second);
+      w.polled(reached, 1000 * second, 1000 * second);
       const double wait = static_cast<double>(w.next() - 1000 * second) / static_cast<double>(second);
       EXPECT_GE(wait, seconds * 0.9 - 1e-6);
       EXPECT_LE(wait, seconds * 1.1 + 1e-6);
@@ -65,6 +65,25 @@ TEST(RegistryWatch, WaitsWithinTheJitterAndBacksOff) {
     waits(true, 30);
     waits(false, 1);
   }
+}
+
+TEST(RegistryWatch, AsksASlowRegistryAsOftenAndLeavesItAPause) {
+  watch_config c;
+  c.interval = 20 * second;
+  c.jitter = 0;
+  c.backoff_min = second;
+  registry_watch w(c, 1);
+  const auto next = [&](bool reached, double took) {
+    const nanos began = 1000 * second;
+    w.polled(reached, began, began + static_cast<nanos>(took * static_cast<double>(second)));
+    return static_cast<double>(w.next() - began) / static_cast<double>(second);
+  };
+  EXPECT_EQ(next(true, 0), 20);
+  EXPECT_EQ(next(true, 12), 20);
+  EXPECT_EQ(next(true, 15), 20);
+  EXPECT_EQ(next(true, 18), 23);
+  EXPECT_EQ(next(true, 60), 65);
+  EXPECT_EQ(next(false, 9), 10) << "after a failure the pause counts from its end";
 }
 
 }  // namespace

@@ -67,6 +67,8 @@ struct registry_script {
     if (down) return scripted_server::answer(503, "");
     if (target.starts_with("/api/2.0/mlflow/registered-models/get-latest-versions"))
       return a("{\"model_versions\":[" + version_json(production, "READY", updated) + "]}");
+    if (target.starts_with("/api/2.0/mlflow/model-versions/get?"))
+      return a("{\"model_version\":" + version_json("2", "READY", updated) + "}");
     if (target.starts_with("/api/2.0/mlflow/model-versions/get-download-uri"))
       return a("{\"artifact_uri\":\"" + uri + "\"}");
     if (target.starts_with("/api/2.0/mlflow-artifacts/artifacts?")) {
@@ -219,9 +221,12 @@ struct bed {
   registry_script script;
   std::mutex mutex;
   scripted_server server{[this](const std::string& target, const std::string&) {
+    if (before) before(target);
     const std::lock_guard lock(mutex);
     return script(target);
   }};
+  std::function<void(const std::string&)> before;  // an answer
+  std::vector<std::string> references = {"models:/m/Production"};
   std::string refuse;  // a version
   std::string wrong;   // what a model's file must not hold
   policy::nanos now = policy::second;
@@ -239,7 +244,7 @@ struct bed {
   std::unique_ptr<registry_poller> poller() {
     poller_options o;
     o.client = quick(server.uri());
-    o.references = {"models:/m/Production"};
+    o.references = references;
     o.cache_directory = disk.path.string();
     o.cache_versions = 2;
     o.watch.interval = 10 * policy::second;
@@ -276,6 +281,27 @@ TEST(Poller, LaysOutAVersionAndFollowsAPromotion) {
     EXPECT_TRUE(p->poll_once().changed);
     EXPECT_EQ(p->current().production.at("m"), "5");
   }
+}
+
+TEST(Poller, APollThatBeginsAfterAPromotionFindsItAndOneThatRanMayNot) {
+  bed b;
+  b.references = {"models:/m/Production", "models:/m/2"};
+  auto p = b.poller();
+  (void)p->poll_once();
+  poller_status at_promotion;
+  b.before = [&](const std::string& target) {  // the stage was asked for already in this poll
+    if (target.find("model-versions/get?") == std::string::npos || b.script.production == "3") return;
+    const std::lock_guard lock(b.mutex);
+    b.script.production = "3";
+    at_promotion = p->status();
+  };
+  EXPECT_FALSE(p->poll_once().changed);
+  EXPECT_EQ(at_promotion.polls, 1U);
+  EXPECT_EQ(at_promotion.begun, 2U);
+  EXPECT_EQ(p->status().polls, 2U);
+  EXPECT_TRUE(p->poll_once().changed);
+  EXPECT_EQ(p->current().production.at("m"), "3");
+  EXPECT_EQ(p->status().begun, at_promotion.begun + 1);
 }
 
 TEST(Poller, KeepsTheRunningVersionWhenTheNewOneIsNoGood) {

@@ -1,12 +1,12 @@
-#include "runtime/codec/admission.hpp"
+#include "runtime/codec/infer_terms.hpp"
 
 #include <limits>
 #include <string>
 
 namespace troupe::codec {
 
-void admission::begin(record& r, record_batch& batch, const infer_head& head, const infer_options& options,
-                      const request_fault& fault) {
+void infer_terms::begin(record& r, record_batch& batch, const infer_head& head, const infer_options& options,
+                        const request_fault& fault) {
   r.batch = &batch;
   if (r.timestamp_ms == 0) r.timestamp_ms = batch.arrived_ms;
   r.error = error_code::none;
@@ -43,8 +43,8 @@ void admission::begin(record& r, record_batch& batch, const infer_head& head, co
   check_explainable(r, batch);
 }
 
-void admission::finish(record& r, record_batch& batch, const infer_options& options,
-                       const request_fault& fault) {
+void infer_terms::finish(record& r, record_batch& batch, const infer_options& options,
+                         const request_fault& fault) {
   if (fault) refuse(r, batch, fault.code, fault.message);
   if (r.error == error_code::none && r.rows == 0)
     refuse(r, batch, error_code::invalid_features, "the request has no rows");

@@ -40,7 +40,7 @@ struct infer_head {
 };
 
 /// Not thread safe.
-class admission {
+class infer_terms {
  public:
   /// Fills all of `r` but its values: request_id, model, class, target and expiry; or the error. The batch's
   /// `models`, `arrived` and `arrived_ms` are set. `fault`: found while the request was read, reported unless
