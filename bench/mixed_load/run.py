@@ -146,7 +146,7 @@ class Bench:
         left = o.records - bulk.points[-1][1]
         failed = node.metrics().total("inference_requests_total", door="kafka", status="error")
         node.stop(60)
-        if left <= 0:
+        if left <= 0 and not o.smoke:
             sys.exit(f"{cell}: the topic was empty before the end: give more --records\nbulk a second by time: "
                      f"{bulk.series(origin)}\ninteractive, from {begun - origin:.1f} to {ended - origin:.1f} s: {interactive}")
         if failed:
@@ -202,7 +202,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--warmup", type=float, default=1)
     parser.add_argument("--interval", type=float, default=0.25, help="of the plot")
-    parser.add_argument("--records", type=int, default=2_000_000, help="in the topic; it must outlast a cell")
+    parser.add_argument("--records", type=int, default=8_000_000, help="in the topic; it must outlast a cell")
     parser.add_argument("--target-ms", type=float, default=100, help="that of the class interactive")
     parser.add_argument("--json", metavar="FILE", help="file for the figures; -: standard output instead of the table")
     parser.add_argument("--plot", metavar="FILE", help="an SVG of the last round")
@@ -210,7 +210,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: does it run at all")
     o = parser.parse_args()
     if o.smoke:
-        o.rounds, o.seconds, o.warmup, o.records, o.share = 1, 1, 0.25, 1_000_000, 0.1
+        o.rounds, o.seconds, o.warmup, o.records, o.share = 1, 0.5, 0.25, 1_500_000, 0.05
     cells = o.cells.split(",")
     if unknown := [c for c in cells if c not in CELLS]:
         sys.exit(f"unknown cells {', '.join(unknown)}; there are {', '.join(CELLS)}")

@@ -1,5 +1,7 @@
 #include "runtime/traffic/requests.hpp"
 
+#include <inference.pb.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -7,8 +9,6 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <stdexcept>
-
-#include "inference.pb.h"
 
 namespace troupe::traffic {
 namespace {

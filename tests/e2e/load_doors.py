@@ -211,7 +211,7 @@ with t.Stage() as stage:
         assert report["interrupted"] and report["sent"] == report["predicted"] > 20 and report["lost"] == 0, report
 
     # --- a node that dies is no reason to hang, and its errors are named
-    process = stage.start([t.TROUPE, "load", "--http", url, "--rate", "400", "--seconds", "3", "--connections", "4", "--json"], "load")
+    process = stage.start([t.TROUPE, "load", "--http", url, "--rate", "400", "--seconds", "3", "--connections", "64", "--json"], "load")
     before = node.metrics().total("inference_requests_total", status="success")
     t.wait_until(lambda: node.metrics().total("inference_requests_total", status="success") > before + 50, "requests flow")
     node.kill()
