@@ -151,7 +151,7 @@ void send_to_shadow(self_ptr self, const grant& g) {
 void tell_score(const record& r, const grant& g, std::uint32_t rows, nanos begin, nanos end,
                 error_code error) {
   const auto& m = *r.model;
-  r.trace->child("score", begin, end,
+  r.trace->child("score", std::max(begin, r.trace->waits_since()), end,
                  {{"troupe.model.name", std::string(m.name())},
                   {"troupe.model.version", std::string(m.version())},
                   {"troupe.model.engine", std::string(m.engine().kind())},

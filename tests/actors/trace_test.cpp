@@ -198,20 +198,6 @@ TEST(traces, a_delivery_that_fails_is_a_span_of_its_own) {
   EXPECT_FALSE(own.failed);
 }
 
-TEST(traces, records_whose_partition_goes_are_told_as_unanswered) {
-  auto spans = std::make_shared<test::collected_spans>();
-  {
-    stage s;
-    s.queue->add(body(1), "", {{"traceparent", sampled}});
-    s.system.advance(100'000'000);
-    spans = s.spans;
-    EXPECT_EQ(s.sink->waiting(), 1U);
-  }
-  span own;
-  (void)tree_of(spans->all(), id, own);
-  EXPECT_EQ(own.message, "not_answered");
-}
-
 TEST(traces, latency_histograms_lead_to_traces) {
   stage s;
   s.request(1);
