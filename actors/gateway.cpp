@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "actors/tally.hpp"
+#include "messages/own_thread.hpp"
 #include "messages/reply_turn.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
@@ -225,7 +226,8 @@ gateway_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<gatew
 }  // namespace
 
 gateway_actor spawn_gateway(caf_line::system& system, gateway_args args, const wiring& neighbours) {
-  return system.spawn(behavior, std::make_shared<gateway_args>(std::move(args)), neighbours);
+  return caf_line::spawn_on_own_thread(system, behavior, std::make_shared<gateway_args>(std::move(args)),
+                                       neighbours);
 }
 
 }  // namespace troupe

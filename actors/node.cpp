@@ -693,7 +693,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.brokers = bootstrap;
       out.results_topic = settings.kafka.results_topic;
       out.dead_letter_topic = settings.kafka.dead_letter_topic;
-      out.linger_ms = static_cast<double>(settings.kafka.gather_max) * 1e-6;
+      out.linger_ms = settings.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
       out.queue_bytes = shares.producer_queue;
       out.own = settings.kafka.properties;
       out.log = log;

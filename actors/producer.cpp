@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
 constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
 constexpr std::size_t reports_a_go = 1'024;  // then others get their turn
+constexpr nanos flight_at_most = 50'000'000;  // waited for, under load: one broker must not hold up the others
 constexpr nanos retry_pause = 1'000'000'000;
 constexpr nanos sweep = 200'000'000;
 
@@ -32,6 +33,7 @@ struct producer_state {
   std::vector<header> headers;
   std::vector<kafka::outgoing> run;
   bool timer_set = false;
+  bool awaits_landing = false;  // what is held goes when nothing is on its way any more
   bool blocked = false;  // the sink's queue is full: go on after reports
   delivery_tally tally;
 
@@ -99,6 +101,7 @@ struct producer_state {
   /// Gives what gathered to the sink, neighbours without headers of their own in one call.
   void flush(nanos now) {
     blocked = false;
+    awaits_landing = false;
     if (held.empty()) return;
     while (!held.empty() && !blocked) {
       run.clear();
@@ -118,7 +121,7 @@ struct producer_state {
       }
       give(now);
     }
-    if (!gather.full(now)) args.sink->hurry();
+    if (!gather.busy_at(now)) args.sink->hurry();
   }
 
   void give(nanos now) {
@@ -244,14 +247,17 @@ void send_or_hold(self_ptr self, std::size_t fresh) {
   const nanos now = caf_line::now(self);
   if (fresh != 0) s.gather.observe(now, fresh);
   const nanos hold = s.gather.hold(now);
-  // Under full load the sink gathers, by partition: one request of many records, where a flush of ours would
-  // be cut into several as librdkafka's thread takes what is there.
-  if (hold == 0 || s.gather.full(now) || s.held.size() >= flush_at) {
+  // librdkafka's idempotent producer sends a partition's next request when the one before is acknowledged. What
+  // it is given earlier waits there, in small requests, while its thread polls without a pause.
+  const bool busy = s.gather.busy_at(now);
+  if (busy ? s.args.sink->in_flight() == 0 : hold == 0 || s.held.size() >= flush_at) {
     s.flush(now);
-  } else if (!s.timer_set && !s.held.empty()) {
-    s.timer_set = true;
-    caf_line::send_later(self, hold, hold_over{});
+    return;
   }
+  s.awaits_landing = busy;
+  if (s.timer_set || s.held.empty()) return;
+  s.timer_set = true;
+  caf_line::send_later(self, busy ? flight_at_most : hold, hold_over{});
 }
 
 producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<producer_args>& args) {
@@ -273,7 +279,7 @@ producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<prod
         const nanos now = caf_line::now(self);
         st.drain_reports(now);
         if (st.reports.size() == reports_a_go) caf_line::send(self, producer_actor(self), reports_ready{});
-        if (st.blocked) st.flush(now);
+        if (st.blocked || (st.awaits_landing && st.args.sink->in_flight() == 0)) st.flush(now);
       },
       [self](hold_over) {
         self->state.timer_set = false;

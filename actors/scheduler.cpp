@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "actors/answering.hpp"
+#include "messages/own_thread.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
@@ -342,7 +343,8 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
 }  // namespace
 
 scheduler_actor spawn_scheduler(caf_line::system& system, scheduler_args args, const wiring& neighbours) {
-  return system.spawn(behavior, std::make_shared<scheduler_args>(std::move(args)), neighbours);
+  return caf_line::spawn_on_own_thread(system, behavior, std::make_shared<scheduler_args>(std::move(args)),
+                                       neighbours);
 }
 
 }  // namespace troupe

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "messages/own_thread.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 
@@ -172,7 +173,7 @@ supervisor_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<su
 }  // namespace
 
 supervisor_actor spawn_supervisor(caf_line::system& system, supervisor_args args) {
-  return system.spawn(behavior, std::make_shared<supervisor_args>(std::move(args)));
+  return caf_line::spawn_on_own_thread(system, behavior, std::make_shared<supervisor_args>(std::move(args)));
 }
 
 }  // namespace troupe

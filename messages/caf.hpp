@@ -3,6 +3,9 @@
 // the names of namespace troupe::caf_line alone; moving to 1.x means a second branch here and nothing
 // elsewhere.
 
+#include <pthread.h>
+#include <sys/resource.h>
+
 #include <caf/all.hpp>
 
 #include <chrono>
@@ -10,6 +13,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #if CAF_MAJOR_VERSION != 0
@@ -142,12 +146,34 @@ void end(const Handle& h) {
          std::to_string(CAF_PATCH_VERSION);
 }
 
+/// The shared workers, which poll, parse and score, have a lower priority than the threads that answer
+/// callers, talk to brokers and decide who is next: those need little, and each of their waits is a
+/// request's.
+class modest_workers final : public caf::thread_hook {
+ public:
+  void init(caf::actor_system&) override {}
+  void thread_started() override {
+    char name[16] = "";
+    // What CAF 0.17 calls its workers; threads of single actors and of the clock have other names.
+    if (::pthread_getname_np(::pthread_self(), name, sizeof name) != 0) return;
+    if (std::string_view(name) == "caf.multiplexer") (void)::setpriority(PRIO_PROCESS, 0, niceness);
+  }
+  void thread_terminates() override {}
+
+ private:
+  static constexpr int niceness = 5;  // a third of the weight of the others
+};
+
 /// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up
-/// to 10 ms, which would be most of a quiet topic's latency.
+/// to 10 ms, which would be most of a quiet topic's latency. A turn is one message (a batch of records,
+/// mostly): by default an actor runs until its mailbox is empty, and a request waits behind all that bulk
+/// has.
 struct system_config : caf::actor_system_config {
   explicit system_config(std::size_t threads) {
+    add_thread_hook<modest_workers>();
     set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", threads);
+    set("scheduler.max-throughput", std::size_t{1});
     set("logger.verbosity", caf::atom("quiet"));
   }
 };

@@ -28,8 +28,8 @@ class gather {
   /// The same at `now`, after a silence.
   [[nodiscard]] nanos hold(nanos now) const { return hold_for(rate(now)); }
 
-  /// The hold is at its most: who sends in order of partitions may gather for us.
-  [[nodiscard]] bool full(nanos now) const { return hold(now) == max_; }
+  /// So many records come that they may gather for as long as those before them are on their way.
+  [[nodiscard]] bool busy_at(nanos now) const { return max_ > 0 && hold(now) >= max_ / 4; }
   [[nodiscard]] double rate(nanos now) const;  ///< records/s
 
  private:

@@ -277,7 +277,7 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
       {"kafka: {results_topic: inference-requests}\n",
        "x.yaml:1: kafka.results_topic: must differ from kafka.requests_topic: results would be read as "
        "requests"},
-      {"kafka: {gather_min: 6ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
+      {"kafka: {gather_min: 11ms}\n", "x.yaml:1: kafka.gather_min: must not exceed kafka.gather_max"},
       {"kafka: {brokers: 'a:9092,notaport:abc'}\n",
        "x.yaml:1: kafka.brokers: 'notaport:abc' is not allowed; expected host:port, such as broker:9092"},
       {"kafka: {brokers: 'a:65536'}\n",

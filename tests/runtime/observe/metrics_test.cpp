@@ -170,6 +170,7 @@ void use_everything(metrics& m) {
   m.guard_refused(door::http, "key");
   m.batches(1, 0);
   m.batch_lines(1, 1);
+  m.trace_spans("sent", 1);
   m.ready(true);
 }
 

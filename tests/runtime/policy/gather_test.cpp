@@ -38,14 +38,21 @@ TEST(gather, the_same_rate_in_batches_is_the_same_rate) {
 TEST(gather, starts_without_a_hold_and_loses_it_in_silence) {
   gather g;
   EXPECT_EQ(g.hold(), 0);
-  EXPECT_FALSE(g.full(0));
+  EXPECT_FALSE(g.busy_at(0));
   g = fed(200'000);
   EXPECT_EQ(g.hold(2 * second), 10 * millisecond);
-  EXPECT_TRUE(g.full(2 * second));
+  EXPECT_TRUE(g.busy_at(2 * second));
   EXPECT_EQ(g.hold(3 * second), 0);
-  EXPECT_FALSE(g.full(3 * second));
+  EXPECT_FALSE(g.busy_at(3 * second));
   g.observe(3 * second, 1);
   EXPECT_EQ(g.hold(), 0);
+}
+
+TEST(gather, is_busy_from_a_quarter_of_the_hold_on) {
+  EXPECT_FALSE(fed(20'000).busy_at(2 * second));
+  EXPECT_FALSE(fed(39'000).busy_at(2 * second));
+  EXPECT_TRUE(fed(46'000).busy_at(2 * second));
+  EXPECT_FALSE(fed(500'000, 1, 0, 0).busy_at(2 * second)) << "nothing is to gather";
 }
 
 TEST(gather, keeps_within_its_bounds) {

@@ -1,0 +1,23 @@
+#pragma once
+// Actors with a thread of their own. CAF's workers are as many as cores and take runnable actors in turn,
+// each for as long as it has messages: a request that passes four actors would wait four times behind all the
+// polls and batches of bulk. A thread of its own is woken when a message comes, and the kernel lets it go
+// before those that have long had a core. A thread has the priority of the one that starts it, and workers
+// have a lower one: so whoever starts actors with threads (the supervisor) has one as well.
+
+#include <utility>
+
+#include "messages/caf.hpp"
+
+namespace troupe::caf_line {
+
+/// system.spawn(behavior, arguments...) on a thread of its own; as any other actor under the deterministic
+/// scheduler.
+template <class... Arguments>
+auto spawn_on_own_thread(system& s, Arguments&&... arguments) {
+  const auto policy = caf::get_or(s.config(), "scheduler.policy", caf::atom("sharing"));
+  if (policy == caf::atom("testing")) return s.spawn(std::forward<Arguments>(arguments)...);
+  return s.spawn<caf::detached>(std::forward<Arguments>(arguments)...);
+}
+
+}  // namespace troupe::caf_line
