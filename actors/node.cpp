@@ -31,6 +31,7 @@
 #include "actors/supervisor.hpp"
 #include "runtime/batches/service.hpp"
 #include "runtime/config/reload.hpp"
+#include "runtime/door/caller.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
 #include "runtime/http/server.hpp"
@@ -601,15 +602,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.rules.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
     o.rules.cls = class_index(b.batch_class.empty() ? settings.classes.back().name : b.batch_class);
     o.rules.class_target = settings.classes[o.rules.cls].target;
+    o.judge = [rules = guard->rules(troupe::door::batch)](std::string_view client, std::string_view model,
+                                                          record& r, record_batch& batch) {
+      serving::judge_line(*rules, client, model, r, batch);
+    };
     o.hand_in = [this](std::vector<std::unique_ptr<call>> calls) { batch_desk->hand_in(std::move(calls)); };
     o.count = [this](std::size_t running, std::size_t queued) { metrics->batches(running, queued); };
     o.lines = [this](std::size_t ok, std::size_t errors) { metrics->batch_lines(ok, errors); };
-    o.tell = [](std::string_view id, bool halted, std::string_view text) {
-      if (halted)
+    o.tell = [](std::string_view id, batches::batch_event what, std::string_view text) {
+      if (what == batches::batch_event::halted)
         observe::log_every(observe::level::warn, "batches", "batch_problem", 30, text,
                            {{"batch", std::string(id)}});
       else
-        observe::log(observe::level::info, "batches", "batch_ended", text, {{"batch", std::string(id)}});
+        observe::log(observe::level::info, "batches",
+                     what == batches::batch_event::started ? "batch_started" : "batch_ended", text,
+                     {{"batch", std::string(id)}});
     };
     batches = std::make_unique<batches::service>(std::move(o));
   }
@@ -647,6 +654,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
     r.guard = guard->rules(troupe::door::http);
     r.batches = batches.get();
+    r.batch_class =
+        settings.batches.batch_class.empty() ? settings.classes.back().name : settings.batches.batch_class;
     r.health = [this] { return health(); };
     r.metrics = [this](std::string_view accept) { return metrics_page(accept); };
     r.tracer = tracer;

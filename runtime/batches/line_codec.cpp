@@ -124,6 +124,7 @@ void line_codec::read(const line_rules& rules, std::string_view text, std::uint6
   to.timestamp_ms = rules.timestamp_ms > 0 ? rules.timestamp_ms : batch.arrived_ms;
   to.cls = rules.cls;
   to.target = codec::later(batch.arrived, static_cast<double>(rules.class_target));
+  if (rules.judge) rules.judge(to, batch);
 }
 
 bool line_codec::result(std::string& out, const record& request, const double* outputs,

@@ -4,6 +4,7 @@
 // `troupe batch` alike, so that both say the same of the same line.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,6 +28,9 @@ struct line_rules {
   std::uint32_t max_explained = 100;
   std::uint8_t cls = 0;    ///< of every line, whatever its priority
   nanos class_target = 0;  ///< of that class
+  /// Asked about each line once it is read: makes one that may not be scored a record that is refused.
+  /// Empty: all may be. Called from several threads.
+  std::function<void(record&, record_batch&)> judge;
 };
 
 /// Not thread safe; keeps buffers.

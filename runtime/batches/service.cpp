@@ -88,6 +88,7 @@ std::string text_of(const job& j, const batch_status& s) {
   json t = {{"version", 1},
             {"id", s.id},
             {"state", to_string(s.state)},
+            {"client", s.client},
             {"model", s.model},
             {"model_version", s.version},
             {"format", to_string(s.format)},
@@ -113,6 +114,7 @@ std::shared_ptr<job> job_of(const fs::path& folder, const std::string& text) {
   const auto format = format_of_name(t.at("format").get<std::string>());
   if (found == state_names.end() || !format) throw std::runtime_error("unknown state or format");
   s.state = static_cast<batch_state>(found - state_names.begin());
+  s.client = t.value("client", "");
   s.model = t.at("model");
   s.version = t.at("model_version");
   s.format = *format;
@@ -190,7 +192,7 @@ struct service::impl {
       }
       jobs[j->now.id] = std::move(j);
     } catch (const std::exception& e) {
-      say(folder.filename().string(), true,
+      say(folder.filename().string(), batch_event::halted,
           "what is on disk of it can't be read (" + std::string(e.what()) + "); it is left alone");
     }
   }
@@ -207,8 +209,8 @@ struct service::impl {
     replace_file(j.folder / "batch.json", text_of(j, s));
   }
 
-  void say(const std::string& id, bool halted, const std::string& text) const {
-    if (options.tell) options.tell(id, halted, text);
+  void say(const std::string& id, batch_event what, const std::string& text) const {
+    if (options.tell) options.tell(id, what, text);
   }
 
   /// With the mutex.
@@ -313,9 +315,42 @@ struct service::impl {
     return stop;
   }
 
+  /// That would be scored.
+  [[nodiscard]] std::uint64_t lines_of(const line_reader::source& source, line_format format,
+                                       const std::function<bool()>& stops) const {
+    std::uint64_t total = 0;
+    input_line line;
+    line_reader all(source, format, options.rules.max_line);
+    while (all.next(line))
+      if (++total % 65'536 == 0 && stops()) break;
+    if (format == line_format::csv && total > 0) --total;
+    return total;
+  }
+
+  /// The same of what is submitted, which is not a job yet.
+  [[nodiscard]] std::uint64_t lines_of(const batch_request& r) const {
+    const auto stops = [this] { return stopping(); };
+    if (!r.input.empty()) {
+      const file_handle in = open_named(r.input);
+      const auto source = [&](char* to, std::size_t most) { return read_some(in, to, most, r.input); };
+      return lines_of(source, r.format, stops);
+    }
+    std::string_view left = r.body;
+    const auto source = [&](char* to, std::size_t most) {
+      const std::size_t n = left.copy(to, most);
+      left.remove_prefix(n);
+      return n;
+    };
+    return lines_of(source, r.format, stops);
+  }
+
   /// To its end, over full disks.
   void run_one(job& j) {
     std::string why;
+    say(j.now.id, batch_event::started,
+        j.now.started_ms == 0
+            ? "begins"
+            : "goes on after a restart, behind " + std::to_string(j.now.lines_done) + " lines");
     for (;;) {
       end how = end::failed;
       try {
@@ -337,7 +372,7 @@ struct service::impl {
         if (full_disk(e)) {
           why += ": the batch goes on once there is room";
           change(j, [&](batch_status& s) { s.problem = why; });
-          say(j.now.id, true, why);
+          say(j.now.id, batch_event::halted, why);
           std::unique_lock lock(mutex);
           changed.wait_for(lock, full_disk_pause, [&] { return stop || j.cancel; });
           if (stop) return;
@@ -369,7 +404,7 @@ struct service::impl {
     std::string text = std::string(to_string(state)) + ": " + std::to_string(last.lines_done) + " lines, " +
                        std::to_string(last.lines_errors) + " errors";
     if (!last.problem.empty()) text += "; " + last.problem;
-    say(last.id, state == batch_state::failed, text);
+    say(last.id, state == batch_state::failed ? batch_event::halted : batch_event::ended, text);
     const std::lock_guard lock(mutex);
     j.now = std::move(last);
     changed.notify_all();
@@ -401,13 +436,13 @@ struct service::impl {
     rules->model = j.now.model;
     rules->version = j.now.version;
     rules->timestamp_ms = j.now.created_ms;
+    if (options.judge && !j.now.client.empty())
+      rules->judge = [this, client = j.now.client, model = j.now.model](record& r, record_batch& batch) {
+        options.judge(client, model, r, batch);
+      };
     input_line line;
     if (!j.now.lines_total) {
-      std::uint64_t total = 0;
-      line_reader all(source, j.now.format, rules->max_line);
-      while (all.next(line))
-        if (++total % 65'536 == 0 && (j.cancel || stopping())) break;
-      if (j.now.format == line_format::csv && total > 0) --total;
+      const std::uint64_t total = lines_of(source, j.now.format, [&] { return j.cancel || stopping(); });
       if (j.cancel) return end::cancelled;
       if (stopping()) return end::stopped;
       change(j, [&](batch_status& s) { s.lines_total = total; });
@@ -536,6 +571,7 @@ std::optional<service_error> service::submit(const batch_request& request, batch
           429, std::to_string(open) + " batches have not ended yet, as many as batches.max_queued allows"};
   }
   auto j = std::make_shared<job>();
+  j->now.client = request.client;
   j->now.model = request.model;
   j->now.version = request.version;
   j->now.format = request.format;
@@ -569,6 +605,13 @@ std::optional<service_error> service::submit(const batch_request& request, batch
       j->of = stamp_of(f, path);
     }
     j->now.input_bytes = j->of.size;
+    if (request.admit) {
+      j->now.lines_total = s.lines_of(request);
+      if (auto refused = request.admit(*j->now.lines_total)) {
+        impl::erase(*j);
+        return refused;
+      }
+    }
     impl::save(*j);
     sync_directory(s.options.directory);
   } catch (const std::system_error& e) {

@@ -30,8 +30,16 @@ class caller {
   guard::refusal judge(record& r, record_batch& batch, std::string_view asked = {});
 
  private:
+  friend void judge_line(const caller_rules&, std::string_view, std::string_view, record&, record_batch&);
+  guard::refusal refuse(record& r, record_batch& batch, guard::refusal why) const;
+
   guard::client_ptr who_;  ///< null: may all
   std::shared_ptr<const caller_rules> rules_;
 };
+
+/// Judges a line of a batch that the client of that name submitted, as it may now; empty: nobody was asked
+/// who they are. `model`: that of the whole batch; empty: the line names one itself.
+void judge_line(const caller_rules& rules, std::string_view client, std::string_view model, record& r,
+                record_batch& batch);
 
 }  // namespace troupe::serving

@@ -75,7 +75,7 @@ class client_record final : public client {
   }
   bool may_all() const override { return entry_.models.empty() && entry_.classes.empty(); }
 
-  [[nodiscard]] bool admin() const { return entry_.admin; }
+  [[nodiscard]] bool admin() const override { return entry_.admin; }
   [[nodiscard]] bool own_rate() const { return entry_.per_minute.has_value(); }
   [[nodiscard]] usage& used() const { return *used_; }
   [[nodiscard]] const std::shared_ptr<usage>& shared_usage() const { return used_; }
@@ -87,7 +87,7 @@ class client_record final : public client {
     if (used_->bucket->take(now)) return 0;
     return std::max<nanos>(1, used_->bucket->wait(now));
   }
-  [[nodiscard]] bool take_of_month(std::int64_t at, std::uint64_t otherwise) const {
+  [[nodiscard]] bool take_of_month(std::int64_t at, std::uint64_t otherwise, std::uint64_t requests) const {
     const std::lock_guard lock(used_->mutex);
     used_->seen = at;
     // The month is looked up again only when it may have changed.
@@ -96,7 +96,7 @@ class client_record final : public client {
       month_begin_ = policy::month_end(month_ - 1);
       month_end_ = policy::month_end(month_);
     }
-    return used_->count.take(month_, entry_.per_month.value_or(otherwise));
+    return used_->count.take(month_, entry_.per_month.value_or(otherwise), requests);
   }
 
  private:
@@ -388,6 +388,13 @@ struct gatekeeper::impl {
     idle.store(nothing, std::memory_order_release);
   }
 
+  [[nodiscard]] verdict take_of_month(door via, const guard_options& o, const client_record& who,
+                                      std::uint64_t requests) const {
+    const std::int64_t at = ports.epoch_seconds();
+    if (who.take_of_month(at, o.per_month, requests)) return {};
+    return refused(via, refusal::quota, (policy::month_end(policy::month_of(at)) - at) * policy::second);
+  }
+
   verdict check(const question& q);
   verdict identify(const state& s, const question& q, nanos now, bool& charged, record_ptr& who);
 };
@@ -451,12 +458,8 @@ verdict gatekeeper::impl::check(const question& q) {
     } else if (!charged) {
       if (const nanos wait = take_address(*s, q, now)) return refused(q.via, refusal::address_rate, wait);
     }
-    if (who && q.kind == kind::inference) {
-      const std::int64_t at = ports.epoch_seconds();
-      if (!who->take_of_month(at, o.per_month))
-        return refused(q.via, refusal::quota,
-                       (policy::month_end(policy::month_of(at)) - at) * policy::second);
-    }
+    if (who && q.kind == kind::inference)
+      if (verdict v = take_of_month(q.via, o, *who, 1); !v.ok()) return v;
   }
   verdict v;
   v.who = std::move(who);
@@ -484,6 +487,33 @@ verdict gatekeeper::check(const question& q) {
 
 verdict gatekeeper::refuse(door via, refusal why) const {
   return impl_->refused(via, why);
+}
+
+verdict gatekeeper::look_up(std::string_view name) {
+  const auto s = impl_->current.load();
+  verdict v;
+  if (!s->options.required) return v;
+  if (s->options.tokens) {
+    v.who = impl_->named(*s, std::string(name));
+  } else if (const auto found = s->by_name.find(std::string(name)); found != s->by_name.end()) {
+    v.who = found->second;
+  } else {
+    v.why = refusal::bad_key;
+    v.message = "the client that this belongs to is not known any more";
+  }
+  return v;
+}
+
+verdict gatekeeper::charge(door via, std::string_view name, std::uint64_t requests) {
+  const auto s = impl_->current.load();
+  if (!s->options.required || !s->options.limited) return {};
+  record_ptr who;
+  if (const auto found = s->by_name.find(std::string(name)); found != s->by_name.end())
+    who = found->second;
+  else if (s->options.tokens)
+    who = impl_->named(*s, std::string(name));
+  if (!who) return {};
+  return impl_->take_of_month(via, s->options, *who, requests);
 }
 
 void gatekeeper::reload(guard_options options) {

@@ -63,6 +63,8 @@ class client {
   [[nodiscard]] virtual std::string_view name() const = 0;
   [[nodiscard]] virtual bool may_use_model(std::string_view model) const = 0;
   [[nodiscard]] virtual bool may_use_class(std::string_view name) const = 0;
+  /// May do what is for administrators, and sees what belongs to others.
+  [[nodiscard]] virtual bool admin() const = 0;
   /// Nothing of a request needs to be looked at once it is read.
   [[nodiscard]] virtual bool may_all() const = 0;
 };
@@ -134,6 +136,13 @@ class gatekeeper {
 
   /// Says and counts a refusal that was found later: a model or class that `who` may not use.
   verdict refuse(door via, refusal why) const;
+
+  /// For work that goes on after its request: whom a client's name stands for now, and so what it may use
+  /// now. `who` is null where nobody is asked for credentials; a client that is not known any more is
+  /// refused. Not counted.
+  [[nodiscard]] verdict look_up(std::string_view name);
+  /// So many inference requests of a client at once, as check() counts one: all of them or none.
+  [[nodiscard]] verdict charge(door via, std::string_view name, std::uint64_t requests);
 
   /// Any thread. Clients that stay keep what they have used up.
   void reload(guard_options options);

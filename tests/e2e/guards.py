@@ -99,10 +99,14 @@ with t.Stage() as stage:
     write_keys(entry("portal", "tk_portal", models=["iris-classifier"], classes=["interactive"], per_minute=100000),
                entry("small", "tk_small", per_minute=100000, per_month=5),
                entry("both", "tk_both", per_minute=100000, per_month=5),
+               entry("bulk", "tk_bulk", models=["iris-classifier"], classes=["bulk"], per_minute=100000),
+               entry("slow2", "tk_slow2", per_minute=100000),
+               entry("ten", "tk_ten", per_minute=100000, per_month=10),
                entry("slow", "tk_slow", per_minute=60, burst=2))
     config = {
         "kafka": {"enabled": False}, "http": {"trusted_proxies": "127.0.0.0/8"},
         "redis": {"host": "127.0.0.1", "port": redis.port}, "cache": {"mode": "off"},
+        "batches": {"directory": str(stage.path("batches"))},
         "auth": {"mode": "required", "keys_file": str(keys_file), "jwt_issuer": "https://id.test",
                  "jwt_audience": "troupe", "jwks_url": f"http://127.0.0.1:{provider.server_port}/jwks"},
         "rate_limit": {"enabled": True, "per_minute": 120, "burst": 50},
@@ -142,9 +146,52 @@ with t.Stage() as stage:
         assert status == 200 and {m["name"] for m in json.loads(body)} == expected, body
         status, _, body = ask(node, "/v2/models/stats", X_API_Key=given)
         assert status == 200 and {m["name"] for m in json.loads(body)["model_stats"]} == expected, body
-    for path, body in (("/v2/batches", None), ("/v2/batches/batch-1", None), ("/v2/batches?model=iris-classifier", "{}")):
-        assert ask(node, path, body, X_API_Key="tk_portal")[0] == 403, "a batch's lines may name any model"
-    assert ask(node, "/v2/batches", X_API_Key=key)[0] == 404
+
+    # --- batches belong to whom they are of
+    lines = "".join(json.dumps({"request_id": name, "model": name, "features": features}) + "\n" for name, features in (
+        ("iris-classifier", [5.1, 3.5, 1.4, 0.2]), ("diabetes-rf-model", [0.1] * 10), ("no-such-model", [1])))
+
+    def submit(who, query="", body=lines):
+        return ask(node, "/v2/batches" + query, body, X_API_Key=who, Content_Type="application/x-ndjson")
+
+    def remove(path, who):
+        request = urllib.request.Request(f"http://127.0.0.1:{node.http_port}{path}", None, {"X-API-Key": who}, method="DELETE")
+        try:
+            return urllib.request.urlopen(request, timeout=20).status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def batch_of(who, body=lines):
+        status, _, said = submit(who, body=body)
+        assert status == 202, (status, said)
+        path = "/v2/batches/" + json.loads(said)["id"]
+        t.wait_until(lambda: json.loads(ask(node, path, X_API_Key=who)[2])["status"] == "succeeded", "the batch ends")
+        return path, [json.loads(line) for line in ask(node, path + "/results", X_API_Key=who)[2].splitlines()]
+
+    status, _, said = submit("tk_portal")
+    assert status == 403 and b"bulk" in said, (status, said)
+    assert submit("tk_bulk", "?model=diabetes-rf-model")[0] == submit("tk_bulk", "?model=no-such-model")[0] == 403
+    mine, answers = batch_of("tk_bulk")
+    assert answers[0]["prediction"] is not None, answers
+    assert [a["error"]["message"] for a in answers[1:]] == ["this client may not use this model"] * 2, answers
+    theirs, answers = batch_of("tk_slow2")
+    assert "prediction" in answers[1] and "error" not in answers[1], answers
+    for path in (theirs, theirs + "/results", "/v2/batches/none"):
+        assert ask(node, path, X_API_Key="tk_bulk")[0] == 404 and ask(node, path.replace(theirs, mine), X_API_Key="tk_slow2")[0] == 404
+    assert remove(theirs, "tk_bulk") == 404
+    for who, expected in (("tk_bulk", {mine}), ("tk_slow2", {theirs}), (key, {mine, theirs})):
+        status, _, body = ask(node, "/v2/batches", X_API_Key=who)
+        assert status == 200 and {"/v2/batches/" + b["id"] for b in json.loads(body)["batches"]} == expected, (who, body)
+    assert ask(node, theirs + "/results", X_API_Key=key)[0] == 200, "administrators see all"
+    assert remove(theirs, "tk_slow2") == 204
+    # Each line is a request of the month's quota: all of them, or the batch is refused.
+    batch_of("tk_ten", lines + lines)
+    status, headers, said = submit("tk_ten", body=lines + lines)
+    assert status == 429 and int(headers["Retry-After"]) > 60 and b"6 lines" in said, (status, said)
+    batch_of("tk_ten")
+    assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_ten")[0] == 200
+    assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_ten")[0] == 429
 
     # --- tokens
     good = first.token()
@@ -178,7 +225,7 @@ with t.Stage() as stage:
     t.wait_until(lambda: redis.command("GET", f"troupe:quota:small:{month}") == b"$1\r\n5\r\n", "the count is in Redis")
     assert int(redis.command("TTL", f"troupe:quota:small:{month}")[1:]) > 6 * 86400
     # Another node, which speaks TLS to the same Redis.
-    other = stage.troupe({**config, "redis": {"host": "localhost", "port": tls_port, "tls": True, "tls_ca": str(certificate)}})
+    other = stage.troupe({**config, "batches": {}, "redis": {"host": "localhost", "port": tls_port, "tls": True, "tls_ca": str(certificate)}})
     other.wait_ready()
     t.wait_until(lambda: ask(other, IRIS + "/infer", V2, X_API_Key="tk_small")[0] == 429,
                  "another node learns of the count", 30, 0.2)

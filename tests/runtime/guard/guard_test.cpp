@@ -276,6 +276,41 @@ TEST(guard, ends_a_quota_with_the_month) {
   epoch = before;
 }
 
+TEST(guard, knows_clients_of_work_that_goes_on) {
+  auto o = required();
+  o.limited = true;
+  o.per_minute = 1e6;
+  o.per_month = 10;
+  o.clients[0].admin = true;
+  stand s(o);
+  EXPECT_TRUE(s.keeper.look_up("billing").who->admin());
+  const auto portal = s.keeper.look_up("portal");
+  ASSERT_NE(portal.who, nullptr);
+  EXPECT_FALSE(portal.who->admin());
+  EXPECT_FALSE(portal.who->may_use_model("iris"));
+  EXPECT_EQ(s.keeper.look_up("gone").why, refusal::bad_key);
+  EXPECT_TRUE(s.keeper.charge(door::http, "portal", 8).ok());
+  EXPECT_TRUE(s.ask(with("x-api-key", "tk_two")).ok());
+  const auto much = s.keeper.charge(door::http, "portal", 2);
+  EXPECT_EQ(much.why, refusal::quota) << "requests and lines count together, and all of the lines or none";
+  EXPECT_GT(much.retry_after, 0);
+  EXPECT_TRUE(s.keeper.charge(door::http, "portal", 1).ok());
+  EXPECT_EQ(s.why(with("x-api-key", "tk_two")), refusal::quota);
+  EXPECT_TRUE(s.keeper.charge(door::http, "gone", 99).ok());
+
+  auto fewer = o;
+  fewer.clients.erase(fewer.clients.begin() + 1);
+  s.keeper.reload(fewer);
+  EXPECT_EQ(s.keeper.look_up("portal").why, refusal::bad_key);
+  fewer.required = false;
+  s.keeper.reload(fewer);
+  EXPECT_TRUE(s.keeper.look_up("portal").ok());
+  EXPECT_EQ(s.keeper.look_up("portal").who, nullptr) << "nobody is asked any more";
+  fewer.required = fewer.tokens = true;
+  s.keeper.reload(fewer);
+  EXPECT_TRUE(s.keeper.look_up("portal").who->may_all()) << "as a token of that name may";
+}
+
 TEST(guard, shares_counts_with_a_store) {
   auto o = required();
   o.limited = true;
