@@ -18,7 +18,8 @@ namespace troupe::batches {
 /// How the lines of one input are to be read; shared by them all.
 struct line_rules {
   line_format format = line_format::jsonl;
-  std::string csv_header;  ///< the first record of a CSV file
+  bool csv_names = true;   ///< a CSV file begins with its features' names; else with a row of all features
+  std::string csv_header;  ///< these names, as they stand there
   std::string model;       ///< who answers; empty: whom a line names, else the default
   std::string version;     ///< the only one that may; empty: whom a line names, else the production version
   std::int64_t timestamp_ms = 0;  ///< of every request, epoch milliseconds; 0: its arrival

@@ -79,6 +79,7 @@ bool over(batch_state s) {
 struct job {
   batch_status now;  // guarded by the service's mutex
   file_stamp of;     // of the input
+  bool csv_names = true;
   fs::path folder;
   std::atomic<bool> cancel{false};
   std::shared_ptr<line_window> window;  // while it runs; guarded too
@@ -92,6 +93,7 @@ std::string text_of(const job& j, const batch_status& s) {
             {"model", s.model},
             {"model_version", s.version},
             {"format", to_string(s.format)},
+            {"csv_names", j.csv_names},
             {"input", s.input},
             {"input_bytes", j.of.size},
             {"input_modified_ns", j.of.modified_ns},
@@ -118,6 +120,7 @@ std::shared_ptr<job> job_of(const fs::path& folder, const std::string& text) {
   s.model = t.at("model");
   s.version = t.at("model_version");
   s.format = *format;
+  j->csv_names = t.value("csv_names", true);
   s.input = t.at("input");
   j->of.size = s.input_bytes = t.at("input_bytes");
   j->of.modified_ns = t.at("input_modified_ns");
@@ -316,32 +319,44 @@ struct service::impl {
   }
 
   /// That would be scored.
-  [[nodiscard]] std::uint64_t lines_of(const line_reader::source& source, line_format format,
+  [[nodiscard]] std::uint64_t lines_of(const line_reader::source& source, line_format format, bool csv_names,
                                        const std::function<bool()>& stops) const {
     std::uint64_t total = 0;
     input_line line;
     line_reader all(source, format, options.rules.max_line);
     while (all.next(line))
       if (++total % 65'536 == 0 && stops()) break;
-    if (format == line_format::csv && total > 0) --total;
+    if (format == line_format::csv && csv_names && total > 0) --total;
     return total;
   }
 
-  /// The same of what is submitted, which is not a job yet.
-  [[nodiscard]] std::uint64_t lines_of(const batch_request& r) const {
-    const auto stops = [this] { return stopping(); };
+  /// The input of what is submitted, which is not a job yet.
+  void read_request(const batch_request& r, const std::function<void(const line_reader::source&)>& to) const {
     if (!r.input.empty()) {
       const file_handle in = open_named(r.input);
-      const auto source = [&](char* to, std::size_t most) { return read_some(in, to, most, r.input); };
-      return lines_of(source, r.format, stops);
+      return to([&](char* at, std::size_t most) { return read_some(in, at, most, r.input); });
     }
     std::string_view left = r.body;
-    const auto source = [&](char* to, std::size_t most) {
-      const std::size_t n = left.copy(to, most);
+    to([&](char* at, std::size_t most) {
+      const std::size_t n = left.copy(at, most);
       left.remove_prefix(n);
       return n;
-    };
-    return lines_of(source, r.format, stops);
+    });
+  }
+
+  [[nodiscard]] std::optional<service_error> look_at_head(const batch_request& r, bool& names) const {
+    std::optional<service_error> wrong;
+    read_request(r, [&](const line_reader::source& source) {
+      line_reader reader(source, line_format::csv, options.rules.max_line);
+      input_line first;
+      if (!reader.next(first)) return;
+      if (first.size > options.rules.max_line)
+        wrong = service_error{400, "the first line has " + std::to_string(first.size) +
+                                       " bytes: is it the header of a CSV file?"};
+      else
+        wrong = r.csv_head(first.text, names);
+    });
+    return wrong;
   }
 
   /// To its end, over full disks.
@@ -433,6 +448,7 @@ struct service::impl {
     const auto source = [&](char* to, std::size_t most) { return read_some(in, to, most, name); };
     auto rules = std::make_shared<line_rules>(options.rules);
     rules->format = j.now.format;
+    rules->csv_names = j.csv_names;
     rules->model = j.now.model;
     rules->version = j.now.version;
     rules->timestamp_ms = j.now.created_ms;
@@ -442,7 +458,8 @@ struct service::impl {
       };
     input_line line;
     if (!j.now.lines_total) {
-      const std::uint64_t total = lines_of(source, j.now.format, [&] { return j.cancel || stopping(); });
+      const std::uint64_t total =
+          lines_of(source, j.now.format, j.csv_names, [&] { return j.cancel || stopping(); });
       if (j.cancel) return end::cancelled;
       if (stopping()) return end::stopped;
       change(j, [&](batch_status& s) { s.lines_total = total; });
@@ -450,7 +467,7 @@ struct service::impl {
       seek(in, 0, name);
     }
     line_reader reader(source, j.now.format, rules->max_line);
-    if (j.now.format == line_format::csv && reader.next(line)) {
+    if (j.now.format == line_format::csv && j.csv_names && reader.next(line)) {
       if (line.size > rules->max_line) {
         why = "the first line has " + std::to_string(line.size) + " bytes: is it the header of a CSV file?";
         return end::failed;
@@ -596,6 +613,8 @@ std::optional<service_error> service::submit(const batch_request& request, batch
   if (size > s.options.max_bytes) return too_large(size);
   if (size == 0) return service_error{400, "the input is empty"};
   try {
+    if (request.format == line_format::csv && request.csv_head)
+      if (auto wrong = s.look_at_head(request, j->csv_names)) return wrong;
     fs::create_directory(j->folder);
     if (request.input.empty()) {
       const fs::path path = j->folder / "input";
@@ -606,7 +625,9 @@ std::optional<service_error> service::submit(const batch_request& request, batch
     }
     j->now.input_bytes = j->of.size;
     if (request.admit) {
-      j->now.lines_total = s.lines_of(request);
+      s.read_request(request, [&](const line_reader::source& source) {
+        j->now.lines_total = s.lines_of(source, request.format, j->csv_names, [&] { return s.stopping(); });
+      });
       if (auto refused = request.admit(*j->now.lines_total)) {
         impl::erase(*j);
         return refused;

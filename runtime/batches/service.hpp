@@ -87,6 +87,8 @@ struct batch_request {
   line_format format = line_format::jsonl;
   std::string_view body;
   std::string input;  ///< instead of a body: a path in the input directory
+  /// Asked about the first record of a CSV input: an error, or whether it names the features. Empty: it does.
+  std::function<std::optional<service_error>(std::string_view first, bool& names)> csv_head = nullptr;
   /// Asked when all else is well, with the number of lines that would be scored; a refusal leaves nothing.
   /// Empty: lines are counted when the batch runs.
   std::function<std::optional<service_error>(std::uint64_t lines)> admit = nullptr;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/batches/service.hpp"
+#include "runtime/codec/score.hpp"
 #include "runtime/door/side_thread.hpp"
 #include "runtime/model/model.hpp"
 
@@ -214,6 +215,22 @@ struct batch_pages::impl {
         return error_response(
             404, (a.model.empty() ? std::string("the default model") : "model '" + a.model + "'") +
                      (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
+    }
+    if (b.format == line_format::csv) {
+      const auto found = models->models()->find(a.model, a.version);
+      if (!found.model) return error_response(404, "rows of CSV name no model: say which with model=");
+      if (who && !who->may_use_model(found.model->name())) return refused(guard::refusal::model);
+      // The table may be another one once this is asked.
+      b.csv_head = [table = models->models(), model = a.model, version = a.version](
+                       std::string_view first, bool& names) -> std::optional<batches::service_error> {
+        const auto of = table->find(model, version);
+        if (!of.model) return std::nullopt;
+        auto head = codec::csv_head::unknown;
+        if (const auto fault = codec::look_at_csv(first, *of.model, head))
+          return batches::service_error{400, fault.message};
+        names = head == codec::csv_head::names;
+        return std::nullopt;
+      };
     }
     b.model = std::move(a.model);
     b.version = std::move(a.version);

@@ -287,6 +287,41 @@ TEST_F(Service, ReadsCsv) {
   EXPECT_EQ(lines[4].at("prediction"), 7);
 }
 
+TEST_F(Service, ReadsCsvThatBeginsWithARow) {
+  const auto asked = [this](std::string_view body, bool names, std::string& first) {
+    batch_request r;
+    r.body = body;
+    r.format = line_format::csv;
+    r.csv_head = [&first, names](std::string_view line, bool& has_names) -> std::optional<service_error> {
+      first = line;
+      has_names = names;
+      if (line == "wrong") return service_error{400, "no such column"};
+      return std::nullopt;
+    };
+    return r;
+  };
+  std::string first;
+  batch_status made;
+  {
+    service s(options());
+    EXPECT_EQ(s.submit(asked("wrong\n1\n", true, first), made)->message, "no such column");
+    EXPECT_TRUE(s.list().empty());
+    ASSERT_FALSE(s.submit(asked("1,2\n3,\nx,1\n1\n", false, first), made));
+    EXPECT_EQ(first, "1,2");
+  }
+  road over;
+  service s(options(&over));
+  s.start();
+  EXPECT_EQ(ended(s, made.id).lines_total, 4U);
+  const auto lines = results(s, made.id);
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0].at("request_id"), "line-1");
+  EXPECT_EQ(lines[0].at("prediction"), 3);
+  EXPECT_EQ(lines[1].at("prediction"), 3);
+  EXPECT_EQ(lines[2].at("error").at("message"), "column 'a' must be a finite number");
+  EXPECT_EQ(lines[3].at("error").at("message"), "1 field, model sum version 1 has 2 features");
+}
+
 TEST_F(Service, GoesOnWhereItStopped) {
   std::string id;
   const std::string body = numbers(2000);
