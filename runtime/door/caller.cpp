@@ -37,8 +37,30 @@ guard::refusal caller::judge(record& r, record_batch& batch, std::string_view as
 
 guard::refusal caller::refuse(record& r, record_batch& batch, guard::refusal why) const {
   rules_->keeper->refuse(rules_->via, why);
-  deny(r, batch, guard::message_of(why));
+  if (why == guard::refusal::client_class)
+    deny(r, batch, class_refusal(r.cls));
+  else
+    deny(r, batch, guard::message_of(why));
   return why;
+}
+
+std::string caller::class_refusal(std::uint8_t cls) const {
+  const auto& names = rules_->class_names;
+  std::string text =
+      "this client may not use the class '" + names[cls] + "'; ask for a priority of its own: ";
+  std::string own;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (who_->may_use_class(names[i]))
+      own += (own.empty() ? "" : ", ") + std::to_string(i + 1) + " (" + names[i] + ")";
+  return text + (own.empty() ? "there is none" : own);
+}
+
+std::uint8_t caller::default_class(std::uint8_t of_door) const {
+  if (!who_ || of_door >= rules_->class_names.size() || who_->may_use_class(rules_->class_names[of_door]))
+    return of_door;
+  for (std::size_t i = 0; i < rules_->class_names.size(); ++i)
+    if (who_->may_use_class(rules_->class_names[i])) return static_cast<std::uint8_t>(i);
+  return of_door;
 }
 
 void judge_line(const caller_rules& rules, std::string_view client, std::string_view model, record& r,

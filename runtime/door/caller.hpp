@@ -2,6 +2,7 @@
 // Whom a call is for, where that limits what the request may use: asked once the request is read, for only
 // then its model and class are known.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,7 +30,12 @@ class caller {
   /// caller may not use is refused whether there is such a model or not.
   guard::refusal judge(record& r, record_batch& batch, std::string_view asked = {});
 
+  /// Of a request that names no class: the door's, or where this caller may not use that, the most urgent one
+  /// that it may.
+  [[nodiscard]] std::uint8_t default_class(std::uint8_t of_door) const;
+
  private:
+  [[nodiscard]] std::string class_refusal(std::uint8_t cls) const;
   friend void judge_line(const caller_rules&, std::string_view, std::string_view, record&, record_batch&);
   guard::refusal refuse(record& r, record_batch& batch, guard::refusal why) const;
 
