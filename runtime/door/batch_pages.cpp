@@ -223,10 +223,10 @@ struct batch_pages::impl {
       // The table may be another one once this is asked.
       b.csv_head = [table = models->models(), model = a.model, version = a.version](
                        std::string_view first, bool& names) -> std::optional<batches::service_error> {
-        const auto of = table->find(model, version);
-        if (!of.model) return std::nullopt;
+        const auto chosen = table->find(model, version);
+        if (!chosen.model) return std::nullopt;
         auto head = codec::csv_head::unknown;
-        if (const auto fault = codec::look_at_csv(first, *of.model, head))
+        if (const auto fault = codec::look_at_csv(first, *chosen.model, head))
           return batches::service_error{400, fault.message};
         names = head == codec::csv_head::names;
         return std::nullopt;

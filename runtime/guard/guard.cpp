@@ -157,12 +157,44 @@ std::string_view bearer_of(std::string_view authorization) {
   return authorization;
 }
 
+refusal refusal_of(token_fault what) {
+  switch (what) {
+    case token_fault::none:
+      return refusal::none;
+    case token_fault::malformed:
+    case token_fault::bad_claims:
+      return refusal::bad_token;
+    case token_fault::algorithm:
+      return refusal::token_algorithm;
+    case token_fault::unknown_key:
+      return refusal::token_key;
+    case token_fault::bad_signature:
+      return refusal::token_signature;
+    case token_fault::expired:
+      return refusal::expired_token;
+    case token_fault::no_expiry:
+      return refusal::token_no_expiry;
+    case token_fault::issuer:
+      return refusal::token_issuer;
+    case token_fault::audience:
+      return refusal::token_audience;
+    case token_fault::no_client:
+      return refusal::token_no_client;
+  }
+  return refusal::bad_token;
+}
+
 }  // namespace
 
 std::string_view name_of(refusal why) {
   constexpr std::array<std::string_view, refusals> names = {
-      "none",  "no_credentials", "bad_key", "bad_token",    "expired_token", "no_token_keys",
-      "model", "class",          "admin",   "address_rate", "client_rate",   "quota"};
+      "none",          "no_credentials",  "bad_key",
+      "bad_token",     "expired_token",   "token_algorithm",
+      "token_key",     "token_signature", "token_no_expiry",
+      "token_issuer",  "token_audience",  "token_no_client",
+      "no_token_keys", "model",           "class",
+      "admin",         "address_rate",    "client_rate",
+      "quota"};
   return names[static_cast<std::size_t>(why)];
 }
 
@@ -175,6 +207,13 @@ std::string_view message_of(refusal why) {
     case refusal::bad_key:
       return "the API key is not known";
     case refusal::bad_token:
+    case refusal::token_algorithm:
+    case refusal::token_key:
+    case refusal::token_signature:
+    case refusal::token_no_expiry:
+    case refusal::token_issuer:
+    case refusal::token_audience:
+    case refusal::token_no_client:
       return "the token is not valid here";
     case refusal::expired_token:
       return "the token has expired, or is not valid yet";
@@ -183,7 +222,7 @@ std::string_view message_of(refusal why) {
     case refusal::model:
       return "this client may not use this model";
     case refusal::client_class:
-      return "this client may not use this class; ask for another priority";
+      return "this client may not use this class";
     case refusal::admin:
       return "this client may not load or unload models";
     case refusal::address_rate:
@@ -204,6 +243,13 @@ int http_status_of(refusal why) {
     case refusal::bad_key:
     case refusal::bad_token:
     case refusal::expired_token:
+    case refusal::token_algorithm:
+    case refusal::token_key:
+    case refusal::token_signature:
+    case refusal::token_no_expiry:
+    case refusal::token_issuer:
+    case refusal::token_audience:
+    case refusal::token_no_client:
       return 401;
     case refusal::no_token_keys:
       return 503;
@@ -431,7 +477,7 @@ verdict gatekeeper::impl::identify(const state& s, const question& q, nanos now,
         return {};
       }
       if (result.fault == token_fault::unknown_key && ports.unknown_key) ports.unknown_key();
-      why = result.fault == token_fault::expired ? refusal::expired_token : refusal::bad_token;
+      why = refusal_of(result.fault);
     }
   }
   if (s.options.limited && !charged) {

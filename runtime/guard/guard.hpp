@@ -27,16 +27,23 @@ enum class refusal : std::uint8_t {
   no_credentials,
   bad_key,
   bad_token,
-  expired_token,
-  no_token_keys,  ///< the set of keys has not been had yet
-  model,          ///< not allowed to this client
-  client_class,   ///< class of service, likewise
-  admin,          ///< only for clients with admin: true
+  expired_token,    ///< or not valid yet
+  token_algorithm,  ///< what is wrong with a token, for who looks after the node; the caller isn't told
+  token_key,        ///< its key is not in the set
+  token_signature,
+  token_no_expiry,
+  token_issuer,
+  token_audience,
+  token_no_client,  ///< the claim that names it
+  no_token_keys,    ///< the set of keys has not been had yet
+  model,            ///< not allowed to this client
+  client_class,     ///< class of service, likewise
+  admin,            ///< only for clients with admin: true
   address_rate,
   client_rate,
   quota
 };
-inline constexpr std::size_t refusals = 12;
+inline constexpr std::size_t refusals = 19;
 [[nodiscard]] std::string_view name_of(refusal why);  ///< "bad_key": the label of the metric
 
 /// What the caller is told; never says which part of a credential was wrong.
