@@ -483,18 +483,30 @@ struct node::impl final : kafka::assignment_listener, door_state {
     limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
     loader->watch(settings.models.watch,
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
-    if (const std::string why = guard->reload(settings); !why.empty())
+    std::string not_applied;
+    const auto add = [](std::string& to, std::string_view key) { (to += to.empty() ? "" : ",") += key; };
+    const std::string why_guard = guard->reload(settings);
+    if (!settings.auth.keys_file.empty()) add(why_guard.empty() ? applied : not_applied, "auth.keys_file");
+    if (!why_guard.empty())
       observe::log(observe::level::error, "guard", "guard_not_reloaded",
-                   "keys and limits can't be used; those in force stay", {{"error", why}});
-    if (http && !settings.http.tls.certificate.empty())
-      if (const std::string why = http->front().reload_tls(); !why.empty())
+                   "keys and limits can't be used; those in force stay", {{"error", why_guard}});
+    if (http && !settings.http.tls.certificate.empty()) {
+      const std::string why = http->front().reload_tls();
+      add(why.empty() ? applied : not_applied, "http.tls_cert");
+      if (!why.empty())
         observe::log(observe::level::error, "http", "tls_not_reloaded",
                      "the certificate can't be used; the one in force stays", {{"error", why}});
+    }
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
-    observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
-                 {{"applied", applied}});
+    if (not_applied.empty())
+      observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
+                   {{"applied", applied}});
+    else
+      observe::log(observe::level::warn, "node", "config_partly_reloaded",
+                   "the configuration was read again, but not all of it can be used",
+                   {{"applied", applied}, {"not_applied", not_applied}});
   }
 
   [[nodiscard]] codec::parser_options parser_of() const {

@@ -139,7 +139,15 @@ with t.Stage() as stage:
         assert status == 403 and json.loads(said).keys() == {"error"}, (path, status, said)
     urgent = json.loads(V2)
     urgent["parameters"] = {"priority": 3}
-    assert ask(node, IRIS + "/infer", json.dumps(urgent), X_API_Key="tk_portal")[0] == 403, "its class is interactive"
+    status, _, said = ask(node, IRIS + "/infer", json.dumps(urgent), X_API_Key="tk_portal")
+    assert status == 403 and b"'bulk'" in said and b"1 (interactive)" in said, said
+    # Without a priority it is the most urgent class that the client may use.
+    for path, body in ((IRIS + "/infer", V2), ("/score", ROWS), ("/invocations", json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]]}))):
+        assert ask(node, path, body, X_API_Key="tk_bulk")[0] == 200, path
+        if path[1] != "v":
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="3")[0] == 200, path
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="1")[0] == 403, path
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="-1")[0] == 400, path
     assert ask(node, "/v2/repository/models/iris-classifier/unload", "{}", X_API_Key="tk_portal")[0] == 403
     for given, expected in ((key, {"iris-classifier", "diabetes-rf-model"}), ("tk_portal", {"iris-classifier"})):
         status, _, body = ask(node, "/v2/repository/index", "{}", X_API_Key=given)
@@ -241,7 +249,8 @@ with t.Stage() as stage:
 
     # --- metrics
     seen = node.metrics()
-    for reason in ("no_credentials", "bad_key", "bad_token", "expired_token", "model", "class", "admin", "address_rate",
+    for reason in ("no_credentials", "bad_key", "expired_token", "token_audience", "token_issuer",
+                   "token_signature", "token_algorithm", "token_key", "model", "class", "admin", "address_rate",
                    "client_rate", "quota"):
         assert seen.total("troupe_guard_refusals_total", door="http", reason=reason) > 0, reason
 
@@ -253,18 +262,31 @@ with t.Stage() as stage:
     assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_portal", X_Forwarded_For="192.0.2.10")[0] == 401, "the old one is gone"
     keys_file.write_text("- {name: a, key: hunter2}")
     node.signal(signal.SIGHUP)
-    t.wait_until(lambda: "guard_not_reloaded" in node.stdout() + node.stderr(), "a bad file is told")
+    t.wait_until(lambda: "config_partly_reloaded" in node.stdout() + node.stderr(), "a bad file is told")
+    log = node.stdout() + node.stderr()
+    assert "guard_not_reloaded" in log and log.count("config_reloaded") == 1, log[-2000:]
+    assert re.search(r"config_reloaded.*auth\.keys_file", log), "what was applied is named"
     assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_fresh")[0] == 200, "what was in force stays"
     assert node.stop() == 0, node.stderr()
     log = node.stdout() + node.stderr()
     for secret in (key, "tk_portal", "hunter2", good):
         assert secret not in log, "a secret is in the log"
 
+    # --- what leaves a door open is said, too
+    half = stage.path("half.yaml")
+    half.write_text(json.dumps({"kafka": {"enabled": False}, "http": {"port": 0}, "metrics": {"port": 0},
+                                "auth": {"jwks_file": str(stage.path("jwks.json")), "jwt_issuer": "https://id.test"}}))
+    stage.path("jwks.json").write_text(json.dumps({"keys": [first.jwk()]}))
+    done = t.run("check", "--config", str(half))
+    for words in ("auth.jwks_file has no effect", "auth.jwt_audience is empty"):
+        assert "warn    config: " + words in done.stdout and words in done.stderr, (done.stdout, done.stderr)
+
     # --- what can't be used is said at once
     for change, words in (({"keys_file": "/no/such/file"}, ["auth.keys_file", "can't be read"]),
                           ({"keys_file": str(keys_file)}, ["only their sha256"]),
                           ({"keys_file": "", "jwks_url": "", "jwt_issuer": "", "jwt_audience": ""}, ["auth.mode", "auth.keys_file"]),
                           ({"jwks_url": "ftp://x"}, ["auth.jwks_url"]),
+                          ({"keys_file": "", "jwks_url": "", "jwks_file": "/nope"}, ["auth.jwks_file", "/nope"]),
                           ({"exempt": "health,all"}, ["auth.exempt", "'all'"])):
         bad = stage.path("bad.yaml")
         bad.write_text(json.dumps({**config, "auth": {**config["auth"], **change}, "metrics": {"port": 0}, "http": {"port": 0},
