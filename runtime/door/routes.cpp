@@ -138,8 +138,9 @@ struct routes::impl {
   route_options options;
   backend* of;
   side_thread loads;
-  std::mutex mutex;  // guards the next two
+  std::mutex mutex;  // guards the next three
   std::weak_ptr<const model::model_table> described;
+  guard::guard_terms described_terms;
   std::shared_ptr<const std::string> description;
   batch_pages batches;
 
@@ -149,13 +150,15 @@ struct routes::impl {
     return json_reply(codec::v2_server_metadata(info));
   }
 
-  /// Made once for each table of models.
+  /// Made once for each table of models and what is asked of their callers.
   [[nodiscard]] http::response openapi() {
     const auto table = of->models();
+    const auto terms = options.guard ? options.guard->keeper->terms() : guard::guard_terms();
     const std::lock_guard lock(mutex);
-    if (!description || described.lock() != table) {
-      description = std::make_shared<const std::string>(openapi_document(*table, options.version));
+    if (!description || described.lock() != table || described_terms != terms) {
+      description = std::make_shared<const std::string>(openapi_document(*table, options.version, terms));
       described = table;
+      described_terms = terms;
     }
     return json_reply(*description);
   }
@@ -270,7 +273,9 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   if (o.tracer)
     if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
   guard::verdict asked;
-  if (o.guard) {
+  // The page has nothing of this node in it, and lets one enter a key.
+  const bool shows_page = to.page == page::docs || (to.page == page::root && wants_page(r.header("accept")));
+  if (o.guard && !shows_page) {
     asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
     if (asked.ok() && asked.who && !of_batches(to.page) && !to.model.empty() &&
         !asked.who->may_use_model(to.model))

@@ -562,6 +562,12 @@ verdict gatekeeper::charge(door via, std::string_view name, std::uint64_t reques
   return impl_->take_of_month(via, s->options, *who, requests);
 }
 
+guard_terms gatekeeper::terms() const {
+  const auto s = impl_->current.load();
+  const auto& o = s->options;
+  return {o.required, o.limited, o.exempt_health, o.exempt_metrics, o.exempt_docs};
+}
+
 void gatekeeper::reload(guard_options options) {
   impl_->use(std::move(options));
 }

@@ -113,6 +113,14 @@ struct guard_options {
   std::vector<policy::network> trusted_proxies;
 };
 
+/// What is asked of whom now.
+struct guard_terms {
+  bool required = false;
+  bool limited = false;
+  bool exempt_health = true, exempt_metrics = false, exempt_docs = false;
+  [[nodiscard]] bool operator==(const guard_terms&) const = default;
+};
+
 struct guard_ports {
   /// A token's key is not known: the set may be an old one. Any thread, must not block.
   std::function<void()> unknown_key;
@@ -151,6 +159,8 @@ class gatekeeper {
   /// So many inference requests of a client at once, as check() counts one: all of them or none.
   [[nodiscard]] verdict charge(door via, std::string_view name, std::uint64_t requests);
 
+  /// Any thread.
+  [[nodiscard]] guard_terms terms() const;
   /// Any thread. Clients that stay keep what they have used up.
   void reload(guard_options options);
   void set_token_keys(std::shared_ptr<const key_set> keys);

@@ -106,6 +106,7 @@ with t.Stage() as stage:
     config = {
         "kafka": {"enabled": False}, "http": {"trusted_proxies": "127.0.0.0/8"},
         "redis": {"host": "127.0.0.1", "port": redis.port}, "cache": {"mode": "off"},
+        "models": {"default": "iris-classifier"},
         "batches": {"directory": str(stage.path("batches"))},
         "auth": {"mode": "required", "keys_file": str(keys_file), "jwt_issuer": "https://id.test",
                  "jwt_audience": "troupe", "jwks_url": f"http://127.0.0.1:{provider.server_port}/jwks"},
@@ -130,6 +131,12 @@ with t.Stage() as stage:
     assert key.encode() not in body and b"tk_" not in body
     for path in ("/health", "/ready", "/v2/health/ready", "/v2/health/live"):
         assert ask(node, path)[0] == 200, path
+    # The page is anybody's and has a field for the key; the document needs it.
+    for path, accept in (("/docs", "text/html"), ("/", "text/html")):
+        status, _, body = ask(node, path, Accept=accept)
+        assert status == 200 and b'id="key"' in body and b"iris" not in body, (path, status)
+    assert ask(node, "/openapi.json")[0] == ask(node, "/")[0] == 401
+    assert json.loads(ask(node, "/openapi.json", X_API_Key=key)[2])["security"] == [{"apiKey": []}, {"bearer": []}]
     assert ask(node, "/metrics")[0] == 401 and ask(node, "/v2/repository/index", "{}")[0] == 401
 
     # --- who may use what
@@ -149,7 +156,7 @@ with t.Stage() as stage:
             assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="1")[0] == 403, path
             assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="-1")[0] == 400, path
     assert ask(node, "/v2/repository/models/iris-classifier/unload", "{}", X_API_Key="tk_portal")[0] == 403
-    for given, expected in ((key, {"iris-classifier", "diabetes-rf-model"}), ("tk_portal", {"iris-classifier"})):
+    for given, expected in ((key, {"iris-classifier", "diabetes-rf-model", "diabetes-linear"}), ("tk_portal", {"iris-classifier"})):
         status, _, body = ask(node, "/v2/repository/index", "{}", X_API_Key=given)
         assert status == 200 and {m["name"] for m in json.loads(body)} == expected, body
         status, _, body = ask(node, "/v2/models/stats", X_API_Key=given)
