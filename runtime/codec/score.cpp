@@ -218,7 +218,7 @@ struct csv_columns {
     std::vector<bool> seen(width);
     for (const std::string_view name : fields) {
       const int at = schema.index_of(name);
-      if (at < 0 && name.empty() && order.empty() && fields.size() > 1)
+      if (at < 0 && name.empty() && order.empty() && fields.size() > 1 && !fields[1].empty())
         return wrong(
             "CSV line 1: the first column has no name: if it is a table's index, write the file "
             "without it (pandas: index=False)");
