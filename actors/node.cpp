@@ -31,6 +31,7 @@
 #include "actors/supervisor.hpp"
 #include "runtime/batches/service.hpp"
 #include "runtime/config/reload.hpp"
+#include "runtime/door/caller.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
 #include "runtime/http/server.hpp"
@@ -482,18 +483,30 @@ struct node::impl final : kafka::assignment_listener, door_state {
     limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
     loader->watch(settings.models.watch,
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
-    if (const std::string why = guard->reload(settings); !why.empty())
+    std::string not_applied;
+    const auto add = [](std::string& to, std::string_view key) { (to += to.empty() ? "" : ",") += key; };
+    const std::string why_guard = guard->reload(settings);
+    if (!settings.auth.keys_file.empty()) add(why_guard.empty() ? applied : not_applied, "auth.keys_file");
+    if (!why_guard.empty())
       observe::log(observe::level::error, "guard", "guard_not_reloaded",
-                   "keys and limits can't be used; those in force stay", {{"error", why}});
-    if (http && !settings.http.tls.certificate.empty())
-      if (const std::string why = http->front().reload_tls(); !why.empty())
+                   "keys and limits can't be used; those in force stay", {{"error", why_guard}});
+    if (http && !settings.http.tls.certificate.empty()) {
+      const std::string why = http->front().reload_tls();
+      add(why.empty() ? applied : not_applied, "http.tls_cert");
+      if (!why.empty())
         observe::log(observe::level::error, "http", "tls_not_reloaded",
                      "the certificate can't be used; the one in force stays", {{"error", why}});
+    }
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
-    observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
-                 {{"applied", applied}});
+    if (not_applied.empty())
+      observe::log(observe::level::info, "node", "config_reloaded", "the configuration was read again",
+                   {{"applied", applied}});
+    else
+      observe::log(observe::level::warn, "node", "config_partly_reloaded",
+                   "the configuration was read again, but not all of it can be used",
+                   {{"applied", applied}, {"not_applied", not_applied}});
   }
 
   [[nodiscard]] codec::parser_options parser_of() const {
@@ -602,15 +615,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.rules.max_explained = static_cast<std::uint32_t>(settings.models.max_explained_rows);
     o.rules.cls = class_index(b.batch_class.empty() ? settings.classes.back().name : b.batch_class);
     o.rules.class_target = settings.classes[o.rules.cls].target;
+    o.judge = [rules = guard->rules(troupe::door::batch)](std::string_view client, std::string_view model,
+                                                          record& r, record_batch& batch) {
+      serving::judge_line(*rules, client, model, r, batch);
+    };
     o.hand_in = [this](std::vector<std::unique_ptr<call>> calls) { batch_desk->hand_in(std::move(calls)); };
     o.count = [this](std::size_t running, std::size_t queued) { metrics->batches(running, queued); };
     o.lines = [this](std::size_t ok, std::size_t errors) { metrics->batch_lines(ok, errors); };
-    o.tell = [](std::string_view id, bool halted, std::string_view text) {
-      if (halted)
+    o.tell = [](std::string_view id, batches::batch_event what, std::string_view text) {
+      if (what == batches::batch_event::halted)
         observe::log_every(observe::level::warn, "batches", "batch_problem", 30, text,
                            {{"batch", std::string(id)}});
       else
-        observe::log(observe::level::info, "batches", "batch_ended", text, {{"batch", std::string(id)}});
+        observe::log(observe::level::info, "batches",
+                     what == batches::batch_event::started ? "batch_started" : "batch_ended", text,
+                     {{"batch", std::string(id)}});
     };
     batches = std::make_unique<batches::service>(std::move(o));
   }
@@ -648,6 +667,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.version_json = "{\"version\":\"" TROUPE_VERSION "\",\"revision\":\"" TROUPE_GIT_REVISION "\"}";
     r.guard = guard->rules(troupe::door::http);
     r.batches = batches.get();
+    r.batch_class =
+        settings.batches.batch_class.empty() ? settings.classes.back().name : settings.batches.batch_class;
     r.health = [this] { return health(); };
     r.metrics = [this](std::string_view accept) { return metrics_page(accept); };
     r.tracer = tracer;

@@ -1,6 +1,7 @@
 #include "actors/node_guard.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -65,6 +66,35 @@ guard::guard_options options_of(const config::settings& s) {
     if (const auto n = policy::parse_network(one)) o.trusted_proxies.push_back(*n);
   return o;
 }
+
+/// A line for each reason now and then, so that a flood of one does not hide another.
+class refusal_log {
+ public:
+  void tell(door via, guard::refusal why) {
+    const std::int64_t now =
+        std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch())
+            .count();
+    one& o = all_[static_cast<std::size_t>(why)];
+    ++o.count;
+    std::int64_t next = o.next.load(std::memory_order_relaxed);
+    if (now < next || !o.next.compare_exchange_strong(next, now + pause)) return;
+    const std::uint64_t count = o.count.exchange(0);
+    observe::log(observe::level::warn, "guard", "request_refused", "a request was refused",
+                 {{"reason", std::string(guard::name_of(why))},
+                  {"door", via == door::grpc    ? "grpc"
+                           : via == door::batch ? "batch"
+                                                : "http"},
+                  {"count", std::to_string(count)}});
+  }
+
+ private:
+  static constexpr std::int64_t pause = 30;  // seconds
+  struct one {
+    std::atomic<std::int64_t> next{0};
+    std::atomic<std::uint64_t> count{0};
+  };
+  std::array<one, guard::refusals> all_;
+};
 
 }  // namespace
 
@@ -141,11 +171,11 @@ node_guard::node_guard(const config::settings& settings, std::shared_ptr<observe
   ports.unknown_key = [asks = impl_->asks] {
     if (auto* keys = asks->load()) keys->look_soon();
   };
-  ports.refused = [m = std::move(metrics)](door via, guard::refusal why) {
+  ports.refused = [m = std::move(metrics), told = std::make_shared<refusal_log>()](door via,
+                                                                                   guard::refusal why) {
     m->guard_refused(via, guard::name_of(why));
     if (guard::http_status_of(why) == 429) return;
-    observe::log_every(observe::level::warn, "guard", "request_refused", 30, "a request was refused",
-                       {{"reason", std::string(guard::name_of(why))}});
+    told->tell(via, why);
   };
   impl_->keeper = std::make_shared<guard::gatekeeper>(options_of(settings), std::move(ports));
   for (const auto& c : settings.classes) impl_->class_names.push_back(c.name);

@@ -22,6 +22,7 @@
 #include "runtime/batches/files.hpp"
 #include "runtime/batches/line_codec.hpp"
 #include "runtime/codec/explanation.hpp"
+#include "runtime/codec/score.hpp"
 #include "runtime/model/input_step.hpp"
 
 namespace troupe::cli {
@@ -231,9 +232,37 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   const std::string out_name = o.output == "-" ? "standard output" : o.output;
   const batches::file_handle in =
       o.input == "-" ? duplicate(STDIN_FILENO) : batches::open_input(o.input, true);
+  const bool in_file = o.input != "-" && regular(in.fd());
+  const auto read = [&](char* to, std::size_t most) -> std::size_t {
+    while (!stop) {
+      if (in_file) return batches::read_some(in, to, most, in_name);
+      pollfd p{in.fd(), POLLIN, 0};
+      if (::poll(&p, 1, 200) > 0) return batches::read_some(in, to, most, in_name);
+    }
+    return 0;
+  };
+  // What a CSV file begins with is looked at before anything is written.
+  std::optional<batches::line_reader> reader;
+  reader.emplace(read, o.format, o.max_line);
+  batches::input_line line;
+  bool empty = false;
+  bool row_first = false;
+  std::string first;
+  if (o.format == batches::line_format::csv) {
+    empty = !reader->next(line);
+    if (line.size > o.max_line)
+      throw usage_error(in_name + ": the first line has " + std::to_string(line.size) +
+                        " bytes: is it the header of a CSV file?");
+    first = line.text;
+    auto head = codec::csv_head::names;
+    if (!empty && !stop)
+      if (const auto fault = codec::look_at_csv(first, *o.model, head))
+        throw usage_error(in_name + ": " + fault.message);
+    row_first = head == codec::csv_head::row;
+  }
+  const batches::input_line first_line = line;
   const batches::file_handle out =
       o.output == "-" ? duplicate(STDOUT_FILENO) : batches::open_output(o.output);
-  const bool in_file = o.input != "-" && regular(in.fd());
   const bool out_file = o.output != "-" && regular(out.fd());
   if (out_file && ::flock(out.fd(), LOCK_EX | LOCK_NB) != 0)
     throw usage_error(o.output + " is being written by another process");
@@ -282,14 +311,6 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   if (out_file) batches::cut(out, mark.output, o.output);
   report.resumed = mark.done;
 
-  const auto read = [&](char* to, std::size_t most) -> std::size_t {
-    while (!stop) {
-      if (in_file) return batches::read_some(in, to, most, in_name);
-      pollfd p{in.fd(), POLLIN, 0};
-      if (::poll(&p, 1, 200) > 0) return batches::read_some(in, to, most, in_name);
-    }
-    return 0;
-  };
   batches::line_rules rules;
   rules.format = o.format;
   rules.model = o.model->name();
@@ -302,18 +323,10 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   rules.max_rows = o.max_rows;
   rules.max_explained = o.max_explained;
 
-  std::optional<batches::line_reader> reader;
-  reader.emplace(read, o.format, o.max_line);
-  batches::input_line line;
-  bool empty = false;
-  if (o.format == batches::line_format::csv) {
-    empty = !reader->next(line);
-    if (line.size > o.max_line)
-      throw usage_error(in_name + ": the first line has " + std::to_string(line.size) +
-                        " bytes: is it the header of a CSV file?");
-    rules.csv_header = line.text;
-  }
+  rules.csv_names = !row_first;
+  rules.csv_header = first;
   if (resumes && mark.input.offset > 0) {
+    row_first = false;
     batches::seek(in, mark.input.offset, in_name);
     reader.emplace(read, o.format, o.max_line, mark.input);
   }
@@ -345,6 +358,11 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
     while (!ended || threads.size() > 0) {
       while (!ended && !stop && threads.size() < 2 * o.threads + 2) {
         auto c = std::make_unique<chunk>();
+        if (std::exchange(row_first, false)) {
+          c->lines.push_back({0, first.size(), first_line.number, first_line.size});
+          c->text = first;
+          c->end = first_line.end;
+        }
         while (c->lines.size() < chunk_lines && c->text.size() < chunk_bytes) {
           if (!reader->next(line)) {
             ended = true;

@@ -25,6 +25,7 @@ struct finding {
   std::string what;
   bool ok;
   std::string detail;
+  bool warning = false;  ///< it works, but hardly as it is meant
 };
 
 std::string count(int n, const std::string& of) {
@@ -169,6 +170,7 @@ int check(const check_options& o) {
   const auto& s = loaded.values;
   std::vector<finding> all{
       {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
+  for (const auto& w : loaded.warnings) all.push_back({"config", true, w, true});
   if (!s.mlflow.models.empty())
     for (auto& f : check_registry(s)) all.push_back(std::move(f));
   std::error_code error;
@@ -188,8 +190,13 @@ int check(const check_options& o) {
   for (const auto& f : all) {
     good &= f.ok;
     list.push_back({{"what", f.what}, {"ok", f.ok}, {"detail", f.detail}});
+    if (f.warning) list.back()["warning"] = true;
     if (!o.common.json)
-      std::printf("%-6s  %s: %s\n", f.ok ? "ok" : "FAILED", f.what.c_str(), f.detail.c_str());
+      std::printf("%-6s  %s: %s\n",
+                  f.warning ? "warn"
+                  : f.ok    ? "ok"
+                            : "FAILED",
+                  f.what.c_str(), f.detail.c_str());
   }
   if (o.common.json)
     std::printf("%s\n", nlohmann::ordered_json({{"ok", good}, {"checks", list}}).dump().c_str());

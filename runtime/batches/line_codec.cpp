@@ -86,14 +86,19 @@ struct line_codec::work {
     terms.begin(to, batch, head, o);
     codec::request_fault fault;
     if (to.error == error_code::none) {
-      text.assign(r.csv_header);
-      text += '\n';
-      text += line;
-      fault = codec::read_csv(text, to, batch, o.limits());
       // It counts from the header; the line's own number is its id.
-      if (const auto place = fault.message.find("line 2: "); place <= 4) fault.message.erase(0, place + 8);
-      if (const auto place = fault.message.find("CSV line 1: "); place == 0)
-        fault.message.replace(0, 11, "the header:");
+      if (r.csv_names) {
+        text.assign(r.csv_header);
+        text += '\n';
+        text += line;
+        fault = codec::read_csv(text, to, batch, o.limits(), codec::csv_head::names);
+        if (const auto place = fault.message.find("line 2: "); place <= 4) fault.message.erase(0, place + 8);
+        if (const auto place = fault.message.find("CSV line 1: "); place == 0)
+          fault.message.replace(0, 11, "the header:");
+      } else {
+        fault = codec::read_csv(line, to, batch, o.limits(), codec::csv_head::row);
+        if (const auto place = fault.message.find("line 1: "); place <= 4) fault.message.erase(0, place + 8);
+      }
     }
     codec::infer_terms::finish(to, batch, o, fault);
     to.list = false;
@@ -124,6 +129,7 @@ void line_codec::read(const line_rules& rules, std::string_view text, std::uint6
   to.timestamp_ms = rules.timestamp_ms > 0 ? rules.timestamp_ms : batch.arrived_ms;
   to.cls = rules.cls;
   to.target = codec::later(batch.arrived, static_cast<double>(rules.class_target));
+  if (rules.judge) rules.judge(to, batch);
 }
 
 bool line_codec::result(std::string& out, const record& request, const double* outputs,

@@ -4,6 +4,7 @@
 // `troupe batch` alike, so that both say the same of the same line.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,7 +18,8 @@ namespace troupe::batches {
 /// How the lines of one input are to be read; shared by them all.
 struct line_rules {
   line_format format = line_format::jsonl;
-  std::string csv_header;  ///< the first record of a CSV file
+  bool csv_names = true;   ///< a CSV file begins with its features' names; else with a row of all features
+  std::string csv_header;  ///< these names, as they stand there
   std::string model;       ///< who answers; empty: whom a line names, else the default
   std::string version;     ///< the only one that may; empty: whom a line names, else the production version
   std::int64_t timestamp_ms = 0;  ///< of every request, epoch milliseconds; 0: its arrival
@@ -27,6 +29,9 @@ struct line_rules {
   std::uint32_t max_explained = 100;
   std::uint8_t cls = 0;    ///< of every line, whatever its priority
   nanos class_target = 0;  ///< of that class
+  /// Asked about each line once it is read: makes one that may not be scored a record that is refused.
+  /// Empty: all may be. Called from several threads.
+  std::function<void(record&, record_batch&)> judge;
 };
 
 /// Not thread safe; keeps buffers.

@@ -79,6 +79,7 @@ bool over(batch_state s) {
 struct job {
   batch_status now;  // guarded by the service's mutex
   file_stamp of;     // of the input
+  bool csv_names = true;
   fs::path folder;
   std::atomic<bool> cancel{false};
   std::shared_ptr<line_window> window;  // while it runs; guarded too
@@ -88,9 +89,11 @@ std::string text_of(const job& j, const batch_status& s) {
   json t = {{"version", 1},
             {"id", s.id},
             {"state", to_string(s.state)},
+            {"client", s.client},
             {"model", s.model},
             {"model_version", s.version},
             {"format", to_string(s.format)},
+            {"csv_names", j.csv_names},
             {"input", s.input},
             {"input_bytes", j.of.size},
             {"input_modified_ns", j.of.modified_ns},
@@ -113,9 +116,11 @@ std::shared_ptr<job> job_of(const fs::path& folder, const std::string& text) {
   const auto format = format_of_name(t.at("format").get<std::string>());
   if (found == state_names.end() || !format) throw std::runtime_error("unknown state or format");
   s.state = static_cast<batch_state>(found - state_names.begin());
+  s.client = t.value("client", "");
   s.model = t.at("model");
   s.version = t.at("model_version");
   s.format = *format;
+  j->csv_names = t.value("csv_names", true);
   s.input = t.at("input");
   j->of.size = s.input_bytes = t.at("input_bytes");
   j->of.modified_ns = t.at("input_modified_ns");
@@ -190,7 +195,7 @@ struct service::impl {
       }
       jobs[j->now.id] = std::move(j);
     } catch (const std::exception& e) {
-      say(folder.filename().string(), true,
+      say(folder.filename().string(), batch_event::halted,
           "what is on disk of it can't be read (" + std::string(e.what()) + "); it is left alone");
     }
   }
@@ -207,8 +212,8 @@ struct service::impl {
     replace_file(j.folder / "batch.json", text_of(j, s));
   }
 
-  void say(const std::string& id, bool halted, const std::string& text) const {
-    if (options.tell) options.tell(id, halted, text);
+  void say(const std::string& id, batch_event what, const std::string& text) const {
+    if (options.tell) options.tell(id, what, text);
   }
 
   /// With the mutex.
@@ -313,9 +318,54 @@ struct service::impl {
     return stop;
   }
 
+  /// That would be scored.
+  [[nodiscard]] std::uint64_t lines_of(const line_reader::source& source, line_format format, bool csv_names,
+                                       const std::function<bool()>& stops) const {
+    std::uint64_t total = 0;
+    input_line line;
+    line_reader all(source, format, options.rules.max_line);
+    while (all.next(line))
+      if (++total % 65'536 == 0 && stops()) break;
+    if (format == line_format::csv && csv_names && total > 0) --total;
+    return total;
+  }
+
+  /// The input of what is submitted, which is not a job yet.
+  void read_request(const batch_request& r, const std::function<void(const line_reader::source&)>& to) const {
+    if (!r.input.empty()) {
+      const file_handle in = open_named(r.input);
+      return to([&](char* at, std::size_t most) { return read_some(in, at, most, r.input); });
+    }
+    std::string_view left = r.body;
+    to([&](char* at, std::size_t most) {
+      const std::size_t n = left.copy(at, most);
+      left.remove_prefix(n);
+      return n;
+    });
+  }
+
+  [[nodiscard]] std::optional<service_error> look_at_head(const batch_request& r, bool& names) const {
+    std::optional<service_error> wrong;
+    read_request(r, [&](const line_reader::source& source) {
+      line_reader reader(source, line_format::csv, options.rules.max_line);
+      input_line first;
+      if (!reader.next(first)) return;
+      if (first.size > options.rules.max_line)
+        wrong = service_error{400, "the first line has " + std::to_string(first.size) +
+                                       " bytes: is it the header of a CSV file?"};
+      else
+        wrong = r.csv_head(first.text, names);
+    });
+    return wrong;
+  }
+
   /// To its end, over full disks.
   void run_one(job& j) {
     std::string why;
+    say(j.now.id, batch_event::started,
+        j.now.started_ms == 0
+            ? "begins"
+            : "goes on after a restart, behind " + std::to_string(j.now.lines_done) + " lines");
     for (;;) {
       end how = end::failed;
       try {
@@ -337,7 +387,7 @@ struct service::impl {
         if (full_disk(e)) {
           why += ": the batch goes on once there is room";
           change(j, [&](batch_status& s) { s.problem = why; });
-          say(j.now.id, true, why);
+          say(j.now.id, batch_event::halted, why);
           std::unique_lock lock(mutex);
           changed.wait_for(lock, full_disk_pause, [&] { return stop || j.cancel; });
           if (stop) return;
@@ -369,7 +419,7 @@ struct service::impl {
     std::string text = std::string(to_string(state)) + ": " + std::to_string(last.lines_done) + " lines, " +
                        std::to_string(last.lines_errors) + " errors";
     if (!last.problem.empty()) text += "; " + last.problem;
-    say(last.id, state == batch_state::failed, text);
+    say(last.id, state == batch_state::failed ? batch_event::halted : batch_event::ended, text);
     const std::lock_guard lock(mutex);
     j.now = std::move(last);
     changed.notify_all();
@@ -398,16 +448,18 @@ struct service::impl {
     const auto source = [&](char* to, std::size_t most) { return read_some(in, to, most, name); };
     auto rules = std::make_shared<line_rules>(options.rules);
     rules->format = j.now.format;
+    rules->csv_names = j.csv_names;
     rules->model = j.now.model;
     rules->version = j.now.version;
     rules->timestamp_ms = j.now.created_ms;
+    if (options.judge && !j.now.client.empty())
+      rules->judge = [this, client = j.now.client, model = j.now.model](record& r, record_batch& batch) {
+        options.judge(client, model, r, batch);
+      };
     input_line line;
     if (!j.now.lines_total) {
-      std::uint64_t total = 0;
-      line_reader all(source, j.now.format, rules->max_line);
-      while (all.next(line))
-        if (++total % 65'536 == 0 && (j.cancel || stopping())) break;
-      if (j.now.format == line_format::csv && total > 0) --total;
+      const std::uint64_t total =
+          lines_of(source, j.now.format, j.csv_names, [&] { return j.cancel || stopping(); });
       if (j.cancel) return end::cancelled;
       if (stopping()) return end::stopped;
       change(j, [&](batch_status& s) { s.lines_total = total; });
@@ -415,7 +467,7 @@ struct service::impl {
       seek(in, 0, name);
     }
     line_reader reader(source, j.now.format, rules->max_line);
-    if (j.now.format == line_format::csv && reader.next(line)) {
+    if (j.now.format == line_format::csv && j.csv_names && reader.next(line)) {
       if (line.size > rules->max_line) {
         why = "the first line has " + std::to_string(line.size) + " bytes: is it the header of a CSV file?";
         return end::failed;
@@ -536,6 +588,7 @@ std::optional<service_error> service::submit(const batch_request& request, batch
           429, std::to_string(open) + " batches have not ended yet, as many as batches.max_queued allows"};
   }
   auto j = std::make_shared<job>();
+  j->now.client = request.client;
   j->now.model = request.model;
   j->now.version = request.version;
   j->now.format = request.format;
@@ -560,6 +613,8 @@ std::optional<service_error> service::submit(const batch_request& request, batch
   if (size > s.options.max_bytes) return too_large(size);
   if (size == 0) return service_error{400, "the input is empty"};
   try {
+    if (request.format == line_format::csv && request.csv_head)
+      if (auto wrong = s.look_at_head(request, j->csv_names)) return wrong;
     fs::create_directory(j->folder);
     if (request.input.empty()) {
       const fs::path path = j->folder / "input";
@@ -569,6 +624,15 @@ std::optional<service_error> service::submit(const batch_request& request, batch
       j->of = stamp_of(f, path);
     }
     j->now.input_bytes = j->of.size;
+    if (request.admit) {
+      s.read_request(request, [&](const line_reader::source& source) {
+        j->now.lines_total = s.lines_of(source, request.format, j->csv_names, [&] { return s.stopping(); });
+      });
+      if (auto refused = request.admit(*j->now.lines_total)) {
+        impl::erase(*j);
+        return refused;
+      }
+    }
     impl::save(*j);
     sync_directory(s.options.directory);
   } catch (const std::system_error& e) {

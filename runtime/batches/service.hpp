@@ -26,6 +26,9 @@
 
 namespace troupe::batches {
 
+/// Begun, or gone on with after a restart; ended; or it has trouble.
+enum class batch_event : std::uint8_t { started, ended, halted };
+
 struct service_options {
   std::filesystem::path directory;
   std::filesystem::path input_directory;  ///< empty: inputs are sent
@@ -37,11 +40,13 @@ struct service_options {
 
   /// Takes the calls of lines; each ends once, on whatever thread.
   std::function<void(std::vector<std::unique_ptr<call>>)> hand_in;
+  /// Asked about each line of a batch that belongs to a client, once it is read (line_rules::judge). `model`
+  /// is that of the batch, if it names one. Empty: all may be scored.
+  std::function<void(std::string_view client, std::string_view model, record&, record_batch&)> judge;
   /// Told how many run and wait, and of lines that ended. Any of them may be empty.
   std::function<void(std::size_t running, std::size_t queued)> count;
   std::function<void(std::size_t ok, std::size_t errors)> lines;
-  /// A batch ended, or has trouble: id, event (batch_ended, batch_halted), text.
-  std::function<void(std::string_view id, bool halted, std::string_view text)> tell;
+  std::function<void(std::string_view id, batch_event what, std::string_view text)> tell;
 };
 
 enum class batch_state : std::uint8_t { queued, running, succeeded, failed, cancelled };
@@ -51,7 +56,8 @@ enum class batch_state : std::uint8_t { queued, running, succeeded, failed, canc
 struct batch_status {
   std::string id;
   batch_state state = batch_state::queued;
-  std::string model;  ///< as asked for
+  std::string client;  ///< to whom it belongs; empty: to nobody, for nobody was asked
+  std::string model;   ///< as asked for
   std::string version;
   line_format format = line_format::jsonl;
   std::string input;  ///< the path in the input directory; empty: it was sent
@@ -67,18 +73,25 @@ struct batch_status {
   std::string problem;  ///< failed: why; running: what it waits for
 };
 
+/// What can't be done, as an HTTP status says it.
+struct service_error {
+  int status = 0;
+  std::string message;
+  nanos retry_after = 0;  ///< 0: nobody knows
+};
+
 struct batch_request {
+  std::string client = {};  ///< to whom it is to belong
   std::string model;
   std::string version;
   line_format format = line_format::jsonl;
   std::string_view body;
   std::string input;  ///< instead of a body: a path in the input directory
-};
-
-/// What can't be done, as an HTTP status says it.
-struct service_error {
-  int status = 0;
-  std::string message;
+  /// Asked about the first record of a CSV input: an error, or whether it names the features. Empty: it does.
+  std::function<std::optional<service_error>(std::string_view first, bool& names)> csv_head = nullptr;
+  /// Asked when all else is well, with the number of lines that would be scored; a refusal leaves nothing.
+  /// Empty: lines are counted when the batch runs.
+  std::function<std::optional<service_error>(std::uint64_t lines)> admit = nullptr;
 };
 
 class service {

@@ -21,7 +21,7 @@ void infer_terms::begin(record& r, record_batch& batch, const infer_head& head, 
   r.request_id = id_token(batch, head.id.empty() ? head.fallback_id : head.id);
 
   const nanos base = head.arrived > 0 && head.arrived < batch.arrived ? head.arrived : batch.arrived;
-  r.cls = class_of(head.priority, options.class_targets, options.default_class);
+  r.cls = class_of(head.priority, options.class_targets, head.default_class.value_or(options.default_class));
   r.target = target_of(r.cls, options.class_targets, base);
   r.expiry = head.timeout > 0     ? later(base, head.timeout)
              : options.expiry > 0 ? later(base, static_cast<double>(options.expiry))

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -32,7 +33,8 @@ struct infer_head {
   std::string_view model;        ///< empty: the default
   std::string_view version;      ///< empty: the production version; no other one ever stands in
   double priority = 0;
-  double timeout = 0;  ///< nanoseconds; 0: the door's own
+  std::optional<std::uint8_t> default_class;  ///< of a request without priority; none: the door's
+  double timeout = 0;                         ///< nanoseconds; 0: the door's own
   bool explain = false;
   nanos arrived = 0;  ///< when the request came; 0: with its batch
   header_lookup header = nullptr;

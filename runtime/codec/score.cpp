@@ -173,8 +173,7 @@ request_fault read_invocations(std::string_view body, json_reader& json, record&
 
 namespace {
 
-/// Whether a first line is a row and not the features' names: it has as many fields, none of them a name, and
-/// there are numbers where numbers belong. 0, 1, 2, ... are no row: so a table without names is written out.
+/// csv_head
 bool is_row(const std::vector<std::string_view>& fields, const model::loaded_model& m) {
   const auto& schema = m.schema();
   if (fields.size() != schema.features.size()) return false;
@@ -191,13 +190,72 @@ bool is_row(const std::vector<std::string_view>& fields, const model::loaded_mod
   return numbers && !counts;
 }
 
+request_fault takes_csv(const model::loaded_model& m) {
+  if (m.schema().inputs.empty()) return {};
+  return wrong(asked_model(m) + " takes tensors, which have no form in text/csv: send JSON");
+}
+
+/// What a record's fields are for: the features in the order of the fields, and what stands in for those that
+/// are not there.
+struct csv_columns {
+  csv_head head = csv_head::unknown;
+  std::vector<std::size_t> order;
+  std::vector<double> defaults;
+
+  request_fault read(const std::vector<std::string_view>& fields, const model::loaded_model& m) {
+    const auto& schema = m.schema();
+    const std::size_t width = schema.features.size();
+    if (head == csv_head::unknown) head = is_row(fields, m) ? csv_head::row : csv_head::names;
+    defaults.assign(width, std::numeric_limits<double>::quiet_NaN());
+    if (head == csv_head::row) {
+      if (fields.size() != width)
+        return wrong("CSV line 1: " + std::to_string(fields.size()) +
+                     (fields.size() == 1 ? " field, " : " fields, ") + asked_model(m) + " has " +
+                     std::to_string(width) + " features");
+      for (std::size_t i = 0; i < width; ++i) order.push_back(i);
+      return {};
+    }
+    std::vector<bool> seen(width);
+    for (const std::string_view name : fields) {
+      const int at = schema.index_of(name);
+      if (at < 0 && name.empty() && order.empty() && fields.size() > 1 && !fields[1].empty())
+        return wrong(
+            "CSV line 1: the first column has no name: if it is a table's index, write the file "
+            "without it (pandas: index=False)");
+      if (at < 0) return wrong("CSV line 1: " + unknown_feature(m, name));
+      const auto i = static_cast<std::size_t>(at);
+      if (seen[i]) return wrong("CSV line 1: column " + shown(name) + " is there twice");
+      seen[i] = true;
+      order.push_back(i);
+    }
+    for (std::size_t i = 0; i < width; ++i) {
+      if (seen[i]) continue;
+      const std::string why = take_number(m, i, defaults[i]);
+      if (!why.empty()) return wrong("column " + shown(schema.features[i].name) + why);
+    }
+    return {};
+  }
+};
+
 }  // namespace
 
-request_fault read_csv(std::string_view body, record& r, record_batch& batch, const tensor_limits& most) {
+request_fault look_at_csv(std::string_view first, const model::loaded_model& m, csv_head& head) {
+  if (auto no = takes_csv(m)) return no;
+  if (!simdjson::validate_utf8(first.data(), first.size())) return malformed("CSV line 1 is not valid UTF-8");
+  csv_reader csv(first);
+  std::vector<std::string_view> fields;
+  if (!csv.next(fields)) return malformed("CSV " + (csv.error().empty() ? "is empty" : csv.error()));
+  csv_columns columns;
+  auto fault = columns.read(fields, m);
+  head = columns.head;
+  return fault;
+}
+
+request_fault read_csv(std::string_view body, record& r, record_batch& batch, const tensor_limits& most,
+                       csv_head head) {
   const model::loaded_model& m = *r.model;
   const auto& schema = m.schema();
-  if (!schema.inputs.empty())
-    return wrong(asked_model(m) + " takes tensors, which have no form in text/csv: send JSON");
+  if (auto no = takes_csv(m)) return no;
   if (!simdjson::validate_utf8(body.data(), body.size())) return malformed("the request is not valid UTF-8");
   r.list = true;
   const std::size_t width = schema.features.size();
@@ -205,30 +263,12 @@ request_fault read_csv(std::string_view body, record& r, record_batch& batch, co
   std::vector<std::string_view> fields;
   const auto broken = [&] { return malformed("CSV " + csv.error()); };
   if (!csv.next(fields)) return csv.error().empty() ? malformed("the request is empty") : broken();
-  std::vector<std::size_t> order;
-  std::vector<bool> seen(width);
-  const bool headless = is_row(fields, m);
-  for (std::size_t i = 0; headless && i < width; ++i) {
-    order.push_back(i);
-    seen[i] = true;
-  }
-  for (const std::string_view name : fields) {
-    if (headless) break;
-    const int at = schema.index_of(name);
-    if (at < 0) return wrong("CSV line 1: " + unknown_feature(m, name));
-    const auto i = static_cast<std::size_t>(at);
-    if (seen[i]) return wrong("CSV line 1: column " + shown(name) + " is there twice");
-    seen[i] = true;
-    order.push_back(i);
-  }
-  std::vector<double> defaults(width, std::numeric_limits<double>::quiet_NaN());
-  for (std::size_t i = 0; i < width; ++i) {
-    if (seen[i]) continue;
-    const std::string why = take_number(m, i, defaults[i]);
-    if (!why.empty()) return wrong("column " + shown(schema.features[i].name) + why);
-  }
+  csv_columns columns;
+  columns.head = head;
+  if (auto fault = columns.read(fields, m)) return fault;
+  const auto& [what, order, defaults] = columns;
   std::size_t rows = 0;
-  for (bool more = headless || csv.next(fields); more; more = csv.next(fields)) {
+  for (bool more = what == csv_head::row || csv.next(fields); more; more = csv.next(fields)) {
     if (auto many = check_rows(++rows, width, most)) return many;
     const std::size_t begin = batch.values.size();
     batch.values.insert(batch.values.end(), defaults.begin(), defaults.end());

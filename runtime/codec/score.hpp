@@ -28,8 +28,16 @@ namespace troupe::codec {
                                        record_batch& batch, const tensor_limits& most);
 [[nodiscard]] request_fault read_invocations(std::string_view body, json_reader& json, record& r,
                                              record_batch& batch, const tensor_limits& most);
+/// What the first record of CSV text is: the features' names, or a row. To be found out: a row has as many
+/// fields as the model has features, none of them a name, and numbers where numbers belong; 0, 1, 2, ... are
+/// no row, for so a table without names is written out.
+enum class csv_head : std::uint8_t { unknown, names, row };
 [[nodiscard]] request_fault read_csv(std::string_view body, record& r, record_batch& batch,
-                                     const tensor_limits& most);
+                                     const tensor_limits& most, csv_head head = csv_head::unknown);
+
+/// For who gets the records one by one: what `first` is, or what is wrong with it as names of the model's
+/// features, one that must be there but is not among that, and with the model itself.
+[[nodiscard]] request_fault look_at_csv(std::string_view first, const model::loaded_model& m, csv_head& head);
 
 /// What metadata says besides the record's own.
 struct score_metadata {

@@ -622,6 +622,16 @@ class loader {
     return all;
   }
 
+  /// As the Origin header of a browser says it.
+  static bool is_origin(std::string_view text) {
+    if (text == "*" || text == "null") return true;
+    const auto scheme = text.find("://");
+    if (scheme == std::string_view::npos || scheme == 0) return false;
+    const std::string_view host = text.substr(scheme + 3);
+    return !host.empty() && host.find_first_of("/?#@*") == std::string_view::npos &&
+           std::none_of(text.begin(), text.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
+  }
+
   void check_auth() {
     const auto& a = values_.auth;
     if (!a.jwks_file.empty() && !a.jwks_url.empty())
@@ -641,6 +651,24 @@ class loader {
       if (!policy::parse_network(one))
         refuse("http.trusted_proxies",
                in_quotes(one) + " is not allowed; expected an address or a network such as 10.0.0.0/8");
+    for (const auto& one : parts_of(values_.http.cors_origins))
+      if (!is_origin(one))
+        refuse(
+            "http.cors_origins",
+            in_quotes(one) +
+                " is not allowed; expected an origin as browsers send it: scheme and host, without a path, "
+                "such as https://app.example or http://localhost:3000; or *");
+    if (a.mode == auth_mode::off && (!a.keys_file.empty() || tokens))
+      result_.warnings.push_back(
+          std::string(!a.keys_file.empty()   ? "auth.keys_file"
+                      : !a.jwks_file.empty() ? "auth.jwks_file"
+                                             : "auth.jwks_url") +
+          " has no effect, nobody is asked for a key or token: set auth.mode: required");
+    if (tokens && (a.jwt_issuer.empty() || a.jwt_audience.empty()))
+      result_.warnings.push_back(
+          std::string(a.jwt_issuer.empty() ? "auth.jwt_issuer" : "auth.jwt_audience") +
+          (a.jwt_issuer.empty() && a.jwt_audience.empty() ? " and auth.jwt_audience are" : " is") +
+          " empty: tokens that the provider made for other services are good here");
     const auto& r = values_.rate_limit;
     if (r.burst != 0 && r.burst < 1) refuse("rate_limit.burst", "expected 0 or a number from 1");
   }

@@ -402,7 +402,8 @@ std::vector<binding> bind(settings& s) {
       "http.compress_replies", s.http.compress_replies,
       "Replies of more than 1 KiB as gzip or deflate for clients that accept it: less network, more CPU.");
   b.text("http.cors_origins", s.http.cors_origins,
-         "Origins whose pages may call, separated by commas; `*`: any; empty: none (CORS is off).",
+         "Origins whose pages may call, as browsers send them (`https://app.example`), separated by commas; "
+         "`*`: any; empty: none (CORS is off).",
          value_type::list);
   b.text("http.trusted_proxies", s.http.trusted_proxies,
          "Addresses and networks (10.0.0.0/8) of proxies whose X-Forwarded-For is believed, for limits; over "

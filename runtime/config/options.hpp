@@ -82,7 +82,7 @@ struct effective_value {
 struct loaded {
   settings values;
   std::vector<effective_value> effective;  ///< every option, map entry and class field
-  std::vector<std::string> warnings;       ///< recognised and without effect here; one line each
+  std::vector<std::string> warnings;       ///< taken, but without effect or hardly meant so; one line each
   std::string file;                        ///< the one that was read; empty if none
 };
 

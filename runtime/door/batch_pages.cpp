@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/batches/service.hpp"
+#include "runtime/codec/score.hpp"
 #include "runtime/door/side_thread.hpp"
 #include "runtime/model/model.hpp"
 
@@ -58,7 +59,10 @@ http::response reply_of(const json& j, int status = 200) {
 
 http::response reply_of(const batches::service_error& e) {
   http::response r = error_response(e.status, e.message);
-  if (e.status == 429 || e.status == 503) r.headers.emplace_back("Retry-After", "10");
+  constexpr nanos second = 1'000'000'000;
+  if (e.status == 429 || e.status == 503)
+    r.headers.emplace_back("Retry-After",
+                           e.retry_after > 0 ? std::to_string((e.retry_after + second - 1) / second) : "10");
   return r;
 }
 
@@ -137,11 +141,31 @@ std::optional<byte_range> read_range(std::string_view header, std::uint64_t size
 struct batch_pages::impl {
   batches::service* of;
   backend* models;
+  std::shared_ptr<const caller_rules> rules;
+  std::string cls;
   side_thread work;
 
-  impl(batches::service* s, backend& m) : of(s), models(&m) {}
+  impl(batches::service* s, backend& m, std::shared_ptr<const caller_rules> guarded, std::string lines_class)
+      : of(s), models(&m), rules(std::move(guarded)), cls(std::move(lines_class)) {}
 
-  http::response submit(const http::request_view& r) const {
+  /// What a client asks for that it may not use.
+  [[nodiscard]] http::response refused(guard::refusal why) const {
+    const auto v = rules->keeper->refuse(door::http, why);
+    return error_response(guard::http_status_of(v.why), v.message);
+  }
+
+  [[nodiscard]] static bool may_see(const batch_status& s, const guard::client* who) {
+    return who == nullptr || who->admin() || (!s.client.empty() && s.client == who->name());
+  }
+
+  /// Another client's is as good as none.
+  [[nodiscard]] std::optional<batch_status> find(const std::string& id, const guard::client* who) const {
+    auto found = of->find(id);
+    if (found && !may_see(*found, who)) found.reset();
+    return found;
+  }
+
+  http::response submit(const http::request_view& r, const guard::client* who) const {
     asked a;
     if (const std::string wrong = read_query(r.query, a); !wrong.empty()) return error_response(400, wrong);
     batches::batch_request b;
@@ -177,15 +201,50 @@ struct batch_pages::impl {
     if (b.body.starts_with("PAR1") || type == "application/vnd.apache.parquet" ||
         b.input.ends_with(".parquet"))
       return error_response(415, "Parquet is not read here; convert it to CSV first (docs/batches.md)");
+    if (who && !who->may_use_class(cls)) {
+      const auto v = rules->keeper->refuse(door::http, guard::refusal::client_class);
+      return error_response(guard::http_status_of(v.why),
+                            "batches run in the class '" + cls + "', which this client may not use");
+    }
+    if (who && !a.model.empty() && !who->may_use_model(a.model)) return refused(guard::refusal::model);
     if (!a.model.empty() || !a.version.empty()) {
       const auto found = models->models()->find(a.model, a.version);
+      if (who && found.model && !who->may_use_model(found.model->name()))
+        return refused(guard::refusal::model);
       if (!found.model || found.fell_back)
         return error_response(
             404, (a.model.empty() ? std::string("the default model") : "model '" + a.model + "'") +
                      (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
     }
+    if (b.format == line_format::csv) {
+      const auto found = models->models()->find(a.model, a.version);
+      if (!found.model) return error_response(404, "rows of CSV name no model: say which with model=");
+      if (who && !who->may_use_model(found.model->name())) return refused(guard::refusal::model);
+      // The table may be another one once this is asked.
+      b.csv_head = [table = models->models(), model = a.model, version = a.version](
+                       std::string_view first, bool& names) -> std::optional<batches::service_error> {
+        const auto chosen = table->find(model, version);
+        if (!chosen.model) return std::nullopt;
+        auto head = codec::csv_head::unknown;
+        if (const auto fault = codec::look_at_csv(first, *chosen.model, head))
+          return batches::service_error{400, fault.message};
+        names = head == codec::csv_head::names;
+        return std::nullopt;
+      };
+    }
     b.model = std::move(a.model);
     b.version = std::move(a.version);
+    if (who) {
+      b.client = who->name();
+      b.admit = [&](std::uint64_t lines) -> std::optional<batches::service_error> {
+        const auto v = rules->keeper->charge(door::http, who->name(), lines);
+        if (v.ok()) return std::nullopt;
+        return batches::service_error{guard::http_status_of(v.why),
+                                      "the batch has " + std::to_string(lines) +
+                                          " lines, more than this client's quota of the month has left",
+                                      v.retry_after};
+      };
+    }
     batch_status made;
     if (const auto e = of->submit(b, made)) return reply_of(*e);
     http::response reply = reply_of(document_of(made), 202);
@@ -193,18 +252,20 @@ struct batch_pages::impl {
     return reply;
   }
 
-  [[nodiscard]] http::response list() const {
+  [[nodiscard]] http::response list(const guard::client* who) const {
     json all = json::array();
-    for (const auto& s : of->list()) all.push_back(document_of(s));
+    for (const auto& s : of->list())
+      if (may_see(s, who)) all.push_back(document_of(s));
     return reply_of(json({{"batches", std::move(all)}}));
   }
 
-  [[nodiscard]] http::response status(const std::string& id) const {
-    const auto found = of->find(id);
+  [[nodiscard]] http::response status(const std::string& id, const guard::client* who) const {
+    const auto found = find(id, who);
     return found ? reply_of(document_of(*found)) : error_response(404, "no such batch");
   }
 
-  [[nodiscard]] http::response remove(const std::string& id) const {
+  [[nodiscard]] http::response remove(const std::string& id, const guard::client* who) const {
+    if (!find(id, who)) return error_response(404, "no such batch");
     batch_status was;
     bool removed = false;
     if (const auto e = of->remove(id, was, removed)) return reply_of(*e);
@@ -214,8 +275,9 @@ struct batch_pages::impl {
     return r;
   }
 
-  [[nodiscard]] http::response results(const http::request_view& r, const std::string& id) const {
-    const auto found = of->find(id);
+  [[nodiscard]] http::response results(const http::request_view& r, const std::string& id,
+                                       const guard::client* who) const {
+    const auto found = find(id, who);
     if (!found) return error_response(404, "no such batch");
     if (!over(found->state))
       return error_response(409, "the batch is " + std::string(batches::to_string(found->state)) +
@@ -248,29 +310,33 @@ struct batch_pages::impl {
     return reply;
   }
 
-  [[nodiscard]] http::response answer(const http::request_view& r, const destination& to) const {
+  [[nodiscard]] http::response answer(const http::request_view& r, const destination& to,
+                                      const guard::client* who) const {
     switch (to.page) {
       case page::batch_submit:
-        return submit(r);
+        return submit(r, who);
       case page::batch_status:
-        return status(to.model);
+        return status(to.model, who);
       case page::batch_results:
-        return results(r, to.model);
+        return results(r, to.model, who);
       case page::batch_remove:
-        return remove(to.model);
+        return remove(to.model, who);
       default:
-        return list();
+        return list(who);
     }
   }
 };
 
-batch_pages::batch_pages(batches::service* of, backend& models) : impl_(std::make_unique<impl>(of, models)) {}
+batch_pages::batch_pages(batches::service* of, backend& models, std::shared_ptr<const caller_rules> rules,
+                         std::string cls)
+    : impl_(std::make_unique<impl>(of, models, std::move(rules), std::move(cls))) {}
 batch_pages::~batch_pages() = default;
 
-void batch_pages::take(http::exchange_ptr e, const destination& to) {
+void batch_pages::take(http::exchange_ptr e, const destination& to, guard::client_ptr who) {
   if (!impl_->of)
     return e->reply(error_response(404, "there are no batches here: set batches.directory to have them"));
-  const bool taken = impl_->work.run([this, e, to] { e->reply(impl_->answer(e->request(), to)); });
+  const bool taken = impl_->work.run(
+      [this, e, to, who = std::move(who)] { e->reply(impl_->answer(e->request(), to, who.get())); });
   if (!taken) e->reply(reply_of(batches::service_error{503, "too many requests about batches wait"}));
 }
 

@@ -1,6 +1,7 @@
 #include "runtime/door/calls.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -68,10 +69,22 @@ class exchange_call : public call {
     const http::request_view& request = exchange_->request();
     codec::infer_head h;
     h.fallback_id = request.correlation_id.substr(0, codec::max_request_id_bytes);
+    h.default_class = who_.default_class(options_->infer.default_class);
     h.arrived = request.arrived;
     h.header = header_of;
     h.request = &request;
     return h;
+  }
+  /// For what says nothing of it in its body.
+  [[nodiscard]] codec::request_fault read_priority(codec::infer_head& h) const {
+    const std::string_view text = header_of(&exchange_->request(), "x-priority");
+    if (text.empty()) return {};
+    double p = 0;
+    const auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), p);
+    if (error != std::errc() || at != text.data() + text.size() || !codec::valid_priority(p))
+      return {error_code::invalid_json, "X-Priority must be an integer from 0 (1 is the most urgent class)"};
+    h.priority = p;
+    return {};
   }
   /// The end of every reading.
   void judge(record& r, record_batch& batch, std::string_view model = {}) {
@@ -155,8 +168,9 @@ class score_call final : public exchange_call {
 
   void read(record& to, record_batch& batch) override {
     tools& t = mine();
-    t.v2.terms.begin(to, batch, head(), options_->infer);
-    codec::request_fault fault;
+    codec::infer_head h = head();
+    codec::request_fault fault = read_priority(h);
+    t.v2.terms.begin(to, batch, h, options_->infer, fault);
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
       const std::string_view type = request.header("content-type");
@@ -207,8 +221,9 @@ class invocations_call final : public exchange_call {
 
   void read(record& to, record_batch& batch) override {
     tools& t = mine();
-    t.v2.terms.begin(to, batch, head(), options_->infer);
-    codec::request_fault fault;
+    codec::infer_head h = head();
+    codec::request_fault fault = read_priority(h);
+    t.v2.terms.begin(to, batch, h, options_->infer, fault);
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
       const auto most = options_->infer.limits();

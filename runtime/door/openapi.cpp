@@ -244,9 +244,66 @@ std::string hash_of(std::string_view page, const std::string& tag) {
   return "'sha256-" + base64(digest, size) + "'";
 }
 
+bool is_exempt(const std::string& path, const json& tags, const guard::guard_terms& terms) {
+  if (path == "/docs") return true;  // the page itself; it asks for a key
+  if (tags == json::array({"health"})) return terms.exempt_health;
+  if (path == "/metrics") return terms.exempt_metrics;
+  return (path == "/openapi.json" || path == "/version") && terms.exempt_docs;
+}
+
+/// What the guard asks for and answers.
+void add_security(json& doc, const guard::guard_terms& terms) {
+  if (!terms.required && !terms.limited) return;
+  json& components = doc.at("components");
+  const json body = {
+      {"application/json",
+       {{"schema",
+         {{"anyOf",
+           {{{"$ref", "#/components/schemas/Error"}}, {{"$ref", "#/components/schemas/ScoreError"}}}}}}}}};
+  if (terms.required) {
+    components["securitySchemes"] = {
+        {"apiKey",
+         {{"type", "apiKey"},
+          {"in", "header"},
+          {"name", "X-API-Key"},
+          {"description", "A key as `troupe key` makes it."}}},
+        {"bearer",
+         {{"type", "http"}, {"scheme", "bearer"}, {"description", "The same key, or a JSON Web Token."}}}};
+    doc["security"] = {{{"apiKey", json::array()}}, {{"bearer", json::array()}}};
+    components["responses"]["Unauthorized"] = {
+        {"description", "No key or token, or one that is not good here."},
+        {"headers", {{"WWW-Authenticate", {{"schema", {{"type", "string"}}}}}}},
+        {"content", body}};
+    components["responses"]["Forbidden"] = {
+        {"description", "A model, class or command that this client may not use."}, {"content", body}};
+  }
+  if (terms.limited)
+    components["responses"]["TooMany"] = {
+        {"description", "The rate of the address or client, or the client's quota of the month, is used up."},
+        {"headers",
+         {{"Retry-After", {{"description", "Seconds."}, {"schema", {{"type", "integer"}, {"minimum", 1}}}}}}},
+        {"content", body}};
+  for (auto& [path, item] : doc.at("paths").items())
+    for (auto& [method, operation] : item.items()) {
+      if (method == "parameters") continue;
+      if (is_exempt(path, operation.at("tags"), terms)) {
+        if (terms.required) operation["security"] = json::array();
+        continue;
+      }
+      const auto may_be = [&, &responses = operation.at("responses")](const char* status, const char* name) {
+        if (!responses.contains(status))
+          responses[status] = {{"$ref", std::string("#/components/responses/") + name}};
+      };
+      if (terms.required) may_be("401", "Unauthorized");
+      if (terms.required) may_be("403", "Forbidden");
+      if (terms.limited) may_be("429", "TooMany");
+    }
+}
+
 }  // namespace
 
-std::string openapi_document(const model::model_table& models, std::string_view version) {
+std::string openapi_document(const model::model_table& models, std::string_view version,
+                             const guard::guard_terms& terms) {
   json doc = json::parse(openapi_source());
   doc["info"]["version"] = version;
   const model::loaded_model* const first = models.default_model();
@@ -294,6 +351,7 @@ std::string openapi_document(const model::model_table& models, std::string_view 
       for (const char* media : {"image/jpeg", "image/png", "application/octet-stream", "multipart/form-data"})
         score[media] = files(media);
   }
+  add_security(doc, terms);
   return doc.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 

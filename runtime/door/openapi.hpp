@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/guard/guard.hpp"
 #include "runtime/http/message.hpp"
 
 namespace troupe::model {
@@ -20,8 +21,10 @@ namespace troupe::serving {
 ///    "classes": of a classifier, up to 200,
 ///    "features": [{"name", "missing": whether it may be, "minimum", "maximum", "categories"}]
 ///    or "inputs": [{"name", "holds": number, text or bytes, "shape": of a row}]}
-/// Features beyond the first 200 are left out, and "more" says how many.
-[[nodiscard]] std::string openapi_document(const model::model_table& models, std::string_view version);
+/// Features beyond the first 200 are left out, and "more" says how many. Where credentials are asked for, the
+/// security schemes, and which paths need none; 401, 403 and 429 where they may come.
+[[nodiscard]] std::string openapi_document(const model::model_table& models, std::string_view version,
+                                           const guard::guard_terms& terms = {});
 
 /// The page, with a Content-Security-Policy that lets only its own script and style run.
 [[nodiscard]] http::response docs_reply();

@@ -88,9 +88,9 @@ bool may_begin_trace(page what) {
          what != page::server_ready && what != page::model_ready;
 }
 
+/// Of these the destination's model is a batch's id.
 bool of_batches(page what) {
-  return what == page::batch_submit || what == page::batch_list || what == page::batch_status ||
-         what == page::batch_results || what == page::batch_remove;
+  return what == page::batch_status || what == page::batch_results || what == page::batch_remove;
 }
 
 std::string_view nth_header(const void* request, std::string_view name, std::size_t before_last) {
@@ -132,13 +132,15 @@ http::response refusal(const http::request_view& r, page what, const guard::verd
 }  // namespace
 
 struct routes::impl {
-  impl(route_options o, backend& b) : options(std::move(o)), of(&b), batches(options.batches, b) {}
+  impl(route_options o, backend& b)
+      : options(std::move(o)), of(&b), batches(options.batches, b, options.guard, options.batch_class) {}
 
   route_options options;
   backend* of;
   side_thread loads;
-  std::mutex mutex;  // guards the next two
+  std::mutex mutex;  // guards the next three
   std::weak_ptr<const model::model_table> described;
+  guard::guard_terms described_terms;
   std::shared_ptr<const std::string> description;
   batch_pages batches;
 
@@ -148,13 +150,15 @@ struct routes::impl {
     return json_reply(codec::v2_server_metadata(info));
   }
 
-  /// Made once for each table of models.
+  /// Made once for each table of models and what is asked of their callers.
   [[nodiscard]] http::response openapi() {
     const auto table = of->models();
+    const auto terms = options.guard ? options.guard->keeper->terms() : guard::guard_terms();
     const std::lock_guard lock(mutex);
-    if (!description || described.lock() != table) {
-      description = std::make_shared<const std::string>(openapi_document(*table, options.version));
+    if (!description || described.lock() != table || described_terms != terms) {
+      description = std::make_shared<const std::string>(openapi_document(*table, options.version, terms));
       described = table;
+      described_terms = terms;
     }
     return json_reply(*description);
   }
@@ -269,12 +273,12 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   if (o.tracer)
     if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
   guard::verdict asked;
-  if (o.guard) {
+  // The page has nothing of this node in it, and lets one enter a key.
+  const bool shows_page = to.page == page::docs || (to.page == page::root && wants_page(r.header("accept")));
+  if (o.guard && !shows_page) {
     asked = o.guard->keeper->check({door::http, kind_of(to.page), &r, nth_header, peer_of});
-    // A batch's lines name models and are of a class, each, and its results are anybody's who knows its id.
-    if (asked.ok() && asked.who &&
-        (of_batches(to.page) ? !asked.who->may_all()
-                             : !to.model.empty() && !asked.who->may_use_model(to.model)))
+    if (asked.ok() && asked.who && !of_batches(to.page) && !to.model.empty() &&
+        !asked.who->may_use_model(to.model))
       asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
     if (!asked.ok()) {
       e->reply(refusal(r, to.page, asked));
@@ -347,7 +351,7 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::batch_status:
     case page::batch_results:
     case page::batch_remove:
-      impl_->batches.take(std::move(e), to);
+      impl_->batches.take(std::move(e), to, std::move(asked.who));
       break;
     case page::not_allowed: {
       auto refused = error_response(405, std::string(r.method) + " is not allowed on " + std::string(r.path));

@@ -31,6 +31,7 @@ struct route_options {
   /// Asked about every request; null: nobody is.
   std::shared_ptr<const caller_rules> guard;
   batches::service* batches = nullptr;                      ///< null: there are none; must live as long
+  std::string batch_class;                                  ///< of their lines
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
 };
 

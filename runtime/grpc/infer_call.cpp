@@ -177,6 +177,7 @@ void infer_call::read(record& to, record_batch& batch) {
   head.fallback_id = request_id_;
   head.model = wire.model_name;
   head.version = wire.model_version;
+  head.default_class = who_.default_class(options_.default_class);
   head.arrived = arrived_;
   head.header = [](const void* self, std::string_view name) {
     return static_cast<const infer_call*>(self)->from_.metadata(name);

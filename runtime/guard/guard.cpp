@@ -75,7 +75,7 @@ class client_record final : public client {
   }
   bool may_all() const override { return entry_.models.empty() && entry_.classes.empty(); }
 
-  [[nodiscard]] bool admin() const { return entry_.admin; }
+  [[nodiscard]] bool admin() const override { return entry_.admin; }
   [[nodiscard]] bool own_rate() const { return entry_.per_minute.has_value(); }
   [[nodiscard]] usage& used() const { return *used_; }
   [[nodiscard]] const std::shared_ptr<usage>& shared_usage() const { return used_; }
@@ -87,7 +87,7 @@ class client_record final : public client {
     if (used_->bucket->take(now)) return 0;
     return std::max<nanos>(1, used_->bucket->wait(now));
   }
-  [[nodiscard]] bool take_of_month(std::int64_t at, std::uint64_t otherwise) const {
+  [[nodiscard]] bool take_of_month(std::int64_t at, std::uint64_t otherwise, std::uint64_t requests) const {
     const std::lock_guard lock(used_->mutex);
     used_->seen = at;
     // The month is looked up again only when it may have changed.
@@ -96,7 +96,7 @@ class client_record final : public client {
       month_begin_ = policy::month_end(month_ - 1);
       month_end_ = policy::month_end(month_);
     }
-    return used_->count.take(month_, entry_.per_month.value_or(otherwise));
+    return used_->count.take(month_, entry_.per_month.value_or(otherwise), requests);
   }
 
  private:
@@ -157,12 +157,44 @@ std::string_view bearer_of(std::string_view authorization) {
   return authorization;
 }
 
+refusal refusal_of(token_fault what) {
+  switch (what) {
+    case token_fault::none:
+      return refusal::none;
+    case token_fault::malformed:
+    case token_fault::bad_claims:
+      return refusal::bad_token;
+    case token_fault::algorithm:
+      return refusal::token_algorithm;
+    case token_fault::unknown_key:
+      return refusal::token_key;
+    case token_fault::bad_signature:
+      return refusal::token_signature;
+    case token_fault::expired:
+      return refusal::expired_token;
+    case token_fault::no_expiry:
+      return refusal::token_no_expiry;
+    case token_fault::issuer:
+      return refusal::token_issuer;
+    case token_fault::audience:
+      return refusal::token_audience;
+    case token_fault::no_client:
+      return refusal::token_no_client;
+  }
+  return refusal::bad_token;
+}
+
 }  // namespace
 
 std::string_view name_of(refusal why) {
   constexpr std::array<std::string_view, refusals> names = {
-      "none",  "no_credentials", "bad_key", "bad_token",    "expired_token", "no_token_keys",
-      "model", "class",          "admin",   "address_rate", "client_rate",   "quota"};
+      "none",          "no_credentials",  "bad_key",
+      "bad_token",     "expired_token",   "token_algorithm",
+      "token_key",     "token_signature", "token_no_expiry",
+      "token_issuer",  "token_audience",  "token_no_client",
+      "no_token_keys", "model",           "class",
+      "admin",         "address_rate",    "client_rate",
+      "quota"};
   return names[static_cast<std::size_t>(why)];
 }
 
@@ -175,6 +207,13 @@ std::string_view message_of(refusal why) {
     case refusal::bad_key:
       return "the API key is not known";
     case refusal::bad_token:
+    case refusal::token_algorithm:
+    case refusal::token_key:
+    case refusal::token_signature:
+    case refusal::token_no_expiry:
+    case refusal::token_issuer:
+    case refusal::token_audience:
+    case refusal::token_no_client:
       return "the token is not valid here";
     case refusal::expired_token:
       return "the token has expired, or is not valid yet";
@@ -183,7 +222,7 @@ std::string_view message_of(refusal why) {
     case refusal::model:
       return "this client may not use this model";
     case refusal::client_class:
-      return "this client may not use this class; ask for another priority";
+      return "this client may not use this class";
     case refusal::admin:
       return "this client may not load or unload models";
     case refusal::address_rate:
@@ -204,6 +243,13 @@ int http_status_of(refusal why) {
     case refusal::bad_key:
     case refusal::bad_token:
     case refusal::expired_token:
+    case refusal::token_algorithm:
+    case refusal::token_key:
+    case refusal::token_signature:
+    case refusal::token_no_expiry:
+    case refusal::token_issuer:
+    case refusal::token_audience:
+    case refusal::token_no_client:
       return 401;
     case refusal::no_token_keys:
       return 503;
@@ -388,6 +434,13 @@ struct gatekeeper::impl {
     idle.store(nothing, std::memory_order_release);
   }
 
+  [[nodiscard]] verdict take_of_month(door via, const guard_options& o, const client_record& who,
+                                      std::uint64_t requests) const {
+    const std::int64_t at = ports.epoch_seconds();
+    if (who.take_of_month(at, o.per_month, requests)) return {};
+    return refused(via, refusal::quota, (policy::month_end(policy::month_of(at)) - at) * policy::second);
+  }
+
   verdict check(const question& q);
   verdict identify(const state& s, const question& q, nanos now, bool& charged, record_ptr& who);
 };
@@ -424,7 +477,7 @@ verdict gatekeeper::impl::identify(const state& s, const question& q, nanos now,
         return {};
       }
       if (result.fault == token_fault::unknown_key && ports.unknown_key) ports.unknown_key();
-      why = result.fault == token_fault::expired ? refusal::expired_token : refusal::bad_token;
+      why = refusal_of(result.fault);
     }
   }
   if (s.options.limited && !charged) {
@@ -451,12 +504,8 @@ verdict gatekeeper::impl::check(const question& q) {
     } else if (!charged) {
       if (const nanos wait = take_address(*s, q, now)) return refused(q.via, refusal::address_rate, wait);
     }
-    if (who && q.kind == kind::inference) {
-      const std::int64_t at = ports.epoch_seconds();
-      if (!who->take_of_month(at, o.per_month))
-        return refused(q.via, refusal::quota,
-                       (policy::month_end(policy::month_of(at)) - at) * policy::second);
-    }
+    if (who && q.kind == kind::inference)
+      if (verdict v = take_of_month(q.via, o, *who, 1); !v.ok()) return v;
   }
   verdict v;
   v.who = std::move(who);
@@ -484,6 +533,39 @@ verdict gatekeeper::check(const question& q) {
 
 verdict gatekeeper::refuse(door via, refusal why) const {
   return impl_->refused(via, why);
+}
+
+verdict gatekeeper::look_up(std::string_view name) {
+  const auto s = impl_->current.load();
+  verdict v;
+  if (!s->options.required) return v;
+  if (s->options.tokens) {
+    v.who = impl_->named(*s, std::string(name));
+  } else if (const auto found = s->by_name.find(std::string(name)); found != s->by_name.end()) {
+    v.who = found->second;
+  } else {
+    v.why = refusal::bad_key;
+    v.message = "the client that this belongs to is not known any more";
+  }
+  return v;
+}
+
+verdict gatekeeper::charge(door via, std::string_view name, std::uint64_t requests) {
+  const auto s = impl_->current.load();
+  if (!s->options.required || !s->options.limited) return {};
+  record_ptr who;
+  if (const auto found = s->by_name.find(std::string(name)); found != s->by_name.end())
+    who = found->second;
+  else if (s->options.tokens)
+    who = impl_->named(*s, std::string(name));
+  if (!who) return {};
+  return impl_->take_of_month(via, s->options, *who, requests);
+}
+
+guard_terms gatekeeper::terms() const {
+  const auto s = impl_->current.load();
+  const auto& o = s->options;
+  return {o.required, o.limited, o.exempt_health, o.exempt_metrics, o.exempt_docs};
 }
 
 void gatekeeper::reload(guard_options options) {

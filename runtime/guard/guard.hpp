@@ -27,16 +27,23 @@ enum class refusal : std::uint8_t {
   no_credentials,
   bad_key,
   bad_token,
-  expired_token,
-  no_token_keys,  ///< the set of keys has not been had yet
-  model,          ///< not allowed to this client
-  client_class,   ///< class of service, likewise
-  admin,          ///< only for clients with admin: true
+  expired_token,    ///< or not valid yet
+  token_algorithm,  ///< what is wrong with a token, for who looks after the node; the caller isn't told
+  token_key,        ///< its key is not in the set
+  token_signature,
+  token_no_expiry,
+  token_issuer,
+  token_audience,
+  token_no_client,  ///< the claim that names it
+  no_token_keys,    ///< the set of keys has not been had yet
+  model,            ///< not allowed to this client
+  client_class,     ///< class of service, likewise
+  admin,            ///< only for clients with admin: true
   address_rate,
   client_rate,
   quota
 };
-inline constexpr std::size_t refusals = 12;
+inline constexpr std::size_t refusals = 19;
 [[nodiscard]] std::string_view name_of(refusal why);  ///< "bad_key": the label of the metric
 
 /// What the caller is told; never says which part of a credential was wrong.
@@ -63,6 +70,8 @@ class client {
   [[nodiscard]] virtual std::string_view name() const = 0;
   [[nodiscard]] virtual bool may_use_model(std::string_view model) const = 0;
   [[nodiscard]] virtual bool may_use_class(std::string_view name) const = 0;
+  /// May do what is for administrators, and sees what belongs to others.
+  [[nodiscard]] virtual bool admin() const = 0;
   /// Nothing of a request needs to be looked at once it is read.
   [[nodiscard]] virtual bool may_all() const = 0;
 };
@@ -104,6 +113,14 @@ struct guard_options {
   std::vector<policy::network> trusted_proxies;
 };
 
+/// What is asked of whom now.
+struct guard_terms {
+  bool required = false;
+  bool limited = false;
+  bool exempt_health = true, exempt_metrics = false, exempt_docs = false;
+  [[nodiscard]] bool operator==(const guard_terms&) const = default;
+};
+
 struct guard_ports {
   /// A token's key is not known: the set may be an old one. Any thread, must not block.
   std::function<void()> unknown_key;
@@ -135,6 +152,15 @@ class gatekeeper {
   /// Says and counts a refusal that was found later: a model or class that `who` may not use.
   verdict refuse(door via, refusal why) const;
 
+  /// For work that goes on after its request: whom a client's name stands for now, and so what it may use
+  /// now. `who` is null where nobody is asked for credentials; a client that is not known any more is
+  /// refused. Not counted.
+  [[nodiscard]] verdict look_up(std::string_view name);
+  /// So many inference requests of a client at once, as check() counts one: all of them or none.
+  [[nodiscard]] verdict charge(door via, std::string_view name, std::uint64_t requests);
+
+  /// Any thread.
+  [[nodiscard]] guard_terms terms() const;
   /// Any thread. Clients that stay keep what they have used up.
   void reload(guard_options options);
   void set_token_keys(std::shared_ptr<const key_set> keys);

@@ -275,7 +275,7 @@ token_result check_token(std::string_view token, const key_set& keys, const toke
   else if (is(head, "alg", "ES256"))
     how = algorithm::es256;
   else
-    return fault(token_fault::malformed, "the token's algorithm is not RS256 or ES256");
+    return fault(token_fault::algorithm, "the token's algorithm is not RS256 or ES256");
   std::optional<std::string> id;
   if (const auto found = head.find("kid"); found != head.end()) {
     if (!found->is_string()) return fault(token_fault::malformed, "the token's kid is no text");
@@ -291,18 +291,18 @@ token_result check_token(std::string_view token, const key_set& keys, const toke
   std::optional<std::int64_t> expires, begins, issued;
   if (!time_of(claims, "exp", expires) || !time_of(claims, "nbf", begins) || !time_of(claims, "iat", issued))
     return fault(token_fault::bad_claims, "exp, nbf or iat of the token is no time");
-  if (!expires) return fault(token_fault::bad_claims, "the token does not expire (exp)");
+  if (!expires) return fault(token_fault::no_expiry, "the token does not expire (exp)");
   if (now >= *expires + rules.leeway) return fault(token_fault::expired, "the token has expired");
   if ((begins && now + rules.leeway < *begins) || (issued && now + rules.leeway < *issued))
     return fault(token_fault::expired, "the token is not valid yet");
   if (!rules.issuer.empty() && !is(claims, "iss", rules.issuer))
-    return fault(token_fault::bad_claims, "the token is of another issuer");
+    return fault(token_fault::issuer, "the token is of another issuer");
   if (!rules.audience.empty() && !is_for(claims, rules.audience))
-    return fault(token_fault::bad_claims, "the token is for another audience");
+    return fault(token_fault::audience, "the token is for another audience");
   const auto client = claims.find(rules.client_claim);
   if (client == claims.end() || !client->is_string() ||
       !is_client_name(client->get_ref<const std::string&>()))
-    return fault(token_fault::bad_claims, "the token does not name its client");
+    return fault(token_fault::no_client, "the token does not name its client");
 
   token_result good;
   good.fault = token_fault::none;

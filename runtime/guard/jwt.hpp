@@ -50,11 +50,16 @@ struct token_rules {
 
 enum class token_fault : std::uint8_t {
   none,
-  malformed,    ///< no token, or an algorithm that is not taken
+  malformed,    ///< no token
+  algorithm,    ///< not one that is taken
   unknown_key,  ///< the set has no key for it: it may be a new one
   bad_signature,
-  expired,  ///< or not valid yet
-  bad_claims
+  expired,     ///< or not valid yet
+  bad_claims,  ///< no object, or a time that is none
+  no_expiry,
+  issuer,
+  audience,
+  no_client  ///< or a name that can't be one
 };
 
 struct token_result {

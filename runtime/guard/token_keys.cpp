@@ -145,7 +145,7 @@ token_keys::token_keys(token_keys_options options) : impl_(std::make_unique<impl
     try {
       impl_->look();
     } catch (const key_set_error& e) {
-      throw key_set_error(impl_->name + ": " + e.what());
+      throw key_set_error("auth.jwks_file: '" + impl_->name + "' " + e.what());
     }
   }
   impl_->thread = std::thread([i = impl_.get()] { i->run(); });

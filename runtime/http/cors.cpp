@@ -21,7 +21,7 @@ response cors_policy::answer_preflight(const request_head& r) const {
   response yes;
   yes.status = 204;
   yes.content_type.clear();
-  yes.headers.emplace_back("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS");
+  yes.headers.emplace_back("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE, OPTIONS");
   if (!r.preflight_headers.empty())
     yes.headers.emplace_back("Access-Control-Allow-Headers", r.preflight_headers);
   yes.headers.emplace_back("Access-Control-Max-Age", "600");
@@ -35,8 +35,8 @@ void cors_policy::add_fields(std::string_view origin, std::string& to) const {
   to += "Access-Control-Allow-Origin: ";
   to += any_ ? std::string_view("*") : origin;
   to +=
-      "\r\nAccess-Control-Expose-Headers: X-Correlation-ID, X-Request-ID, Retry-After, "
-      "Inference-Header-Content-Length\r\n";
+      "\r\nAccess-Control-Expose-Headers: X-Correlation-ID, X-Request-ID, Retry-After, Location, "
+      "Content-Range, Accept-Ranges, WWW-Authenticate, Inference-Header-Content-Length\r\n";
 }
 
 }  // namespace troupe::http

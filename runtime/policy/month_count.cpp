@@ -35,13 +35,14 @@ std::string month_text(int month) {
   return std::to_string(1970 + month / 12) + (m < 10 ? "0" : "") + std::to_string(m);
 }
 
-bool month_count::take(int month, std::uint64_t most) {
+bool month_count::take(int month, std::uint64_t most, std::uint64_t count) {
   if (month > month_) {  // a clock that is set back does not give a month away again
     month_ = month;
     known_ = pending_ = 0;
   }
-  if (most != 0 && known_ + pending_ >= most) return false;
-  ++pending_;
+  const std::uint64_t before = known_ + pending_;
+  if (most != 0 && (before >= most || most - before < count)) return false;
+  pending_ += count;
   return true;
 }
 

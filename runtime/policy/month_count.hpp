@@ -21,8 +21,9 @@ namespace troupe::policy {
 
 class month_count {
  public:
-  /// One more, if there is one left of `most` (0: there is no quota; it is counted all the same).
-  [[nodiscard]] bool take(int month, std::uint64_t most);
+  /// So many more, all or none, if they are left of `most` (0: there is no quota; they are counted all the
+  /// same).
+  [[nodiscard]] bool take(int month, std::uint64_t most, std::uint64_t count = 1);
 
   [[nodiscard]] std::uint64_t used(int month) const { return month == month_ ? known_ + pending_ : 0; }
   [[nodiscard]] int month() const { return month_; }

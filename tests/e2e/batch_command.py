@@ -115,6 +115,19 @@ with t.Stage() as stage:
     assert [a["prediction"] for a in answers[:100]] == [r["prediction"] for r in results[:100]], result.stderr
     assert answers[100]["request_id"] == "line-102" and answers[100]["error"]["message"] == "2 fields, the header has 10", answers[100]
 
+    # The first line may be a row.
+    for count in (1, 2):
+        bare = stage.path(f"bare{count}.csv")
+        bare.write_text("".join(",".join(map(str, row)) + "\n" for row in rows[:count]))
+        for given in ([bare], ["-", "--format", "csv"]):
+            result = batch("--model", "diabetes-rf-model", *given, **({"stdin": bare.read_text()} if given[0] == "-" else {}))
+            answers = [json.loads(line) for line in result.stdout.splitlines()]
+            assert [a["prediction"] for a in answers] == [r["prediction"] for r in results[:count]], result.stderr
+            assert answers[0]["request_id"] == "line-1", answers
+    # Other columns are refused at once.
+    (stage.path("index.csv")).write_text("," + ",".join(names) + "\n0," + ",".join(map(str, rows[0])) + "\n")
+    (stage.path("others.csv")).write_text("petal,sepal\n1,2\n")
+
     # What can't be done is said in one line, before anything is written.
     (stage.path("t.parquet")).write_bytes(b"PAR1....PAR1")
     for words, says in ((["--model", "diabetes-rf-modl", small], "did you mean diabetes-rf-model?"),
@@ -122,6 +135,8 @@ with t.Stage() as stage:
                         (["--model", "diabetes-rf-model", stage.path("none.jsonl")], "No such file"),
                         (["--model", "diabetes-rf-model", stage.path("t.parquet")], "duckdb"),
                         (["--model", "diabetes-rf-model", small, "-o", small], "is the input itself"),
+                        (["--model", "diabetes-rf-model", stage.path("index.csv"), "-o", stage.path("none-out.jsonl")], "index=False"),
+                        (["--model", "diabetes-rf-model", stage.path("others.csv")], "'petal'"),
                         (["--format", "xml", small], "jsonl or csv"),
                         ([small, "--model", "diabetes-rf-model", "-o", stage.path("no/where")], "No such file")):
         result = batch(*words)

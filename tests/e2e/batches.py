@@ -81,6 +81,15 @@ with t.Stage() as stage:
         assert ended(name)["lines"]["errors"] == 0
         assert [r["prediction"] for r in results(name)] == [r["prediction"] for r in found[:200]]
 
+    # A row may come first; other columns are refused at once.
+    text = {"Content-Type": "text/csv"}
+    bare = submit(table[len(names):], headers=text)
+    assert ended(bare)["lines"] == {"done": 200, "total": 200, "errors": 0}
+    assert [r["prediction"] for r in results(bare)] == [r["prediction"] for r in found[:200]]
+    for body, word in (("," + table, b"index=False"), ("petal,sepal\n1,2\n", b"'petal'"), ("age\n1\n", b"column")):
+        status, answer = call("POST", "/v2/batches?model=diabetes-rf-model", body, text)
+        assert status == 400 and word in answer, (status, answer)
+
     # What is refused.
     for body, query, headers, status in ((b"", "", NDJSON, 400), ("{}", "model=none", NDJSON, 404), ("{}", "model=diabetes-rf-model&version=9", NDJSON, 404),
                                          ("{}", "modle=x", NDJSON, 400), ("{}", "format=xml", NDJSON, 400), ("{}", "", {"Content-Type": "text/plain"}, 415),

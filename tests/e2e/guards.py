@@ -99,10 +99,15 @@ with t.Stage() as stage:
     write_keys(entry("portal", "tk_portal", models=["iris-classifier"], classes=["interactive"], per_minute=100000),
                entry("small", "tk_small", per_minute=100000, per_month=5),
                entry("both", "tk_both", per_minute=100000, per_month=5),
+               entry("bulk", "tk_bulk", models=["iris-classifier"], classes=["bulk"], per_minute=100000),
+               entry("slow2", "tk_slow2", per_minute=100000),
+               entry("ten", "tk_ten", per_minute=100000, per_month=10),
                entry("slow", "tk_slow", per_minute=60, burst=2))
     config = {
         "kafka": {"enabled": False}, "http": {"trusted_proxies": "127.0.0.0/8"},
         "redis": {"host": "127.0.0.1", "port": redis.port}, "cache": {"mode": "off"},
+        "models": {"default": "iris-classifier"},
+        "batches": {"directory": str(stage.path("batches"))},
         "auth": {"mode": "required", "keys_file": str(keys_file), "jwt_issuer": "https://id.test",
                  "jwt_audience": "troupe", "jwks_url": f"http://127.0.0.1:{provider.server_port}/jwks"},
         "rate_limit": {"enabled": True, "per_minute": 120, "burst": 50},
@@ -126,6 +131,12 @@ with t.Stage() as stage:
     assert key.encode() not in body and b"tk_" not in body
     for path in ("/health", "/ready", "/v2/health/ready", "/v2/health/live"):
         assert ask(node, path)[0] == 200, path
+    # The page is anybody's and has a field for the key; the document needs it.
+    for path, accept in (("/docs", "text/html"), ("/", "text/html")):
+        status, _, body = ask(node, path, Accept=accept)
+        assert status == 200 and b'id="key"' in body and b"iris" not in body, (path, status)
+    assert ask(node, "/openapi.json")[0] == ask(node, "/")[0] == 401
+    assert json.loads(ask(node, "/openapi.json", X_API_Key=key)[2])["security"] == [{"apiKey": []}, {"bearer": []}]
     assert ask(node, "/metrics")[0] == 401 and ask(node, "/v2/repository/index", "{}")[0] == 401
 
     # --- who may use what
@@ -135,16 +146,67 @@ with t.Stage() as stage:
         assert status == 403 and json.loads(said).keys() == {"error"}, (path, status, said)
     urgent = json.loads(V2)
     urgent["parameters"] = {"priority": 3}
-    assert ask(node, IRIS + "/infer", json.dumps(urgent), X_API_Key="tk_portal")[0] == 403, "its class is interactive"
+    status, _, said = ask(node, IRIS + "/infer", json.dumps(urgent), X_API_Key="tk_portal")
+    assert status == 403 and b"'bulk'" in said and b"1 (interactive)" in said, said
+    # Without a priority it is the most urgent class that the client may use.
+    for path, body in ((IRIS + "/infer", V2), ("/score", ROWS), ("/invocations", json.dumps({"instances": [[5.1, 3.5, 1.4, 0.2]]}))):
+        assert ask(node, path, body, X_API_Key="tk_bulk")[0] == 200, path
+        if path[1] != "v":
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="3")[0] == 200, path
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="1")[0] == 403, path
+            assert ask(node, path, body, X_API_Key="tk_bulk", X_Priority="-1")[0] == 400, path
     assert ask(node, "/v2/repository/models/iris-classifier/unload", "{}", X_API_Key="tk_portal")[0] == 403
-    for given, expected in ((key, {"iris-classifier", "diabetes-rf-model"}), ("tk_portal", {"iris-classifier"})):
+    for given, expected in ((key, {"iris-classifier", "diabetes-rf-model", "diabetes-linear"}), ("tk_portal", {"iris-classifier"})):
         status, _, body = ask(node, "/v2/repository/index", "{}", X_API_Key=given)
         assert status == 200 and {m["name"] for m in json.loads(body)} == expected, body
         status, _, body = ask(node, "/v2/models/stats", X_API_Key=given)
         assert status == 200 and {m["name"] for m in json.loads(body)["model_stats"]} == expected, body
-    for path, body in (("/v2/batches", None), ("/v2/batches/batch-1", None), ("/v2/batches?model=iris-classifier", "{}")):
-        assert ask(node, path, body, X_API_Key="tk_portal")[0] == 403, "a batch's lines may name any model"
-    assert ask(node, "/v2/batches", X_API_Key=key)[0] == 404
+
+    # --- batches belong to whom they are of
+    lines = "".join(json.dumps({"request_id": name, "model": name, "features": features}) + "\n" for name, features in (
+        ("iris-classifier", [5.1, 3.5, 1.4, 0.2]), ("diabetes-rf-model", [0.1] * 10), ("no-such-model", [1])))
+
+    def submit(who, query="", body=lines):
+        return ask(node, "/v2/batches" + query, body, X_API_Key=who, Content_Type="application/x-ndjson")
+
+    def remove(path, who):
+        request = urllib.request.Request(f"http://127.0.0.1:{node.http_port}{path}", None, {"X-API-Key": who}, method="DELETE")
+        try:
+            return urllib.request.urlopen(request, timeout=20).status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    def batch_of(who, body=lines):
+        status, _, said = submit(who, body=body)
+        assert status == 202, (status, said)
+        path = "/v2/batches/" + json.loads(said)["id"]
+        t.wait_until(lambda: json.loads(ask(node, path, X_API_Key=who)[2])["status"] == "succeeded", "the batch ends")
+        return path, [json.loads(line) for line in ask(node, path + "/results", X_API_Key=who)[2].splitlines()]
+
+    status, _, said = submit("tk_portal")
+    assert status == 403 and b"bulk" in said, (status, said)
+    assert submit("tk_bulk", "?model=diabetes-rf-model")[0] == submit("tk_bulk", "?model=no-such-model")[0] == 403
+    mine, answers = batch_of("tk_bulk")
+    assert answers[0]["prediction"] is not None, answers
+    assert [a["error"]["message"] for a in answers[1:]] == ["this client may not use this model"] * 2, answers
+    theirs, answers = batch_of("tk_slow2")
+    assert "prediction" in answers[1] and "error" not in answers[1], answers
+    for path in (theirs, theirs + "/results", "/v2/batches/none"):
+        assert ask(node, path, X_API_Key="tk_bulk")[0] == 404 and ask(node, path.replace(theirs, mine), X_API_Key="tk_slow2")[0] == 404
+    assert remove(theirs, "tk_bulk") == 404
+    for who, expected in (("tk_bulk", {mine}), ("tk_slow2", {theirs}), (key, {mine, theirs})):
+        status, _, body = ask(node, "/v2/batches", X_API_Key=who)
+        assert status == 200 and {"/v2/batches/" + b["id"] for b in json.loads(body)["batches"]} == expected, (who, body)
+    assert ask(node, theirs + "/results", X_API_Key=key)[0] == 200, "administrators see all"
+    assert remove(theirs, "tk_slow2") == 204
+    # Each line is a request of the month's quota: all of them, or the batch is refused.
+    batch_of("tk_ten", lines + lines)
+    status, headers, said = submit("tk_ten", body=lines + lines)
+    assert status == 429 and int(headers["Retry-After"]) > 60 and b"6 lines" in said, (status, said)
+    batch_of("tk_ten")
+    assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_ten")[0] == 200
+    assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_ten")[0] == 429
 
     # --- tokens
     good = first.token()
@@ -178,7 +240,7 @@ with t.Stage() as stage:
     t.wait_until(lambda: redis.command("GET", f"troupe:quota:small:{month}") == b"$1\r\n5\r\n", "the count is in Redis")
     assert int(redis.command("TTL", f"troupe:quota:small:{month}")[1:]) > 6 * 86400
     # Another node, which speaks TLS to the same Redis.
-    other = stage.troupe({**config, "redis": {"host": "localhost", "port": tls_port, "tls": True, "tls_ca": str(certificate)}})
+    other = stage.troupe({**config, "batches": {}, "redis": {"host": "localhost", "port": tls_port, "tls": True, "tls_ca": str(certificate)}})
     other.wait_ready()
     t.wait_until(lambda: ask(other, IRIS + "/infer", V2, X_API_Key="tk_small")[0] == 429,
                  "another node learns of the count", 30, 0.2)
@@ -194,7 +256,8 @@ with t.Stage() as stage:
 
     # --- metrics
     seen = node.metrics()
-    for reason in ("no_credentials", "bad_key", "bad_token", "expired_token", "model", "class", "admin", "address_rate",
+    for reason in ("no_credentials", "bad_key", "expired_token", "token_audience", "token_issuer",
+                   "token_signature", "token_algorithm", "token_key", "model", "class", "admin", "address_rate",
                    "client_rate", "quota"):
         assert seen.total("troupe_guard_refusals_total", door="http", reason=reason) > 0, reason
 
@@ -206,18 +269,31 @@ with t.Stage() as stage:
     assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_portal", X_Forwarded_For="192.0.2.10")[0] == 401, "the old one is gone"
     keys_file.write_text("- {name: a, key: hunter2}")
     node.signal(signal.SIGHUP)
-    t.wait_until(lambda: "guard_not_reloaded" in node.stdout() + node.stderr(), "a bad file is told")
+    t.wait_until(lambda: "config_partly_reloaded" in node.stdout() + node.stderr(), "a bad file is told")
+    log = node.stdout() + node.stderr()
+    assert "guard_not_reloaded" in log and log.count("config_reloaded") == 1, log[-2000:]
+    assert re.search(r"config_reloaded.*auth\.keys_file", log), "what was applied is named"
     assert ask(node, IRIS + "/infer", V2, X_API_Key="tk_fresh")[0] == 200, "what was in force stays"
     assert node.stop() == 0, node.stderr()
     log = node.stdout() + node.stderr()
     for secret in (key, "tk_portal", "hunter2", good):
         assert secret not in log, "a secret is in the log"
 
+    # --- what leaves a door open is said, too
+    half = stage.path("half.yaml")
+    half.write_text(json.dumps({"kafka": {"enabled": False}, "http": {"port": 0}, "metrics": {"port": 0},
+                                "auth": {"jwks_file": str(stage.path("jwks.json")), "jwt_issuer": "https://id.test"}}))
+    stage.path("jwks.json").write_text(json.dumps({"keys": [first.jwk()]}))
+    done = t.run("check", "--config", str(half))
+    for words in ("auth.jwks_file has no effect", "auth.jwt_audience is empty"):
+        assert "warn    config: " + words in done.stdout and words in done.stderr, (done.stdout, done.stderr)
+
     # --- what can't be used is said at once
     for change, words in (({"keys_file": "/no/such/file"}, ["auth.keys_file", "can't be read"]),
                           ({"keys_file": str(keys_file)}, ["only their sha256"]),
                           ({"keys_file": "", "jwks_url": "", "jwt_issuer": "", "jwt_audience": ""}, ["auth.mode", "auth.keys_file"]),
                           ({"jwks_url": "ftp://x"}, ["auth.jwks_url"]),
+                          ({"keys_file": "", "jwks_url": "", "jwks_file": "/nope"}, ["auth.jwks_file", "/nope"]),
                           ({"exempt": "health,all"}, ["auth.exempt", "'all'"])):
         bad = stage.path("bad.yaml")
         bad.write_text(json.dumps({**config, "auth": {**config["auth"], **change}, "metrics": {"port": 0}, "http": {"port": 0},

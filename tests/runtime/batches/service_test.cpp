@@ -19,6 +19,7 @@
 
 #include "runtime/batches/checkpoint.hpp"
 #include "runtime/batches/files.hpp"
+#include "runtime/codec/request_head.hpp"
 #include "runtime/model/model.hpp"
 
 namespace troupe::batches {
@@ -213,6 +214,62 @@ TEST_F(Service, SaysWhatIsWrongWithALine) {
               testing::HasSubstr("300 bytes, more than the 200 of batches.max_line"));
 }
 
+TEST_F(Service, ABatchIsItsClientsAndEachLineIsJudged) {
+  std::string id, nobodys;
+  std::uint64_t asked = 0;
+  {
+    service s(options());
+    batch_request r;
+    const std::string body = numbers(30) + "\n" + numbers(10);
+    r.body = body;
+    r.client = "portal";
+    r.admit = [&](std::uint64_t lines) -> std::optional<service_error> {
+      asked = lines;
+      return service_error{429, "no", 7};
+    };
+    batch_status made;
+    const auto refused = s.submit(r, made);
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->status, 429);
+    EXPECT_EQ(refused->retry_after, 7);
+    EXPECT_EQ(asked, 40U);
+    EXPECT_TRUE(s.list().empty());
+    r.admit = [](std::uint64_t) { return std::nullopt; };
+    ASSERT_FALSE(s.submit(r, made));
+    id = made.id;
+    EXPECT_EQ(made.lines_total, 40U);
+    nobodys = submitted(s, numbers(3)).id;
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "batches"), fs::directory_iterator()), 3)
+      << "two batches and the lock: what was refused left nothing";
+  road over;
+  auto o = options(&over);
+  std::mutex mutex;
+  std::vector<std::string> events;
+  o.tell = [&](std::string_view, batch_event what, std::string_view text) {
+    const std::lock_guard lock(mutex);
+    if (what == batch_event::started) events.emplace_back(text);
+  };
+  o.judge = [](std::string_view client, std::string_view model, record& r, record_batch& batch) {
+    EXPECT_EQ(client, "portal");
+    EXPECT_EQ(model, "");
+    if (r.error == error_code::none && batch.values[r.values_begin] < 5) {
+      codec::refuse(r, batch, error_code::model_not_found, "not yours");
+      r.rows = 0;
+      batch.values.resize(r.values_begin);
+    }
+  };
+  service s(std::move(o));
+  EXPECT_EQ(s.find(id)->client, "portal") << "over a restart";
+  s.start();
+  EXPECT_EQ(ended(s, nobodys).lines_errors, 0U) << "nobody's lines are not judged";
+  EXPECT_EQ(ended(s, id).lines_errors, 10U);
+  EXPECT_EQ(results(s, id)[4].at("error").at("message"), "not yours");
+  EXPECT_EQ(results(s, id)[5].at("prediction"), 6);
+  const std::lock_guard lock(mutex);
+  EXPECT_EQ(events, (std::vector<std::string>{"begins", "begins"}));
+}
+
 TEST_F(Service, ReadsCsv) {
   road over;
   service s(options(&over));
@@ -228,6 +285,41 @@ TEST_F(Service, ReadsCsv) {
   EXPECT_EQ(lines[2].at("error").at("message"), "column 'b' must be a finite number");
   EXPECT_EQ(lines[3].at("error").at("message"), "1 field, the header has 2");
   EXPECT_EQ(lines[4].at("prediction"), 7);
+}
+
+TEST_F(Service, ReadsCsvThatBeginsWithARow) {
+  const auto asked = [this](std::string_view body, bool names, std::string& first) {
+    batch_request r;
+    r.body = body;
+    r.format = line_format::csv;
+    r.csv_head = [&first, names](std::string_view line, bool& has_names) -> std::optional<service_error> {
+      first = line;
+      has_names = names;
+      if (line == "wrong") return service_error{400, "no such column"};
+      return std::nullopt;
+    };
+    return r;
+  };
+  std::string first;
+  batch_status made;
+  {
+    service s(options());
+    EXPECT_EQ(s.submit(asked("wrong\n1\n", true, first), made)->message, "no such column");
+    EXPECT_TRUE(s.list().empty());
+    ASSERT_FALSE(s.submit(asked("1,2\n3,\nx,1\n1\n", false, first), made));
+    EXPECT_EQ(first, "1,2");
+  }
+  road over;
+  service s(options(&over));
+  s.start();
+  EXPECT_EQ(ended(s, made.id).lines_total, 4U);
+  const auto lines = results(s, made.id);
+  ASSERT_EQ(lines.size(), 4U);
+  EXPECT_EQ(lines[0].at("request_id"), "line-1");
+  EXPECT_EQ(lines[0].at("prediction"), 3);
+  EXPECT_EQ(lines[1].at("prediction"), 3);
+  EXPECT_EQ(lines[2].at("error").at("message"), "column 'a' must be a finite number");
+  EXPECT_EQ(lines[3].at("error").at("message"), "1 field, model sum version 1 has 2 features");
 }
 
 TEST_F(Service, GoesOnWhereItStopped) {
@@ -250,11 +342,20 @@ TEST_F(Service, GoesOnWhereItStopped) {
   // A crash leaves half a line behind the mark.
   std::ofstream(folder_ / "batches" / id / "results.jsonl", std::ios::app) << "{\"request_id\":\"r7";
   road over;
-  service s(options(&over));
+  auto o = options(&over);
+  std::vector<std::string> said;
+  o.tell = [&](std::string_view, batch_event what, std::string_view text) {
+    said.push_back((what == batch_event::started ? "started: " : "ended: ") + std::string(text));
+  };
+  service s(std::move(o));
   EXPECT_EQ(s.find(id)->lines_done, mark->done);
   s.start();
   EXPECT_EQ(ended(s, id).state, batch_state::succeeded);
   expect_numbers(results(s, id), 2000);
+  s.stop();
+  EXPECT_THAT(said, testing::ElementsAre(
+                        "started: goes on after a restart, behind " + std::to_string(mark->done) + " lines",
+                        "ended: succeeded: 2000 lines, 0 errors"));
 }
 
 TEST_F(Service, BeginsAnewWithoutAUsableCheckpoint) {

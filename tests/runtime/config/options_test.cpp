@@ -355,6 +355,24 @@ TEST_F(Options, VariablesOfOthersAreLeftAlone) {
           "environment TROUPE_METRICS_PORT is ignored: it describes a Kubernetes service, not an option"));
 }
 
+TEST_F(Options, WhatLeavesADoorOpenIsWarnedOf) {
+  EXPECT_THAT(load_all("auth:\n  keys_file: /k\n").warnings,
+              ElementsAre("auth.keys_file has no effect, nobody is asked for a key or token: set auth.mode: "
+                          "required"));
+  EXPECT_THAT(load_all("auth:\n  mode: required\n  jwks_file: /k\n  jwt_issuer: https://id\n").warnings,
+              ElementsAre("auth.jwt_audience is empty: tokens that the provider made for other services are "
+                          "good here"));
+  EXPECT_THAT(load_all("auth:\n  mode: required\n  keys_file: /k\n").warnings, IsEmpty());
+}
+
+TEST_F(Options, OriginsAreWhatBrowsersSend) {
+  for (const char* good : {"*", "https://app.example", "http://localhost:3000, https://b.example"})
+    EXPECT_NO_THROW((void)load_all("http:\n  cors_origins: '" + std::string(good) + "'\n")) << good;
+  for (const char* bad : {"app.example", "https://app.example/", "https://", "https://App.example",
+                          "*.example", "https://a.example, b.example"})
+    EXPECT_THROW((void)load_all("http:\n  cors_origins: '" + std::string(bad) + "'\n"), config_error) << bad;
+}
+
 TEST_F(Options, OlderVariablesAreUnderstood) {
   const auto l = load_all("", {{"KAFKA_BROKER", "k:9092"},
                                {"CONSUMER_GROUP", "g"},

@@ -133,6 +133,38 @@ TEST(OpenApi, FilesWhereTheDefaultModelTakesThem) {
     EXPECT_TRUE(content.contains(media)) << media;
 }
 
+TEST(OpenApi, SaysWhatTheGuardAsksFor) {
+  const json open = json::parse(openapi_document(model::model_table(), "1"));
+  EXPECT_FALSE(open.contains("security"));
+  EXPECT_FALSE(open["components"].contains("securitySchemes"));
+  EXPECT_FALSE(open["paths"]["/score"]["post"]["responses"].contains("401"));
+  guard::guard_terms terms;
+  terms.required = terms.limited = true;
+  const json doc = json::parse(openapi_document(model::model_table(), "1", terms));
+  const json& schemes = doc["components"]["securitySchemes"];
+  EXPECT_EQ(schemes["apiKey"]["name"], "X-API-Key");
+  EXPECT_EQ(schemes["bearer"]["scheme"], "bearer");
+  EXPECT_EQ(doc["security"], json::parse(R"([{"apiKey":[]},{"bearer":[]}])"));
+  for (const char* status : {"401", "403", "429"}) {
+    const json& there = doc["paths"]["/score"]["post"]["responses"];
+    ASSERT_TRUE(there.contains(status));
+    EXPECT_TRUE(doc.contains(json::json_pointer(there[status]["$ref"].get<std::string>().substr(1))));
+  }
+  const auto needs_none = [](const json& d, const char* path) {
+    return d["paths"][path]["get"].value("security", json()) == json::array();
+  };
+  EXPECT_TRUE(needs_none(doc, "/health"));
+  EXPECT_TRUE(needs_none(doc, "/docs"));
+  EXPECT_FALSE(needs_none(doc, "/openapi.json"));
+  EXPECT_FALSE(needs_none(doc, "/v2"));
+  terms.exempt_docs = true;
+  terms.exempt_health = terms.limited = false;
+  const json other = json::parse(openapi_document(model::model_table(), "1", terms));
+  EXPECT_TRUE(needs_none(other, "/openapi.json"));
+  EXPECT_FALSE(needs_none(other, "/health"));
+  EXPECT_FALSE(other["paths"]["/score"]["post"]["responses"].contains("429"));
+}
+
 TEST(OpenApi, WithoutModels) {
   const json doc = json::parse(openapi_document(model::model_table(), "1"));
   EXPECT_EQ(doc["x-models"], json::array());

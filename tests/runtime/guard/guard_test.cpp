@@ -276,6 +276,41 @@ TEST(guard, ends_a_quota_with_the_month) {
   epoch = before;
 }
 
+TEST(guard, knows_clients_of_work_that_goes_on) {
+  auto o = required();
+  o.limited = true;
+  o.per_minute = 1e6;
+  o.per_month = 10;
+  o.clients[0].admin = true;
+  stand s(o);
+  EXPECT_TRUE(s.keeper.look_up("billing").who->admin());
+  const auto portal = s.keeper.look_up("portal");
+  ASSERT_NE(portal.who, nullptr);
+  EXPECT_FALSE(portal.who->admin());
+  EXPECT_FALSE(portal.who->may_use_model("iris"));
+  EXPECT_EQ(s.keeper.look_up("gone").why, refusal::bad_key);
+  EXPECT_TRUE(s.keeper.charge(door::http, "portal", 8).ok());
+  EXPECT_TRUE(s.ask(with("x-api-key", "tk_two")).ok());
+  const auto much = s.keeper.charge(door::http, "portal", 2);
+  EXPECT_EQ(much.why, refusal::quota) << "requests and lines count together, and all of the lines or none";
+  EXPECT_GT(much.retry_after, 0);
+  EXPECT_TRUE(s.keeper.charge(door::http, "portal", 1).ok());
+  EXPECT_EQ(s.why(with("x-api-key", "tk_two")), refusal::quota);
+  EXPECT_TRUE(s.keeper.charge(door::http, "gone", 99).ok());
+
+  auto fewer = o;
+  fewer.clients.erase(fewer.clients.begin() + 1);
+  s.keeper.reload(fewer);
+  EXPECT_EQ(s.keeper.look_up("portal").why, refusal::bad_key);
+  fewer.required = false;
+  s.keeper.reload(fewer);
+  EXPECT_TRUE(s.keeper.look_up("portal").ok());
+  EXPECT_EQ(s.keeper.look_up("portal").who, nullptr) << "nobody is asked any more";
+  fewer.required = fewer.tokens = true;
+  s.keeper.reload(fewer);
+  EXPECT_TRUE(s.keeper.look_up("portal").who->may_all()) << "as a token of that name may";
+}
+
 TEST(guard, shares_counts_with_a_store) {
   auto o = required();
   o.limited = true;
@@ -347,9 +382,33 @@ TEST(guard, forgets_a_token_when_it_expires_or_its_key_is_gone) {
   EXPECT_TRUE(s.ask(r).ok());
   signer next(signer::kind::ec, "e2");
   s.keeper.set_token_keys(key_set::parse(set_of(next.jwk())));
-  EXPECT_EQ(s.why(r), refusal::bad_token);
+  EXPECT_EQ(s.why(r), refusal::token_key);
   EXPECT_EQ(s.unknown_keys, 1);
   EXPECT_TRUE(s.ask(with("authorization", "Bearer " + token_of("mobile", before + 100, next))).ok());
+}
+
+TEST(guard, tells_what_is_wrong_with_a_token_and_the_caller_nothing) {
+  token_stand s;
+  s.keeper.set_token_keys(key_set::parse(set_of(ec().jwk())));
+  signer other(signer::kind::ec, "e1"), unknown(signer::kind::ec, "e9");
+  const std::string exp = R"(,"exp":)" + std::to_string(epoch + 100);
+  const auto said = s.ask(with("authorization", "Bearer ey.ey.ey")).message;
+  for (const auto& [token, label] : std::vector<std::pair<std::string, std::string>>{
+           {"ey.ey.ey", "bad_token"},
+           {token_of("a", epoch - 100), "expired_token"},
+           {ec().sign(R"({"alg":"PS256","kid":"e1"})", "{}"), "token_algorithm"},
+           {token_of("a", epoch + 100, unknown), "token_key"},
+           {token_of("a", epoch + 100, other), "token_signature"},
+           {ec().token(R"({"iss":"iss","aud":"troupe","sub":"a"})"), "token_no_expiry"},
+           {ec().token(R"({"iss":"x","aud":"troupe","sub":"a")" + exp + "}"), "token_issuer"},
+           {ec().token(R"({"iss":"iss","aud":"x","sub":"a")" + exp + "}"), "token_audience"},
+           {ec().token(R"({"iss":"iss","aud":"troupe")" + exp + "}"), "token_no_client"}}) {
+    const auto v = s.ask(with("authorization", "Bearer " + token));
+    EXPECT_EQ(name_of(v.why), label);
+    EXPECT_EQ(http_status_of(v.why), 401) << label;
+    EXPECT_EQ(v.message == said, label != "expired_token") << label;
+    EXPECT_EQ(s.counted[v.why], label == "bad_token" ? 2 : 1) << label;
+  }
 }
 
 TEST(guard, verifies_no_more_tokens_than_the_rate_allows) {
@@ -364,7 +423,7 @@ TEST(guard, verifies_no_more_tokens_than_the_rate_allows) {
   for (int i = 0; i < 20; ++i)
     refused +=
         s.why(with("authorization", "Bearer " + token_of("a" + std::to_string(i), epoch + 9, other))) ==
-        refusal::bad_token;
+        refusal::token_signature;
   EXPECT_EQ(refused, 4);
   EXPECT_EQ(s.counted[refusal::address_rate], 16);
 }

@@ -826,6 +826,7 @@ TEST(Front, CorsAllowsTheOriginsThatAreSet) {
   EXPECT_EQ(yes.field("access-control-allow-origin"), "https://b:1");
   EXPECT_EQ(yes.field("access-control-allow-headers"), "x-a, x-b");
   EXPECT_THAT(yes.field("access-control-allow-methods"), HasSubstr("POST"));
+  EXPECT_THAT(yes.field("access-control-allow-methods"), HasSubstr("DELETE"));
   EXPECT_EQ(yes.field("vary"), "Origin");
   const answer no = preflight("https://b");
   EXPECT_EQ(no.status, 403);
@@ -834,7 +835,8 @@ TEST(Front, CorsAllowsTheOriginsThatAreSet) {
   const answer got = c.next();
   EXPECT_EQ(got.status, 200);
   EXPECT_EQ(got.field("access-control-allow-origin"), "http://a");
-  EXPECT_THAT(got.field("access-control-expose-headers"), HasSubstr("X-Correlation-ID"));
+  for (const char* field : {"X-Correlation-ID", "X-Request-ID", "Retry-After", "Location"})
+    EXPECT_THAT(got.field("access-control-expose-headers"), HasSubstr(field));
   c.send("OPTIONS / HTTP/1.1\r\nHost: h\r\n\r\n");
   EXPECT_EQ(c.next().body, "OPTIONS /? 1 ");
 }

@@ -38,6 +38,18 @@ TEST(month_count, ends_at_its_quota_and_begins_anew) {
   EXPECT_EQ(c.used(11), 2U);
 }
 
+TEST(month_count, takes_many_or_none) {
+  month_count c;
+  EXPECT_FALSE(c.take(7, 10, 11));
+  EXPECT_TRUE(c.take(7, 10, 4));
+  EXPECT_FALSE(c.take(7, 10, 7));
+  EXPECT_FALSE(c.take(7, 10, UINT64_MAX));
+  EXPECT_EQ(c.used(7), 4U);
+  EXPECT_TRUE(c.take(7, 10, 6));
+  EXPECT_FALSE(c.take(7, 10));
+  EXPECT_TRUE(c.take(7, 0, 1'000'000));
+}
+
 TEST(month_count, nodes_that_share_a_store_agree_about_the_sum) {
   std::mt19937 random(21);
   month_count nodes[3];
