@@ -80,6 +80,16 @@ struct keeper_state {
   // --- the table
   // ----------------------------------------------------------------------------------------------------------
 
+  /// The configured one, or the one of the start. Where the start had none: the only model there is, loaded
+  /// or not, so that an unload never gives a model's requests to another one.
+  const std::string& default_model() {
+    auto& m = memory();
+    if (m.default_model.empty() && !m.versions.empty() &&
+        m.versions.begin()->first.first == m.versions.rbegin()->first.first)
+      m.default_model = m.versions.begin()->first.first;
+    return m.default_model;
+  }
+
   /// Puts what memory says into force.
   bool publish() {
     auto& m = memory();
@@ -90,9 +100,8 @@ struct keeper_state {
       if (v.model) models.push_back(v.model);
     for (const auto& [of, version] : m.production)
       if (production_of(of)) how.production[of] = version;
-    const bool has_default = std::any_of(models.begin(), models.end(),
-                                         [&](const auto& one) { return one->name() == m.default_model; });
-    if (has_default) how.default_model = m.default_model;
+    how.default_stays = true;
+    how.default_model = default_model();
     for (const auto& [of, r] : m.rollouts)
       how.splits[of] = {r.id, r.spec.version, policy::route(r.spec.strategy, r.share, of), r.spec.header};
     try {

@@ -373,7 +373,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                     {"file", m->path().string()}});
     }
     kept->fallback = settings.models.fallback;
-    if (const auto* m = models->current()->default_model()) kept->default_model = m->name();
+    kept->default_model = models->current()->default_name();
     limits->max_record_bytes = settings.kafka.max_record_bytes;
     limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
   }
@@ -941,10 +941,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
   [[nodiscard]] http::health_state health() const override {
     http::health_state h;
     const auto table = models->current();
-    h.model_loaded = !table->all().empty();
-    if (h.model_loaded) {
-      const auto* m = table->default_model();
-      if (!m) m = table->all().front().get();
+    const bool any_model = !table->all().empty();
+    const auto* m = table->default_model();
+    if (!m && any_model && table->default_name().empty()) m = table->all().front().get();
+    h.model_loaded = m != nullptr;
+    if (m) {
       h.model_name = m->name();
       h.model_version = m->version();
     }
@@ -958,7 +959,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
       h.reasons.push_back(std::move(why));
     };
     if (draining) not_ready("draining");
-    if (!h.model_loaded) not_ready("no model is loaded");
+    if (!any_model)
+      not_ready("no model is loaded");
+    else if (!h.model_loaded)
+      h.degraded.push_back("the default model " + table->default_name() + " is not loaded");
     if (!up) {
       not_ready("starting");
       return h;

@@ -178,11 +178,13 @@ struct batch_pages::impl {
         b.input.ends_with(".parquet"))
       return error_response(415, "Parquet is not read here; convert it to CSV first (docs/batches.md)");
     if (!a.model.empty() || !a.version.empty()) {
-      const auto found = models->models()->find(a.model, a.version);
+      const auto table = models->models();
+      const auto found = table->find(a.model, a.version);
       if (!found.model || found.fell_back)
         return error_response(
-            404, (a.model.empty() ? std::string("the default model") : "model '" + a.model + "'") +
-                     (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
+            404,
+            (a.model.empty() ? "the default model " + table->default_name() : "model '" + a.model + "'") +
+                (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
     }
     b.model = std::move(a.model);
     b.version = std::move(a.version);

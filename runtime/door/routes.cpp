@@ -299,7 +299,7 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       e->reply(http::liveness());
       break;
     case page::ping: {
-      const bool can = impl_->of->ready();
+      const bool can = impl_->of->ready() && (!o.health || o.health().model_loaded);
       e->reply(json_reply("{}", can ? 200 : 503));
       break;
     }
