@@ -82,7 +82,8 @@ void add_models_commands(CLI::App& app, models_command& into) {
   auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
   add_common(c_explain, explain.common);
   add_models(c_explain, explain.common);
-  c_explain->add_option("--model", explain.model, "Its name (default: the default model)");
+  c_explain->add_option("--model", explain.model,
+                        "Its name (default: models.default, the only one, or diabetes-rf-model)");
   c_explain->add_option("--version", explain.version, "Its version (default: the production version)");
   c_explain->add_option("--features", explain.features,
                         "One row, or a list of rows: JSON lists of numbers, or objects by feature name");
