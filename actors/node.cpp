@@ -33,6 +33,7 @@
 #include "runtime/config/reload.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
+#include "runtime/grpc/tls.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
@@ -118,6 +119,27 @@ struct memory_shares {
   if (syslog == 4) return observe::level::warn;
   return syslog <= 6 ? observe::level::info : observe::level::debug;
 }
+
+void tell_tls(std::string_view of, const std::string& why) {
+  observe::log(observe::level::error, of, "tls_not_reloaded",
+               "the certificate can't be used; the one in force stays", {{"error", why}});
+}
+
+/// The gRPC door's files of TLS, for its library's log, which has no place for whose it is.
+struct grpc_files {
+  static void remember(rpc::tls_files files, std::string name) {
+    const std::lock_guard lock(mutex);
+    kept = {std::move(files), std::move(name)};
+  }
+  static std::string fault() {
+    const std::lock_guard lock(mutex);
+    return rpc::tls_fault(kept.first, kept.second);
+  }
+
+ private:
+  static inline std::mutex mutex;
+  static inline std::pair<rpc::tls_files, std::string> kept;
+};
 
 }  // namespace
 
@@ -486,9 +508,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
       observe::log(observe::level::error, "guard", "guard_not_reloaded",
                    "keys and limits can't be used; those in force stay", {{"error", why}});
     if (http && !settings.http.tls.certificate.empty())
-      if (const std::string why = http->front().reload_tls(); !why.empty())
-        observe::log(observe::level::error, "http", "tls_not_reloaded",
-                     "the certificate can't be used; the one in force stays", {{"error", why}});
+      if (const std::string why = http->front().reload_tls(); !why.empty()) tell_tls("http", why);
+    if (grpc)
+      if (const std::string why = grpc_files::fault(); !why.empty()) tell_tls("grpc", why);
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
@@ -556,9 +578,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void open_grpc() {
     if (!settings.grpc.enabled) return;
-    rpc::set_library_log([](std::string_view text) {
-      observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
-    });
     const auto& g = settings.grpc;
     rpc::server_options o;
     o.bind = g.bind;
@@ -578,6 +597,17 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls.key = g.tls.key;
     o.tls.client_ca = g.tls.client_ca;
     o.tls.client_required = g.tls.client_required;
+    grpc_files::remember(o.tls, o.name);
+    // The library reads the files by itself, and of those it can't use tells no name.
+    rpc::set_library_log([](std::string_view text) {
+      if (text.find("key") != std::string_view::npos || text.find("ertificate") != std::string_view::npos ||
+          text.find("andshaker factory") != std::string_view::npos)
+        if (const std::string why = grpc_files::fault(); !why.empty())
+          return observe::log_every(observe::level::error, "grpc", "tls_not_reloaded", 30,
+                                    "the certificate can't be used; the one in force stays",
+                                    {{"error", why}});
+      observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
+    });
     o.guard = guard->rules(troupe::door::grpc);
     o.tracer = tracer;
     grpc = std::make_unique<rpc::server>(o, backend);
