@@ -970,6 +970,14 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] http::health_state health() const override {
     http::health_state h;
+  /// Why no records come; empty: they can.
+  [[nodiscard]] std::string kafka_away() const {
+    if (!source) return {};
+    const auto in = source->status();
+    if (in.up) return {};
+    return in.reason.empty() ? "joining the group" : in.reason;
+  }
+
     const auto table = models->current();
     const bool any_model = !table->all().empty();
     const auto* m = table->default_model();
@@ -1005,10 +1013,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       else
         not_ready(std::move(why));
     };
-    if (source) {
-      const auto in = source->status();
-      if (!in.up) kafka_lost("Kafka: " + (in.reason.empty() ? std::string("joining the group") : in.reason));
-    }
+    if (const std::string away = kafka_away(); !away.empty()) kafka_lost("Kafka: " + away);
     if (sink) {
       const auto out = sink->status();
       if (!out.up && !out.reason.empty()) kafka_lost("Kafka producer: " + out.reason);
@@ -1189,6 +1194,9 @@ bool node::ready() const {
 }
 std::string node::brokers() const {
   return impl_->bootstrap;
+std::string node::kafka_away() const {
+  return impl_->kafka_away();
+}
 }
 int node::metrics_port() const {
   return impl_->door->port();
