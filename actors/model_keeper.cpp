@@ -297,8 +297,13 @@ struct keeper_state {
     if (!e.model) {
       v->is = v->model ? state::loaded : state::failed;
       v->error = e.text;
+      const auto* production = production_of(v->disk.name);
       log(level::error, "model_load_failed", e.text,
-          {{"model", v->disk.name}, {"version", v->disk.version}, {"running", v->model ? "kept" : "none"}});
+          {{"model", v->disk.name},
+           {"version", v->disk.version},
+           {"running", v->model     ? "kept"
+                       : production ? production->version()
+                                    : "none"}});
       return;
     }
     auto before = std::exchange(v->model, e.model);
