@@ -659,6 +659,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.read_timeout = ms(h.read_timeout);
     o.idle_timeout = ms(h.idle_timeout);
     o.compress_replies = h.compress_replies;
+    if (!settings.batches.input_directory.empty())
+      o.larger_body = {"/v2/batches", "; a larger batch is a file in batches.input_directory"};
     // The gateway ends every call by its expiry; this is for what has none.
     o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
     for (std::size_t at = 0; at < h.cors_origins.size();) {
