@@ -356,7 +356,10 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       break;
     }
     case page::none:
-      e->reply(error_response(404, "no such path: " + std::string(r.path)));
+      e->reply(error_response(404, "no such path: " + std::string(r.path) +
+                                       (r.path == "/v2/models" || r.path == "/v2/models/"
+                                            ? "; POST /v2/repository/index lists the models"
+                                            : "")));
       break;
   }
   return nullptr;
