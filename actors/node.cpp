@@ -242,7 +242,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (grpc) what.emplace_back("grpc_port", std::to_string(grpc->port()));
     what.emplace_back("metrics_port", std::to_string(door->port()));
     observe::log(observe::level::info, "node", "started",
-                 settings.kafka.enabled ? "waiting for partitions" : "without Kafka", what);
+                 settings.kafka.enabled ? "started; waiting for partitions" : "started; Kafka is off", what);
   }
 
   void make_metrics() {
@@ -970,8 +970,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
   // --- state, as the door shows it
   // -------------------------------------------------------------------------------------
 
-  [[nodiscard]] http::health_state health() const override {
-    http::health_state h;
   /// Why no records come; empty: they can.
   [[nodiscard]] std::string kafka_away() const {
     if (!source) return {};
@@ -980,6 +978,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return in.reason.empty() ? "joining the group" : in.reason;
   }
 
+  [[nodiscard]] http::health_state health() const override {
+    http::health_state h;
     const auto table = models->current();
     const bool any_model = !table->all().empty();
     const auto* m = table->default_model();
@@ -1194,11 +1194,11 @@ node::~node() {
 bool node::ready() const {
   return impl_->health().ready;
 }
-std::string node::brokers() const {
-  return impl_->bootstrap;
 std::string node::kafka_away() const {
   return impl_->kafka_away();
 }
+std::string node::brokers() const {
+  return impl_->bootstrap;
 }
 int node::metrics_port() const {
   return impl_->door->port();
