@@ -304,6 +304,10 @@ struct keeper_state {
            {"running", v->model     ? "kept"
                        : production ? production->version()
                                     : "none"}});
+      if (const std::string next = highest(v->disk.name); !production && !next.empty()) {
+        m.production[v->disk.name] = next;
+        publish();
+      }
       return;
     }
     auto before = std::exchange(v->model, e.model);
@@ -313,7 +317,10 @@ struct keeper_state {
     args.start(e.model);
     const std::string model = v->disk.name;
     const std::string version = v->disk.version;
-    if (!production_of(model)) m.production[model] = version;
+    // A whole model that is loaded again: another version may be first.
+    if (const auto* p = find(model, m.production[model]);
+        !production_of(model) && (!p || p->is != state::loading))
+      m.production[model] = version;
     const auto& wanted = wanted_production_[v->source];
     if (const auto w = wanted.find(model); w != wanted.end() && w->second == version) {
       m.said_by_source[v->source + "/" + model] = version;

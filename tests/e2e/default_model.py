@@ -34,7 +34,8 @@ with t.Stage() as stage:
     for configured, default, other in (("diabetes-linear", "diabetes-linear", "diabetes-rf-model"),
                                        ("", "diabetes-rf-model", "diabetes-linear")):
         node = node_of(configured)
-        assert ask(node, "POST", "/score", {"data": [ROW]})[1]["metadata"]["model_name"] == default
+        before = ask(node, "POST", "/score", {"data": [ROW]})[1]["metadata"]
+        assert before["model_name"] == default, before
         assert ask(node, "GET", "/health")[1]["model_name"] == default
         assert ask(node, "POST", f"/v2/repository/models/{default}/unload", {})[0] == 200
         for path, body in (("/score", {"data": [ROW]}), ("/invocations", {"inputs": [ROW]})):
@@ -48,7 +49,9 @@ with t.Stage() as stage:
         infer = {"inputs": [{"name": "input", "shape": [1, 10], "datatype": "FP64", "data": ROW}]}
         assert ask(node, "POST", f"/v2/models/{other}/infer", infer)[0] == 200, "the other one is served by its name"
         assert ask(node, "POST", f"/v2/repository/models/{default}/load", {})[0] == 200
-        assert ask(node, "POST", "/score", {"data": [ROW]})[1]["metadata"]["model_name"] == default
+        after = lambda: ask(node, "POST", "/score", {"data": [ROW]})[1]["metadata"]
+        t.wait_until(lambda: (after()["model_name"], after()["model_version"]) == (default, before["model_version"]),
+                     "the production version of before is it again")
         assert ask(node, "GET", "/health")[0] == ask(node, "GET", "/ping")[0] == 200
 
     # --- what a request that can't be taken is told
@@ -65,7 +68,7 @@ with t.Stage() as stage:
 
     (models / "bad").mkdir()
     (models / "bad/model.onnx").write_bytes(b"no model")
-    t.wait_until(lambda: any(str(models / "bad/model.onnx") in e["message"] for e in events(node, "models_directory_problem")),
+    t.wait_until(lambda: any(str(models / "bad/model.onnx") in e["msg"] for e in events(node, "models_directory_problem")),
                  "the log names the file without a version")
     shutil.rmtree(models / "bad")
     (models / ".9.tmp").mkdir()
