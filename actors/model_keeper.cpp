@@ -80,6 +80,16 @@ struct keeper_state {
   // --- the table
   // ----------------------------------------------------------------------------------------------------------
 
+  /// The configured one, or the one of the start. Where the start had none: the only model there is, loaded
+  /// or not, so that an unload never gives a model's requests to another one.
+  const std::string& default_model() {
+    auto& m = memory();
+    if (m.default_model.empty() && !m.versions.empty() &&
+        m.versions.begin()->first.first == m.versions.rbegin()->first.first)
+      m.default_model = m.versions.begin()->first.first;
+    return m.default_model;
+  }
+
   /// Puts what memory says into force.
   bool publish() {
     auto& m = memory();
@@ -90,9 +100,8 @@ struct keeper_state {
       if (v.model) models.push_back(v.model);
     for (const auto& [of, version] : m.production)
       if (production_of(of)) how.production[of] = version;
-    const bool has_default = std::any_of(models.begin(), models.end(),
-                                         [&](const auto& one) { return one->name() == m.default_model; });
-    if (has_default) how.default_model = m.default_model;
+    how.default_stays = true;
+    how.default_model = default_model();
     for (const auto& [of, r] : m.rollouts)
       how.splits[of] = {r.id, r.spec.version, policy::route(r.spec.strategy, r.share, of), r.spec.header};
     try {
@@ -288,8 +297,17 @@ struct keeper_state {
     if (!e.model) {
       v->is = v->model ? state::loaded : state::failed;
       v->error = e.text;
+      const auto* production = production_of(v->disk.name);
       log(level::error, "model_load_failed", e.text,
-          {{"model", v->disk.name}, {"version", v->disk.version}, {"running", v->model ? "kept" : "none"}});
+          {{"model", v->disk.name},
+           {"version", v->disk.version},
+           {"running", v->model     ? "kept"
+                       : production ? production->version()
+                                    : "none"}});
+      if (const std::string next = highest(v->disk.name); !production && !next.empty()) {
+        m.production[v->disk.name] = next;
+        publish();
+      }
       return;
     }
     auto before = std::exchange(v->model, e.model);
@@ -299,7 +317,10 @@ struct keeper_state {
     args.start(e.model);
     const std::string model = v->disk.name;
     const std::string version = v->disk.version;
-    if (!production_of(model)) m.production[model] = version;
+    // A whole model that is loaded again: another version may be first.
+    if (const auto* p = find(model, m.production[model]);
+        !production_of(model) && (!p || p->is != state::loading))
+      m.production[model] = version;
     const auto& wanted = wanted_production_[v->source];
     if (const auto w = wanted.find(model); w != wanted.end() && w->second == version) {
       m.said_by_source[v->source + "/" + model] = version;

@@ -72,7 +72,7 @@ class keeper_memory {
   std::vector<leaving> left;
   std::vector<std::weak_ptr<const model::model_table>> tables;  ///< that may still be in use
   std::vector<rollout_report> history;
-  std::string default_model;
+  std::string default_model;  ///< answers requests that name no model, loaded or not; empty: none
   bool fallback = true;
   std::uint64_t next_id = 1;
   bool begun = false;

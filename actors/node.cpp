@@ -34,6 +34,7 @@
 #include "runtime/door/caller.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
+#include "runtime/grpc/tls.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
@@ -119,6 +120,27 @@ struct memory_shares {
   if (syslog == 4) return observe::level::warn;
   return syslog <= 6 ? observe::level::info : observe::level::debug;
 }
+
+void tell_tls(std::string_view of, const std::string& why) {
+  observe::log(observe::level::error, of, "tls_not_reloaded",
+               "the certificate can't be used; the one in force stays", {{"error", why}});
+}
+
+/// The gRPC door's files of TLS, for its library's log, which has no place for whose it is.
+struct grpc_files {
+  static void remember(rpc::tls_files files, std::string name) {
+    const std::lock_guard lock(mutex);
+    kept = {std::move(files), std::move(name)};
+  }
+  static std::string fault() {
+    const std::lock_guard lock(mutex);
+    return rpc::tls_fault(kept.first, kept.second);
+  }
+
+ private:
+  static inline std::mutex mutex;
+  static inline std::pair<rpc::tls_files, std::string> kept;
+};
 
 }  // namespace
 
@@ -221,7 +243,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (grpc) what.emplace_back("grpc_port", std::to_string(grpc->port()));
     what.emplace_back("metrics_port", std::to_string(door->port()));
     observe::log(observe::level::info, "node", "started",
-                 settings.kafka.enabled ? "waiting for partitions" : "without Kafka", what);
+                 settings.kafka.enabled ? "started; waiting for partitions" : "started; Kafka is off", what);
   }
 
   void make_metrics() {
@@ -374,7 +396,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                     {"file", m->path().string()}});
     }
     kept->fallback = settings.models.fallback;
-    if (const auto* m = models->current()->default_model()) kept->default_model = m->name();
+    kept->default_model = models->current()->default_name();
     limits->max_record_bytes = settings.kafka.max_record_bytes;
     limits->max_rows = static_cast<std::uint32_t>(settings.models.max_rows);
   }
@@ -493,10 +515,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (http && !settings.http.tls.certificate.empty()) {
       const std::string why = http->front().reload_tls();
       add(why.empty() ? applied : not_applied, "http.tls_cert");
-      if (!why.empty())
-        observe::log(observe::level::error, "http", "tls_not_reloaded",
-                     "the certificate can't be used; the one in force stays", {{"error", why}});
+      if (!why.empty()) tell_tls("http", why);
     }
+    if (grpc)
+      if (const std::string why = grpc_files::fault(); !why.empty()) {
+        add(not_applied, "grpc.tls_cert");
+        tell_tls("grpc", why);
+      }
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
@@ -569,10 +594,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void open_grpc() {
     if (!settings.grpc.enabled) return;
-    rpc::set_library_log([](std::string_view text) {
-      observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
-    });
-    const auto ms = [](nanos n) { return std::chrono::milliseconds(n / 1'000'000); };
     const auto& g = settings.grpc;
     rpc::server_options o;
     o.bind = g.bind;
@@ -592,6 +613,17 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls.key = g.tls.key;
     o.tls.client_ca = g.tls.client_ca;
     o.tls.client_required = g.tls.client_required;
+    grpc_files::remember(o.tls, o.name);
+    // The library reads the files by itself, and of those it can't use tells no name.
+    rpc::set_library_log([](std::string_view text) {
+      if (text.find("key") != std::string_view::npos || text.find("ertificate") != std::string_view::npos ||
+          text.find("andshaker factory") != std::string_view::npos)
+        if (const std::string why = grpc_files::fault(); !why.empty())
+          return observe::log_every(observe::level::error, "grpc", "tls_not_reloaded", 30,
+                                    "the certificate can't be used; the one in force stays",
+                                    {{"error", why}});
+      observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
+    });
     o.guard = guard->rules(troupe::door::grpc);
     o.tracer = tracer;
     grpc = std::make_unique<rpc::server>(o, backend);
@@ -649,6 +681,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.read_timeout = ms(h.read_timeout);
     o.idle_timeout = ms(h.idle_timeout);
     o.compress_replies = h.compress_replies;
+    if (!settings.batches.input_directory.empty())
+      o.larger_body = {"/v2/batches", "; a larger batch is a file in batches.input_directory"};
     // The gateway ends every call by its expiry; this is for what has none.
     o.reply_timeout = ms(h.queue_timeout) + std::chrono::seconds(90);
     for (std::size_t at = 0; at < h.cors_origins.size();) {
@@ -960,13 +994,22 @@ struct node::impl final : kafka::assignment_listener, door_state {
   // --- state, as the door shows it
   // -------------------------------------------------------------------------------------
 
+  /// Why no records come; empty: they can.
+  [[nodiscard]] std::string kafka_away() const {
+    if (!source) return {};
+    const auto in = source->status();
+    if (in.up) return {};
+    return in.reason.empty() ? "joining the group" : in.reason;
+  }
+
   [[nodiscard]] http::health_state health() const override {
     http::health_state h;
     const auto table = models->current();
-    h.model_loaded = !table->all().empty();
-    if (h.model_loaded) {
-      const auto* m = table->default_model();
-      if (!m) m = table->all().front().get();
+    const bool any_model = !table->all().empty();
+    const auto* m = table->default_model();
+    if (!m && any_model && table->default_name().empty()) m = table->all().front().get();
+    h.model_loaded = m != nullptr;
+    if (m) {
       h.model_name = m->name();
       h.model_version = m->version();
     }
@@ -980,7 +1023,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
       h.reasons.push_back(std::move(why));
     };
     if (draining) not_ready("draining");
-    if (!h.model_loaded) not_ready("no model is loaded");
+    if (!any_model)
+      not_ready("no model is loaded");
+    else if (!h.model_loaded)
+      h.degraded.push_back("the default model " + table->default_name() + " is not loaded");
     if (!up) {
       not_ready("starting");
       return h;
@@ -993,10 +1039,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       else
         not_ready(std::move(why));
     };
-    if (source) {
-      const auto in = source->status();
-      if (!in.up) kafka_lost("Kafka: " + (in.reason.empty() ? std::string("joining the group") : in.reason));
-    }
+    if (const std::string away = kafka_away(); !away.empty()) kafka_lost("Kafka: " + away);
     if (sink) {
       const auto out = sink->status();
       if (!out.up && !out.reason.empty()) kafka_lost("Kafka producer: " + out.reason);
@@ -1174,6 +1217,9 @@ node::~node() {
 
 bool node::ready() const {
   return impl_->health().ready;
+}
+std::string node::kafka_away() const {
+  return impl_->kafka_away();
 }
 std::string node::brokers() const {
   return impl_->bootstrap;

@@ -42,6 +42,8 @@ class node {
   /// 200 on /ready: models loaded, broker reachable, partitions assigned (or none left to assign).
   [[nodiscard]] bool ready() const;
 
+  /// Why no records can come from Kafka; empty: they can, or Kafka is off.
+  [[nodiscard]] std::string kafka_away() const;
   /// Where clients reach the broker: the configured one, or the embedded one's address.
   [[nodiscard]] std::string brokers() const;
 

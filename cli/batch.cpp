@@ -8,55 +8,13 @@
 #include <system_error>
 #include <thread>
 
-#include "actors/node.hpp"
 #include "cli/batch_run.hpp"
 #include "cli/commands.hpp"
+#include "cli/model_choice.hpp"
 #include "runtime/batches/line_reader.hpp"
-#include "runtime/model/directory_source.hpp"
-#include "runtime/model/repository.hpp"
-#include "runtime/policy/nearest.hpp"
 
 namespace troupe::cli {
 namespace {
-
-/// Versions are numbers: more digits are more.
-bool older(const std::string& a, const std::string& b) {
-  return a.size() != b.size() ? a.size() < b.size() : a < b;
-}
-
-std::shared_ptr<const model::loaded_model> model_of(const batch_options& o, const config::settings& s) {
-  const auto how = model_options(s);
-  model::directory_source source(s.models.directory);
-  const auto found = source.look(true);
-  std::vector<std::string> names;
-  for (const auto& v : found.versions)
-    if (names.empty() || names.back() != v.name) names.push_back(v.name);
-  std::string name = o.model.empty() ? s.models.default_model : o.model;
-  if (name.empty() && names.size() == 1) name = names.front();
-  std::string list;
-  for (const auto& n : names) list += (list.empty() ? "" : ", ") + n;
-  if (name.empty())
-    throw usage_error(s.models.directory + " has " +
-                      (names.empty() ? "no models" : "several models: " + list) + "; name one with --model");
-  std::string version(model::plain_version(o.version));
-  if (version.empty())
-    if (const auto it = found.production.find(name); it != found.production.end()) version = it->second;
-  const model::version_on_disk* best = nullptr;
-  for (const auto& v : found.versions) {
-    if (v.name != name || (!version.empty() && v.version != version)) continue;
-    if (!best || older(best->version, v.version)) best = &v;
-  }
-  if (!best) {
-    const bool known = std::find(names.begin(), names.end(), name) != names.end();
-    const std::string near = known ? "" : policy::nearest(name, names, 2);
-    throw usage_error("model " + name + (version.empty() ? "" : " version " + version) + " is not in " +
-                      s.models.directory +
-                      (!near.empty()  ? " (did you mean " + near + "?)"
-                       : list.empty() ? ""
-                                      : "; there are " + list));
-  }
-  return model::load_model(best->path, best->name, best->version, how.engines, how.explain);
-}
 
 bool is_parquet(const std::string& path) {
   if (path.ends_with(".parquet")) return true;
@@ -134,7 +92,7 @@ int batch(const batch_options& o) {
   run.input = o.input;
   run.output = o.output;
   run.format = format_of(o);
-  run.model = model_of(o, settings);
+  run.model = load_one_model(settings, o.model, o.version);
   run.threads = o.threads > 0 ? static_cast<std::size_t>(o.threads)
                               : std::max<std::size_t>(1, std::thread::hardware_concurrency());
   run.max_line = settings.batches.max_line;

@@ -32,6 +32,18 @@ std::string count(int n, const std::string& of) {
   return std::to_string(n) + " " + of + (n == 1 ? "" : "s");
 }
 
+/// The detail without the subject, where an error begins with it.
+std::string said_once(const std::string& what, std::string_view detail) {
+  const std::string_view subject = what;
+  for (const auto known : {subject, subject.substr(std::min(subject.find(' '), subject.size() - 1) + 1)}) {
+    if (known.empty() || !detail.starts_with(known)) continue;
+    const std::string_view rest = detail.substr(known.size());
+    if (rest.starts_with(": ")) return std::string(rest.substr(2));
+    if (rest.starts_with(" ")) return std::string(rest.substr(1));
+  }
+  return std::string(detail);
+}
+
 finding check_models(const config::settings& s) {
   std::error_code error;
   const auto absolute = std::filesystem::absolute(s.models.directory, error);
@@ -86,7 +98,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
                        {{"group.id", s.kafka.group}});
   } catch (const std::exception& e) {
-    return {{what, false, e.what()}};
+    return {{what, false,
+             std::string(e.what()) + "; without a broker: --set kafka.enabled=false, or --brokers embedded"}};
   }
   std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
   for (const auto& topic : {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic}) {
@@ -187,8 +200,9 @@ int check(const check_options& o) {
   all.push_back(check_port("metrics.port", s.metrics.bind, s.metrics.port));
   bool good = true;
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const auto& f : all) {
+  for (auto& f : all) {
     good &= f.ok;
+    f.detail = said_once(f.what, f.detail);
     list.push_back({{"what", f.what}, {"ok", f.ok}, {"detail", f.detail}});
     if (f.warning) list.back()["warning"] = true;
     if (!o.common.json)

@@ -195,7 +195,10 @@ int main(int argc, char** argv) {
   c_batch->add_option("--output,-o", batch.output, "Results, JSON lines ('-': standard output)")
       ->capture_default_str()
       ->type_name("FILE");
-  c_batch->add_option("--model", batch.model, "Who answers (default: the default model)")->type_name("NAME");
+  c_batch
+      ->add_option("--model", batch.model,
+                   "Who answers (default: models.default, the only one, or diabetes-rf-model)")
+      ->type_name("NAME");
   c_batch->add_option("--version", batch.version, "Its version (default: the production version)")
       ->type_name("VERSION");
   c_batch->add_option("--format", batch.format, "jsonl or csv (default: by the name of FILE, else jsonl)")

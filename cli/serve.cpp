@@ -23,6 +23,32 @@ void reload(node& n, const common_options& common) {
   }
 }
 
+/// Says, in every door's log and not often, that no records come.
+class kafka_watch {
+ public:
+  void look(const std::string& away) {
+    const auto now = std::chrono::steady_clock::now();
+    if (away.empty()) {
+      if (told_) observe::log(observe::level::info, "serve", "kafka_back", "records come again");
+      told_ = false;
+      since_ = now;
+      return;
+    }
+    if (now - since_ < patience || (told_ && now - last_ < often)) return;
+    told_ = true;
+    last_ = now;
+    observe::log(observe::level::warn, "serve", "kafka_away",
+                 "no records come from Kafka; the other doors go on, and it is tried again and again",
+                 {{"error", away}});
+  }
+
+ private:
+  static constexpr auto patience = std::chrono::seconds(10);  // a group is joined in less
+  static constexpr auto often = std::chrono::minutes(5);
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now(), last_{};
+  bool told_ = false;
+};
+
 }  // namespace
 
 int serve(const serve_options& options) {
@@ -33,9 +59,11 @@ int serve(const serve_options& options) {
   std::signal(SIGHUP, [](int) { hang_up = true; });
   node n(std::move(loaded.values));
   bool was_ready = false;
+  kafka_watch kafka;
   while (!stop && n.failure().empty()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (hang_up.exchange(false)) reload(n, common);
+    kafka.look(n.kafka_away());
     const bool ready = n.ready();
     if (ready != was_ready) {
       was_ready = ready;

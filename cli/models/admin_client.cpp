@@ -31,9 +31,11 @@ std::string admin_client::call(const std::string& method, const std::string& pat
   http_answer got = http_call(method, url_ + path, token_, body);
   if (got.status >= 200 && got.status < 300) return std::move(got.body);
   const json said = json::parse(got.body, nullptr, false);
-  if (got.status == 404 && path == "/admin/models" && !said.is_object())
-    throw std::runtime_error(url_ + ": has no /admin; set admin.token on the node");
   const bool named = said.is_object() && said.contains("error") && said["error"].is_string();
+  if (got.status == 404 && (!named || said["error"].get<std::string>().starts_with("no such path")))
+    throw std::runtime_error(url_ +
+                             ": has no /admin: it is on the port of the metrics (metrics.port, 8000 by "
+                             "default), and only where admin.token is set on the node");
   throw std::runtime_error(named ? said["error"].get<std::string>() : url_ + path + ": " + got.status_line);
 }
 

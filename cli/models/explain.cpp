@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/model_choice.hpp"
 #include "runtime/codec/explanation.hpp"
-#include "runtime/model/repository.hpp"
 #include "runtime/model/shap.hpp"
 #include "runtime/policy/nearest.hpp"
 
@@ -137,19 +137,9 @@ ordered_json prediction_of(const model::output_spec& out, const double* answer) 
 }  // namespace
 
 int models_explain(const explain_options& o) {
-  const auto settings = settings_of(o.common, true).values;
-  model::repository_options where{settings.models.directory, settings.models.default_model, false, {}};
-  where.explain = true;
-  const auto table = model::repository(where).load();
-  const model::loaded_model* const m = table->find(o.model, o.version).model;
-  if (!m) {
-    std::string there;
-    for (const auto& each : table->all())
-      there += (there.empty() ? "" : ", ") + each->name() + "/" + each->version();
-    throw usage_error("model " + (o.model.empty() ? "(none named)" : o.model) +
-                      (o.version.empty() ? "" : " version " + o.version) + " is not there; there are " +
-                      there);
-  }
+  auto settings = settings_of(o.common, true).values;
+  settings.models.explain = true;
+  const auto m = load_one_model(settings, o.model, o.version);
   const model::explainer* const e = m->explain();
   if (!e) {
     std::fprintf(stderr, "troupe: %s: %s\n", m->path().c_str(), m->unexplained().c_str());

@@ -18,10 +18,10 @@ void add_models_commands(CLI::App& app, models_command& into) {
     c->add_option("--url", models.url,
                   "The node's admin address, http://host:8000 (default: metrics.port here)");
     c->add_option("--token-file", models.token_file, "File with admin.token (default: as configured)");
-    auto* model = c->add_option("model", models.model, "Model");
+    auto* model = c->add_option("MODEL", models.model, "Model");
     if (needs_model) model->required();
     if (takes_version) {
-      auto* version = c->add_option("version", models.version, "Version, 3 or v3");
+      auto* version = c->add_option("VERSION", models.version, "Version, 3 or v3");
       if (needs_version) version->required();
     }
     c->callback([&into, run] { into.run = [&into, run] { return run(into.options); }; });
@@ -57,15 +57,15 @@ void add_models_commands(CLI::App& app, models_command& into) {
   };
   registry_command("list", "The registry's versions of a model, or of those that mlflow.models names",
                    models_list, nullptr)
-      ->add_option("model", models.model, "Name");
+      ->add_option("MODEL", models.model, "Name");
   registry_command("show", "What a reference of the registry stands for, and its files", models_show,
-                   "reference")
+                   "REFERENCE")
       ->footer("Example:  troupe models show models:/churn@champion --set mlflow.uri=http://mlflow:5000");
   registry_command("fetch", "Fetch what mlflow.models names into mlflow.cache_directory", models_fetch,
                    nullptr);
   auto* c_import = registry_command(
       "import", "Convert a Python model of the registry to what Troupe reads; runs its pickle with python3",
-      models_import, "reference");
+      models_import, "REFERENCE");
   c_import->add_flag("--register", models.add_to, "Add the result to the registry, as a new version");
   c_import->add_option("--output", models.output, "Folder to write the model file to")->type_name("FOLDER");
   c_import
@@ -74,7 +74,7 @@ void add_models_commands(CLI::App& app, models_command& into) {
   c_import->footer("Example:  troupe models import models:/churn/1 --register");
   auto* c_score = registry_command("score", "What the version in a folder predicts, without a broker",
                                    models_score, nullptr);
-  c_score->add_option("folder", models.model, "Folder of a version")->required();
+  c_score->add_option("FOLDER", models.model, "Folder of a version")->required();
   c_score->add_option("FILE", models.rows, "Rows, a JSON list of numbers a line ('-': standard input)")
       ->required();
 
@@ -82,7 +82,8 @@ void add_models_commands(CLI::App& app, models_command& into) {
   auto* c_explain = c_models->add_subcommand("explain", "How much each feature adds to a prediction");
   add_common(c_explain, explain.common);
   add_models(c_explain, explain.common);
-  c_explain->add_option("--model", explain.model, "Its name (default: the default model)");
+  c_explain->add_option("--model", explain.model,
+                        "Its name (default: models.default, the only one, or diabetes-rf-model)");
   c_explain->add_option("--version", explain.version, "Its version (default: the production version)");
   c_explain->add_option("--features", explain.features,
                         "One row, or a list of rows: JSON lists of numbers, or objects by feature name");

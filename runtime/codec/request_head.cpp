@@ -152,6 +152,8 @@ void model_finder::refuse_unknown(record& r, record_batch& batch, const question
         "version " + shown(model::plain_version(q.version)) + " of model " + shown(name) + " is not loaded";
   } else if (!name.empty()) {
     text_ = "model " + shown(name) + " is not loaded";
+  } else if (models_ != nullptr && !models_->default_name().empty()) {
+    text_ = "the default model " + shown(models_->default_name()) + " is not loaded";
   } else if (!there.empty()) {
     text_ = "the request names no model and there is no default";
   } else {

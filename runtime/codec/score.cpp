@@ -11,6 +11,7 @@
 #include "runtime/codec/csv.hpp"
 #include "runtime/codec/dom_text.hpp"
 #include "runtime/codec/feature_rows.hpp"
+#include "runtime/codec/json_fault.hpp"
 #include "runtime/codec/json_text.hpp"
 #include "runtime/codec/v2_rows.hpp"
 #include "runtime/model/model.hpp"
@@ -35,7 +36,7 @@ request_fault read_object(std::string_view body, json_reader& json, dom::object&
   dom::element root;
   json.shrink();
   const std::string_view why = json.read(body, root);
-  if (!why.empty()) return malformed("the request" + std::string(why));
+  if (!why.empty()) return malformed("the request" + json_fault(body, why));
   if (root.get(object) != simdjson::SUCCESS)
     return malformed("a request is a JSON object, found " + std::string(found(root)));
   return {};
@@ -126,8 +127,20 @@ request_fault read_score(std::string_view body, json_reader& json, record& r, re
   dom::object object;
   if (auto fault = read_object(body, json, object)) return fault;
   std::optional<dom::element> data;
-  for (const auto field : object)
-    if (field.key == "data") data = field.value;
+  for (const auto field : object) {
+    if (field.key == "data") {
+      data = field.value;
+      continue;
+    }
+    // Clients send keys of their own, which mean nothing; these would mean something elsewhere.
+    for (const std::string_view elsewhere : {"model", "model_name", "model_version", "version", "explain",
+                                             "parameters", "priority", "timeout_ms"})
+      if (field.key == elsewhere)
+        return wrong("/score takes only data: '" + std::string(elsewhere) + "' has no meaning here; " +
+                     (elsewhere.find("model") != std::string_view::npos || elsewhere == "version"
+                          ? "ask another model or version by /v2/models/NAME/versions/VERSION/infer"
+                          : "/v2/models/NAME/infer takes it in its parameters"));
+  }
   if (!data) return malformed("the request has no data");
   return read_rows(*data, r, batch, most, "data");
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/codec/dom_text.hpp"
+#include "runtime/codec/json_fault.hpp"
 #include "runtime/codec/json_reader.hpp"
 #include "runtime/codec/json_text.hpp"
 
@@ -102,7 +103,7 @@ request_fault v2_request_parser::work::parse(std::string_view body, std::optiona
   dom::element e;
   json_.shrink();
   const std::string_view why = json_.read(body, e);
-  if (!why.empty()) return malformed("the request" + std::string(why));
+  if (!why.empty()) return malformed("the request" + json_fault(body, why));
   dom::object object;
   if (e.get(object) != simdjson::SUCCESS)
     return malformed("a request is a JSON object, found " + std::string(found(e)));

@@ -64,7 +64,10 @@ std::string in_quotes(std::string_view text) {
 
 /// "; did you mean 'x'?", or where to look.
 std::string suggestion(std::string_view unknown, const std::vector<std::string>& known) {
-  const std::string meant = policy::nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  std::string meant = policy::nearest(unknown, known, std::max<std::size_t>(2, unknown.size() / 3));
+  if (meant.empty())  // tls_certificate is far from tls_cert, and means it
+    for (const auto& one : known)
+      if (one.size() > meant.size() && unknown.starts_with(one)) meant = one;
   if (meant.empty()) return "; `troupe config --markdown` lists all options";
   return "; did you mean " + in_quotes(meant) + "?";
 }

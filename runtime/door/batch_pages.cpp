@@ -208,13 +208,15 @@ struct batch_pages::impl {
     }
     if (who && !a.model.empty() && !who->may_use_model(a.model)) return refused(guard::refusal::model);
     if (!a.model.empty() || !a.version.empty()) {
-      const auto found = models->models()->find(a.model, a.version);
+      const auto table = models->models();
+      const auto found = table->find(a.model, a.version);
       if (who && found.model && !who->may_use_model(found.model->name()))
         return refused(guard::refusal::model);
       if (!found.model || found.fell_back)
         return error_response(
-            404, (a.model.empty() ? std::string("the default model") : "model '" + a.model + "'") +
-                     (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
+            404,
+            (a.model.empty() ? "the default model " + table->default_name() : "model '" + a.model + "'") +
+                (a.version.empty() ? "" : " version '" + a.version + "'") + " is not loaded");
     }
     if (b.format == line_format::csv) {
       const auto found = models->models()->find(a.model, a.version);

@@ -180,6 +180,8 @@ class score_call final : public exchange_call {
         fault = take_file(request.body, type, to, batch);
       } else {
         fault = codec::read_score(request.body, t.json, to, batch, options_->infer.limits());
+        if (fault.code == error_code::invalid_json && is_type(type, "text/csv"))
+          fault.message += "; /score takes JSON: POST text/csv to /invocations";
       }
     }
     codec::infer_terms::finish(to, batch, options_->infer, fault);
@@ -227,9 +229,15 @@ class invocations_call final : public exchange_call {
     if (to.error == error_code::none) {
       const http::request_view& request = exchange_->request();
       const auto most = options_->infer.limits();
-      fault = is_type(request.header("content-type"), "text/csv")
-                  ? codec::read_csv(request.body, to, batch, most)
-                  : codec::read_invocations(request.body, t.json, to, batch, most);
+      const std::string_view type = request.header("content-type");
+      if (is_type(type, "text/csv")) {
+        fault = codec::read_csv(request.body, to, batch, most);
+      } else {
+        fault = codec::read_invocations(request.body, t.json, to, batch, most);
+        if (fault.code == error_code::invalid_json && !is_type(type, "application/json") &&
+            !request.body.starts_with('{'))
+          fault.message += "; CSV is read with Content-Type: text/csv";
+      }
     }
     codec::infer_terms::finish(to, batch, options_->infer, fault);
     judge(to, batch);

@@ -303,7 +303,7 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       e->reply(http::liveness());
       break;
     case page::ping: {
-      const bool can = impl_->of->ready();
+      const bool can = impl_->of->ready() && (!o.health || o.health().model_loaded);
       e->reply(json_reply("{}", can ? 200 : 503));
       break;
     }
@@ -360,7 +360,10 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
       break;
     }
     case page::none:
-      e->reply(error_response(404, "no such path: " + std::string(r.path)));
+      e->reply(error_response(404, "no such path: " + std::string(r.path) +
+                                       (r.path == "/v2/models" || r.path == "/v2/models/"
+                                            ? "; POST /v2/repository/index lists the models"
+                                            : "")));
       break;
   }
   return nullptr;

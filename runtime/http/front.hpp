@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/http/bind.hpp"
@@ -50,6 +51,8 @@ struct front_options {
   std::vector<std::string> cors_origins;             ///< "*": any; none: CORS is off
   /// Replies of more than 1 KiB as gzip or deflate for those who accept it.
   bool compress_replies = false;
+  /// What a body over max_body may do on one path: follows the reason there. Empty: nothing.
+  std::pair<std::string, std::string> larger_body;
   tls_files tls;
 };
 

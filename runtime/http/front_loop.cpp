@@ -209,6 +209,11 @@ struct front_loop::impl {
 
   // Writing.
   void refuse(front_connection& c, const refusal& why);
+  [[nodiscard]] refusal too_large(const pooled_exchange& e) const {
+    const std::string& path = shared.options.larger_body.first;
+    const bool hint = !path.empty() && e.view.path == path;
+    return {413, hint ? shared.too_large_with_hint : shared.too_large};
+  }
   void replied(pooled_exchange* one);
   void send(front_connection& c, pooled_exchange& with, bool last);
   void write(front_connection& c);
@@ -700,7 +705,7 @@ bool front_loop::impl::begin_body(front_connection& c) {
   pooled_exchange& e = *c.current;
   const request_head& head = e.head;
   if (head.length > options.max_body) {
-    refuse(c, {413, "the request's body is too large"});
+    refuse(c, too_large(e));
     return false;
   }
   if (content_coding(head.content_encoding) == coding::unknown) {
@@ -742,7 +747,7 @@ bool front_loop::impl::eat_chunks(front_connection& c, std::string_view& in) {
   const auto step = e.parser.chunks(in, e.body, options.max_body);
   in.remove_prefix(step.used);
   if (step.refused) {
-    refuse(c, step.refused);
+    refuse(c, step.refused.status == 413 ? too_large(e) : step.refused);
     return true;
   }
   if (!step.done) {
@@ -784,7 +789,7 @@ bool front_loop::impl::decode(front_connection& c) {
     case inflated::too_large:
       refuse(c, budget < options.max_body && e.plain.size() <= options.max_body
                     ? refusal{503, "too many bodies are in memory"}
-                    : refusal{413, "the request's body is too large without its Content-Encoding"});
+                    : refusal{413, shared.too_large_plain});
       return false;
     case inflated::broken:
       refuse(c, {400, "the body is not what Content-Encoding says"});
@@ -913,6 +918,15 @@ void front_loop::impl::linger(front_connection& c) {
 }
 
 // The outside
+
+front_shared::front_shared(const front_options& o) : options(o), cors(o.cors_origins) {
+  const std::string section = o.name.substr(0, o.name.find('.'));
+  const std::string limit = ": at most " + std::to_string(o.max_body) + " bytes (" +
+                            (section == o.name ? "" : section + ".") + "max_body)";
+  too_large = "the request's body is too large" + limit;
+  too_large_plain = "the request's body is too large without its Content-Encoding" + limit;
+  too_large_with_hint = too_large + o.larger_body.second;
+}
 
 front_loop::front_loop(front_shared& shared, std::size_t index)
     : port_(std::make_shared<loop_port>()), impl_(std::make_unique<impl>(shared, index, port_, own_)) {}

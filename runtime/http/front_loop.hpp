@@ -23,10 +23,11 @@ namespace troupe::http {
 
 /// What all loops of a front share.
 struct front_shared {
-  explicit front_shared(const front_options& o) : options(o), cors(o.cors_origins) {}
+  explicit front_shared(const front_options& o);
 
   const front_options options;
   const cors_policy cors;
+  std::string too_large, too_large_plain, too_large_with_hint;  ///< reasons of 413
   front::taker take;
   front::ender turn_over;
   std::atomic<std::size_t> connections{0};

@@ -10,7 +10,7 @@
 namespace troupe::http {
 
 struct health_state {
-  bool model_loaded = false;
+  bool model_loaded = false;  ///< the default model; where there is no default: any
   std::string model_name;
   std::string model_version;
   double uptime_seconds = 0;
@@ -23,7 +23,7 @@ struct health_state {
 };
 
 /// {"status","model_loaded","model_name","model_version","uptime_seconds","total_requests","error_count",
-/// "error_rate_percent"}; status is healthy, or unhealthy with 503 while no model is loaded.
+/// "error_rate_percent"}; status is healthy, or unhealthy with 503 without model_loaded.
 [[nodiscard]] response health(const health_state& state);
 
 /// 200 {"status":"ready"}, with "degraded":[...] when there is any; else 503 {"status":"not

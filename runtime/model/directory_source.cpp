@@ -96,6 +96,11 @@ model_source_update directory_source::look(bool settled) {
         known[folder] = was->second;  // being written anew: what was there counts until it is done
       if (const auto is = known.find(folder); is != known.end()) update.versions.push_back(is->second);
     }
+    if (versions.empty())
+      for (const fs::path& file : entries(model, ignored))
+        if (is_model_file(file.filename().string()))
+          problems_.push_back(file.string() + ": is in no version; move it to " +
+                              (model / "1" / file.filename()).string());
     const fs::path yaml = model / "model.yaml";
     if (!fs::exists(yaml, ignored)) continue;
     try {

@@ -121,15 +121,17 @@ model_table::model_table(std::vector<std::shared_ptr<const loaded_model>> models
   }
   if (!how.default_model.empty()) {
     const auto* const g = group_of(how.default_model);
-    if (!g) {
+    if (!g && !how.default_stays) {
       std::string there;
       for (const auto& each : groups_) there.append(there.empty() ? "" : ", ").append(each.name);
       throw load_error("the default model " + how.default_model +
                        " is not there; models.default can be one of " + there);
     }
-    default_group_ = static_cast<std::uint32_t>(g - groups_.data());
-  } else if (groups_.size() == 1) {
+    if (g) default_group_ = static_cast<std::uint32_t>(g - groups_.data());
+    default_name_ = how.default_model;
+  } else if (groups_.size() == 1 && !how.default_stays) {
     default_group_ = 0;
+    default_name_ = groups_[0].name;
   }
 }
 

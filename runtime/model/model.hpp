@@ -182,6 +182,8 @@ class model_table {
     std::map<std::string, std::string> production;  ///< model -> version; others: the highest version
     bool fallback = true;
     std::map<std::string, split_options> splits = {};  ///< by model
+    /// Of a table in service: the default is default_model and no other, loaded or not; empty: none.
+    bool default_stays = false;
   };
 
   model_table() = default;
@@ -195,8 +197,10 @@ class model_table {
 
   /// Ordered by name, then version (numbers by value).
   [[nodiscard]] const std::vector<std::shared_ptr<const loaded_model>>& all() const { return models_; }
-  /// What an empty name and version mean; null if there is no default.
+  /// What an empty name and version mean; null if there is no default, or it is not loaded.
   [[nodiscard]] const loaded_model* default_model() const;
+  /// The default model, loaded or not; empty: there is none.
+  [[nodiscard]] const std::string& default_name() const { return default_name_; }
   /// The rollout that `m` is one of the two versions of; null: none.
   [[nodiscard]] const version_split* split_of(const loaded_model& m) const;
 
@@ -214,6 +218,7 @@ class model_table {
   std::vector<group> groups_;
   std::vector<version_split> splits_;
   std::uint32_t default_group_ = UINT32_MAX;
+  std::string default_name_;
   bool fallback_ = true;
 };
 

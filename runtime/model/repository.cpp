@@ -28,7 +28,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view shipped_model = "diabetes-rf-model";
 constexpr std::size_t most_yaml_bytes = 16U << 20;
 
 [[noreturn]] void fail(const fs::path& file, const std::string& what) {

@@ -25,6 +25,9 @@
 
 namespace troupe::model {
 
+/// The default among several models where none is configured.
+inline constexpr std::string_view shipped_model = "diabetes-rf-model";
+
 struct repository_options {
   std::filesystem::path directory;
   /// Answers requests that name no model. Empty: the only model, or with several of them `diabetes-rf-model`,

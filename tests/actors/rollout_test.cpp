@@ -73,7 +73,7 @@ class rollout_stage : public stage {
     features[0].name = "a";
     features[1].name = "b";
     model::loaded_model::parts parts;
-    parts.name = "sum";
+    parts.name = version.name;
     parts.version = version.version;
     parts.schema = model::schema(features, true);
     parts.engine = std::make_unique<shifted_engine>(more, std::move(before));
@@ -220,6 +220,35 @@ TEST(rollout, what_was_queued_for_an_unloaded_version_is_answered_by_it) {
   s.request(s.sent++, ",\"model_version\":2");
   s.settle();
   EXPECT_EQ(s.by_version("1"), 1U) << "the production version stands in";
+}
+
+TEST(rollout, the_default_model_does_not_move_when_a_model_is_unloaded) {
+  struct row {
+    const char *configured, *unloaded, *wanted;
+  };
+  for (const row& r : std::vector<row>{{"sum", "sum", "none"},
+                                       {"sum", "other", "sum"},
+                                       {"other", "other", "none"},
+                                       {"", "other", "sum"},  // the only one of the start
+                                       {"", "sum", "none"}}) {
+    rollout_stage s;
+    const model::version_on_disk other{"other", "1", "/models/other/1", 1};
+    s.update();  // the keeper knows what the node began with
+    caf_line::post(s.who.keeper, model_settings{r.configured, true, nullptr});
+    s.system.run();
+    s.named.push_back(other);
+    s.update();
+    s.load_ends(other, 0);
+    ASSERT_EQ(s.live->current()->all().size(), 2U);
+    model_command c;
+    c.op = what::unload;
+    c.model = r.unloaded;
+    EXPECT_EQ(s.tell(std::move(c)).status, 202);
+    const auto table = s.live->current();
+    const auto* m = table->find("", "").model;
+    EXPECT_EQ(m ? m->name() : "none", r.wanted) << r.configured << " without " << r.unloaded;
+    EXPECT_EQ(table->default_name(), *r.configured ? r.configured : "sum");
+  }
 }
 
 TEST(rollout, a_hundred_loads_and_unloads_leave_nothing) {

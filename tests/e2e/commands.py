@@ -127,7 +127,8 @@ with t.Stage() as stage:
         refused(*embedded, *taken, contains=["metrics.port", port])
         done = expect(1, "check", *embedded, *taken, "--json")
         (found,) = [one for one in json.loads(done.stdout)["checks"] if not one["ok"]]
-        assert "metrics.port" in found["what"] and port in found["detail"], found
+        assert found["what"] == f"metrics.port {port}" and "is in use" in found["detail"], found
+        assert "metrics.port " + port not in found["detail"], ("said once", found)
     refused(*embedded, *ELSEWHERE, "--set", "models.directory=/no/such/models", contains=["/no/such/models"])
     refused(*embedded, *ELSEWHERE, "--set", "models.default=nobody", contains=["nobody"])
     refused(*embedded, *ELSEWHERE, "--set", "kafka.properties.lingr.ms=5", contains=["lingr.ms"])
@@ -146,6 +147,7 @@ with t.Stage() as stage:
         done = t.run("check", "--set", f"kafka.brokers={brokers}", *ELSEWHERE)
         assert done.returncode == 1 and re.search(r"^FAILED +kafka.*" + reason, done.stdout, re.M), (done.stdout, done.stderr)
         assert re.search(r"^ok +models", done.stdout, re.M), done.stdout
+        assert "kafka.enabled=false" in done.stdout, done.stdout
         done = t.run("check", "--json", "--set", f"kafka.brokers={brokers}", *ELSEWHERE)
         found = json.loads(done.stdout)
         assert done.returncode == 1 and found["ok"] is False, found

@@ -259,6 +259,14 @@ with t.Stage() as stage:
     shutil.copy(folder / "server.key", folder / "live.key")  # not of this certificate
     t.wait_until(lambda: shows(lax) == "renewed", "the other node, too", 40, 0.5)
     assert shows(strict) == "renewed" and shows(lax) == "renewed"
+    (folder / "live.key").write_text("no key")
+
+    def told():
+        said = [json.loads(line) for line in strict.stdout().splitlines() if '"tls_not_reloaded"' in line]
+        return any("grpc.tls_key" in one["error"] and str(folder / "live.key") in one["error"] for one in said)
+
+    t.wait_until(told, "the log names the option and the file", 40, 0.5)
+    assert shows(strict) == "renewed", "the old one stays"
 
     # Files that can't be used at the start: one line with the option's name.
     for change, words in (({"tls_cert": "/no/such.crt"}, ["grpc.tls_cert", "/no/such.crt"]),

@@ -428,6 +428,19 @@ TEST(RequestParser, AnUnknownVersionFallsBackIfAllowed) {
       "version '9' of model 'trio' is not loaded; loaded: 1, 2, 3");
 }
 
+TEST(RequestParser, ADefaultThatIsAwayIsNamed) {
+  model::model_table::options how;
+  how.default_model = "quartet";
+  how.default_stays = true;
+  const auto table = std::make_shared<const model::model_table>(make_models()->all(), how);
+  test_batch b;
+  b.add(R"({"features":[1,2,3]})");
+  request_parser parser(make_options());
+  parser.parse(*b.batch, table);
+  EXPECT_EQ(b[0].error, error_code::model_not_found);
+  EXPECT_EQ(b[0].error_message, "the default model 'quartet' is not loaded; loaded: iris, trio, wide");
+}
+
 TEST(RequestParser, WithoutModelsNothingIsFound) {
   test_batch b;
   b.add(R"({"features":[1,2,3]})");

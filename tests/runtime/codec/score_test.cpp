@@ -51,7 +51,12 @@ TEST(Score, Requests) {
     const char* says;
   };
   for (const row& one :
-       {row{"{", error_code::invalid_json, "the request is not valid JSON"},
+       {row{"{", error_code::invalid_json,
+            "the request is not valid JSON at line 1, column 2: the text ends before"},
+        row{R"({"data":[[1,2,3]],"model":"iris"})", error_code::invalid_features,
+            "'model' has no meaning here"},
+        row{R"({"explain":true,"data":[[1,2,3]]})", error_code::invalid_features,
+            "/v2/models/NAME/infer takes it"},
         row{"[]", error_code::invalid_json, "found a list"},
         row{"{}", error_code::invalid_json, "the request has no data"},
         row{R"({"data":7})", error_code::invalid_features, "data must be a list of rows"},

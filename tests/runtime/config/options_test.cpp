@@ -226,6 +226,8 @@ struct error_case {
 TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
   const error_case table[] = {
       {"kafka:\n  broker: x\n", "x.yaml:2: unknown key 'kafka.broker'; did you mean 'kafka.brokers'?"},
+      {"http:\n  tls_certificate: x\n",
+       "x.yaml:2: unknown key 'http.tls_certificate'; did you mean 'http.tls_cert'?"},
       {"\nkafak:\n  group: x\n", "x.yaml:2: unknown section 'kafak'; did you mean 'kafka'?"},
       {"whatever: 1\n", "x.yaml:1: unknown section 'whatever'; `troupe config --markdown` lists all options"},
       {"kafka.group: x\n", "x.yaml:1: 'kafka.group' is written as a section: `kafka:` and below it `group:`"},

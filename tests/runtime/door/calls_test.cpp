@@ -116,6 +116,22 @@ const std::string one_row =
     R"({"id":"7","inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[1,2]}]})";
 const double probabilities[] = {0.25, 0.75};
 
+TEST(Calls, ATextOfAnotherTypeIsToldWhereItBelongs) {
+  struct row {
+    bool score;
+    const char *type, *body, *says;
+  };
+  for (const row& r :
+       std::vector<row>{{true, "text/csv", "a,b\n1,2\n", "/score takes JSON: POST text/csv to /invocations"},
+                        {false, "application/x-www-form-urlencoded", "a,b\n1,2\n",
+                         "CSV is read with Content-Type: text/csv"}}) {
+    auto m = plain(r.score, r.body, {{"Content-Type", r.type}});
+    m.read();
+    EXPECT_EQ(m.r().error, error_code::invalid_json);
+    EXPECT_NE(m.r().error_message.find(r.says), std::string_view::npos) << m.r().error_message;
+  }
+}
+
 TEST(Calls, V2Json) {
   auto m = v2(one_row);
   m.read();

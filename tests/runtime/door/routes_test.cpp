@@ -83,6 +83,37 @@ struct door {
   }
 };
 
+TEST(Routes, TheListOfModelsIsTheRepositorysIndex) {
+  door d;
+  for (const char* path : {"/v2/models", "/v2/models/"}) {
+    const auto lost = d.ask("GET", path);
+    EXPECT_EQ(lost.status, 404);
+    EXPECT_THAT(lost.body, HasSubstr("POST /v2/repository/index lists the models"));
+  }
+}
+
+TEST(Routes, PingIsOfTheDefaultModel) {
+  fake of;
+  bool loaded = true;
+  route_options o;
+  o.calls = std::make_shared<const door_options>();
+  o.health = [&] {
+    http::health_state s;
+    s.model_loaded = loaded;
+    return s;
+  };
+  routes all(std::move(o), of);
+  const auto ping = [&] {
+    auto e = std::make_shared<asked>("GET", "/ping", "", std::vector<http::field_view>());
+    auto answer = e->answer.get_future();
+    EXPECT_EQ(all.take(e), nullptr);
+    return answer.get().status;
+  };
+  EXPECT_EQ(ping(), 200);
+  loaded = false;
+  EXPECT_EQ(ping(), 503);
+}
+
 TEST(Routes, BrowsersAreSentToThePageAndProgramsAreNot) {
   door d;
   const auto page = d.ask("GET", "/", "", {{"Accept", "text/html,*/*;q=0.8"}});

@@ -549,17 +549,26 @@ TEST(Front, LimitsTheBody) {
   EXPECT_EQ(c.next().status, 413);
   raw_client d(f.server.port());
   d.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n");
-  EXPECT_EQ(d.next().status, 413);
+  const answer over = d.next();
+  EXPECT_EQ(over.status, 413);
+  EXPECT_THAT(over.body, testing::HasSubstr("too large: at most 100000 bytes (max_body)"));
   EXPECT_TRUE(d.closed());
 }
 
 TEST(Front, ARefusalReachesAClientThatIsStillSending) {
   front_options o = local();
   o.max_body = 10;
+  o.name = "http.port";
+  o.larger_body = {"/files", "; or a file"};
   echoing f(o);
   raw_client c(f.server.port());
   c.send(post("/", std::string(1 << 20, 'b')));
-  EXPECT_EQ(c.next().status, 413);
+  const answer plain = c.next();
+  EXPECT_EQ(plain.status, 413);
+  EXPECT_THAT(plain.body, testing::HasSubstr("at most 10 bytes (http.max_body)\""));
+  raw_client d(f.server.port());
+  d.send(post("/files", std::string(1 << 20, 'b')));
+  EXPECT_THAT(d.next().body, testing::HasSubstr("at most 10 bytes (http.max_body); or a file"));
 }
 
 TEST(Front, BoundsTheBodiesInMemory) {

@@ -68,6 +68,20 @@ TEST_F(directory_source_test, not_a_version_yet) {
   EXPECT_EQ(names(source.look(false)), "m/2 ");
 }
 
+TEST_F(directory_source_test, a_model_file_without_a_version_is_told) {
+  directory_source source(root);
+  put("m/1/model.onnx", "one");
+  put("bad/model.onnx", "x");
+  EXPECT_EQ(names(source.look(true)), "m/1 ");
+  ASSERT_EQ(source.problems().size(), 1U);
+  EXPECT_EQ(source.problems()[0], (root / "bad/model.onnx").string() + ": is in no version; move it to " +
+                                      (root / "bad/1/model.onnx").string());
+  fs::create_directories(root / "bad/1");
+  fs::rename(root / "bad/model.onnx", root / "bad/1/model.onnx");
+  (void)source.look(true);
+  EXPECT_TRUE(source.problems().empty());
+}
+
 TEST_F(directory_source_test, a_changed_version_keeps_its_stamp_until_it_lies_still) {
   directory_source source(root);
   put("m/1/model.onnx", "one");

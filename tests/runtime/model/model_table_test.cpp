@@ -68,6 +68,28 @@ TEST(model_table, without_a_default) {
   EXPECT_EQ(found(model_table(), "", ""), "none");
 }
 
+TEST(model_table, the_default_of_a_table_in_service_stays) {
+  const auto with = [](std::string name, std::vector<std::shared_ptr<const loaded_model>> models) {
+    model_table::options how;
+    how.default_model = std::move(name);
+    how.default_stays = true;
+    return model_table(std::move(models), how);
+  };
+  const model_table away = with("b", {make("a", "1")});
+  EXPECT_EQ(found(away, "", ""), "none");
+  EXPECT_EQ(found(away, "", "1"), "none");
+  EXPECT_EQ(found(away, "a", ""), "a/1");
+  EXPECT_EQ(away.default_model(), nullptr);
+  EXPECT_EQ(away.default_name(), "b");
+  const model_table nothing = with("", {make("a", "1")});
+  EXPECT_EQ(found(nothing, "", ""), "none");
+  EXPECT_EQ(nothing.default_name(), "");
+  const model_table there = with("b", {make("a", "1"), make("b", "1")});
+  EXPECT_EQ(found(there, "", ""), "b/1");
+  EXPECT_EQ(there.default_name(), "b");
+  EXPECT_EQ(model_table({make("a", "1")}, {}).default_name(), "a");
+}
+
 TEST(model_table, refuses_what_does_not_fit) {
   const auto refusal = [](std::vector<std::shared_ptr<const loaded_model>> models,
                           const model_table::options& how) {
