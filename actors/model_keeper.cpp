@@ -739,6 +739,7 @@ struct keeper_state {
       if (m.production[one->name()].empty())
         m.production[one->name()] = table->find(one->name(), "").model->version();
     }
+    (void)default_model();
   }
 
  private:

@@ -551,7 +551,7 @@ TEST(Front, LimitsTheBody) {
   d.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n");
   const answer over = d.next();
   EXPECT_EQ(over.status, 413);
-  EXPECT_THAT(over.body, testing::HasSubstr("too large: at most 100000 bytes (max_body)"));
+  EXPECT_THAT(over.body, testing::HasSubstr("too large: at most 100000 bytes (http.max_body)"));
   EXPECT_TRUE(d.closed());
 }
 
