@@ -34,7 +34,6 @@
 #include "runtime/door/caller.hpp"
 #include "runtime/door/routes.hpp"
 #include "runtime/grpc/server.hpp"
-#include "runtime/grpc/tls.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
@@ -125,22 +124,6 @@ void tell_tls(std::string_view of, const std::string& why) {
   observe::log(observe::level::error, of, "tls_not_reloaded",
                "the certificate can't be used; the one in force stays", {{"error", why}});
 }
-
-/// The gRPC door's files of TLS, for its library's log, which has no place for whose it is.
-struct grpc_files {
-  static void remember(rpc::tls_files files, std::string name) {
-    const std::lock_guard lock(mutex);
-    kept = {std::move(files), std::move(name)};
-  }
-  static std::string fault() {
-    const std::lock_guard lock(mutex);
-    return rpc::tls_fault(kept.first, kept.second);
-  }
-
- private:
-  static inline std::mutex mutex;
-  static inline std::pair<rpc::tls_files, std::string> kept;
-};
 
 }  // namespace
 
@@ -517,11 +500,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
       add(why.empty() ? applied : not_applied, "http.tls_cert");
       if (!why.empty()) tell_tls("http", why);
     }
-    if (grpc)
-      if (const std::string why = grpc_files::fault(); !why.empty()) {
-        add(not_applied, "grpc.tls_cert");
-        tell_tls("grpc", why);
-      }
+    if (grpc && !settings.grpc.tls.certificate.empty()) {
+      const std::string why = grpc->reload_tls();
+      add(why.empty() ? applied : not_applied, "grpc.tls_cert");
+      if (!why.empty()) tell_tls("grpc", why);
+    }
     configure_models();
     loader->look_now();
     if (registry) (void)registry->poll_soon();
@@ -613,15 +596,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls.key = g.tls.key;
     o.tls.client_ca = g.tls.client_ca;
     o.tls.client_required = g.tls.client_required;
-    grpc_files::remember(o.tls, o.name);
-    // The library reads the files by itself, and of those it can't use tells no name.
+    o.tls_refused = [](const std::string& why) { tell_tls("grpc", why); };
     rpc::set_library_log([](std::string_view text) {
-      if (text.find("key") != std::string_view::npos || text.find("ertificate") != std::string_view::npos ||
-          text.find("andshaker factory") != std::string_view::npos)
-        if (const std::string why = grpc_files::fault(); !why.empty())
-          return observe::log_every(observe::level::error, "grpc", "tls_not_reloaded", 30,
-                                    "the certificate can't be used; the one in force stays",
-                                    {{"error", why}});
       observe::log_every(observe::level::warn, "grpc", "grpc_library", 30, text, {});
     });
     o.guard = guard->rules(troupe::door::grpc);
@@ -748,7 +724,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.brokers = bootstrap;
       out.results_topic = settings.kafka.results_topic;
       out.dead_letter_topic = settings.kafka.dead_letter_topic;
-      out.linger_ms = settings.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
+      out.linger_ms =
+          settings.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
       out.queue_bytes = shares.producer_queue;
       out.own = settings.kafka.properties;
       out.log = log;

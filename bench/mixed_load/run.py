@@ -136,7 +136,7 @@ class Bench:
         node = self.node("bulk")
         t.wait_until(lambda: node.metrics().total("inference_requests_total", door="kafka", status="success") > 0, "bulk flows")
         time.sleep(o.warmup)
-        with Sampler(node) as bulk:
+        with Sampler(node, 0.05 if o.smoke else 0.25) as bulk:
             origin = time.monotonic()
             time.sleep(o.seconds * 0.5)
             begun = time.monotonic()

@@ -362,6 +362,7 @@ struct server_parts {
   infer_service infers;
   ::grpc::AsyncGenericService others;
   std::vector<std::unique_ptr<lane>> lanes;
+  std::unique_ptr<tls_copies> certificates;
   std::unique_ptr<::grpc::Server> grpc;
   int port = 0;
   std::mutex stop_mutex;
@@ -1133,17 +1134,20 @@ void try_port(const server_options& options) {
   throw bind_error(where + " can't be opened: " + std::strerror(error));
 }
 
-std::shared_ptr<::grpc::ServerCredentials> credentials_of(const server_options& options) {
+std::shared_ptr<::grpc::ServerCredentials> credentials_of(const server_options& options,
+                                                          std::unique_ptr<tls_copies>& copies) {
   if (const std::string fault = tls_fault(options.tls, options.name); !fault.empty())
     throw std::runtime_error(fault);
   const tls_files& files = options.tls;
   if (files.certificate.empty()) return ::grpc::InsecureServerCredentials();
+  copies = std::make_unique<tls_copies>(files, options.name, options.tls_refused);
   namespace tls = ::grpc::experimental;
-  const auto refresh = static_cast<unsigned>(std::max<std::int64_t>(1, files.refresh.count()));
-  auto provider = files.client_ca.empty() ? std::make_shared<tls::FileWatcherCertificateProvider>(
-                                                files.key, files.certificate, refresh)
-                                          : std::make_shared<tls::FileWatcherCertificateProvider>(
-                                                files.key, files.certificate, files.client_ca, refresh);
+  constexpr unsigned refresh = 1;  // second: the copies change only when the files can be used
+  const std::string identity = copies->identity();
+  auto provider = files.client_ca.empty()
+                      ? std::make_shared<tls::FileWatcherCertificateProvider>(identity, identity, refresh)
+                      : std::make_shared<tls::FileWatcherCertificateProvider>(identity, identity,
+                                                                              copies->client_ca(), refresh);
   tls::TlsServerCredentialsOptions how(std::move(provider));
   how.watch_identity_key_cert_pairs();
   if (!files.client_ca.empty()) {
@@ -1177,7 +1181,7 @@ void begin_library() {
 
 void server_parts::listen() {
   begin_library();
-  const auto credentials = credentials_of(options);
+  const auto credentials = credentials_of(options, certificates);
   try_port(options);
   methods = make_methods(
       backend, {options.server_name, options.server_version, static_cast<int>(options.infer.max_rows)},
@@ -1253,6 +1257,10 @@ void server_parts::stop(std::chrono::milliseconds grace) {
     bool ok = false;
     while (one->queue->Next(&what, &ok)) static_cast<event*>(what)->happened(ok);
   }
+}
+
+std::string server::reload_tls() {
+  return parts_->certificates ? parts_->certificates->look() : std::string();
 }
 
 server::server(const server_options& options, std::shared_ptr<serving::backend> backend)

@@ -66,6 +66,9 @@ struct server_options {
   /// Asked about every call, and about every request of a stream; null: nobody is.
   std::shared_ptr<const serving::caller_rules> guard;
   std::shared_ptr<const observe::tracer> tracer;  ///< of inference requests; null: nothing is traced
+  /// Told, once for each change, why files of `tls` that have changed can't be used; from a thread of the
+  /// server.
+  std::function<void(const std::string& why)> tls_refused = {};
 };
 
 struct server_parts;
@@ -85,6 +88,9 @@ class server {
   void start(taker take);
 
   [[nodiscard]] int port() const;
+  /// Takes the files of keys and certificates again, which is otherwise done every `refresh`. Empty: they are
+  /// in force; else what is wrong with them (those in force stay). Once the server listens.
+  [[nodiscard]] std::string reload_tls();
   /// Inference requests that are not answered yet.
   [[nodiscard]] std::size_t open() const;
   /// Tells those who watch its health; done once a second without being asked.
