@@ -13,6 +13,11 @@ template <class V>
 inline void store_part(double* to, V v, std::size_t) {
   to[0] = v[0];
 }
+template <class V>
+inline V multiply_add(V a, V b, V c) {
+  return a * b + c;
+}
+
 #include "runtime/model/dense_kernel.hpp"
 
 bool has_fma() {

@@ -18,6 +18,9 @@ inline void store_part(double* to, __m256d v, std::size_t count) {
       _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(count)), _mm256_setr_epi64x(0, 1, 2, 3));
   _mm256_maskstore_pd(to, which, v);
 }
+inline __m256d multiply_add(__m256d a, __m256d b, __m256d c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
 
 #include "runtime/model/dense_kernel.hpp"
 }  // namespace

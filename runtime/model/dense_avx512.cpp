@@ -16,6 +16,9 @@ constexpr std::size_t vectors = 4;
 inline void store_part(double* to, __m512d v, std::size_t count) {
   _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1U << count) - 1), v);
 }
+inline __m512d multiply_add(__m512d a, __m512d b, __m512d c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
 
 #include "runtime/model/dense_kernel.hpp"
 }  // namespace

@@ -1,7 +1,8 @@
 #pragma once
-// Included once for each kind of processor, inside a namespace of its own that has `lanes`, `vectors` and
-// store_part(). Nothing of the standard library is called: what the compiler makes of it here must not be
-// what other files link.
+// Included once for each kind of processor, inside a namespace of its own that has `lanes`, `vectors`,
+// store_part() and multiply_add(): a * b + c with the one rounding or the two that this kind has. The
+// compiler may fuse them or not, place by place, and then a row's answer depends on its batch. Nothing of the
+// standard library is called: what the compiler makes of it here must not be what other files link.
 
 typedef double vec __attribute__((vector_size(8 * lanes)));
 typedef float narrow_vec __attribute__((vector_size(4 * lanes)));
@@ -31,30 +32,30 @@ inline vec from_bits(bits_vec x) {
 /// x = n ln 2 + r (Cody and Waite); returns e^r - 1 and sets 2^n.
 inline vec reduced_exp(vec x, vec& power) {
   constexpr double shift = 0x1.8p52;  // leaves n in the lowest bits
-  const vec shifted = x * 0x1.71547652b82fep0 + shift;
+  const vec shifted = multiply_add(x, all(0x1.71547652b82fep0), all(shift));
   const vec n = shifted - shift;
-  const vec r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
+  const vec r = multiply_add(n, all(-0x1.a39ef35793c76p-33), multiply_add(n, all(-0x1.62e42feep-1), x));
   power = from_bits((bits_of(shifted) + 1023) << 52);
   // The series up to r^13 / 13!: the rest is below 1e-17 for |r| <= ln 2 / 2.
   vec p = all(1.0 / 6227020800.0);
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  return p * (r * r) + r;
+  p = multiply_add(p, r, all(1.0 / 479001600.0));
+  p = multiply_add(p, r, all(1.0 / 39916800.0));
+  p = multiply_add(p, r, all(1.0 / 3628800.0));
+  p = multiply_add(p, r, all(1.0 / 362880.0));
+  p = multiply_add(p, r, all(1.0 / 40320.0));
+  p = multiply_add(p, r, all(1.0 / 5040.0));
+  p = multiply_add(p, r, all(1.0 / 720.0));
+  p = multiply_add(p, r, all(1.0 / 120.0));
+  p = multiply_add(p, r, all(1.0 / 24.0));
+  p = multiply_add(p, r, all(1.0 / 6.0));
+  p = multiply_add(p, r, all(0.5));
+  return multiply_add(p, r * r, r);
 }
 
 inline vec exp_of(vec x) {
   vec power;
   const vec less_one = reduced_exp(x, power);
-  vec y = less_one * power + power;
+  vec y = multiply_add(less_one, power, power);
   y = x < -708.0 ? vec{} : y;
   return x > 709.0 ? all(__builtin_inf()) : y;
 }
@@ -69,7 +70,7 @@ inline vec tanh_of(vec x) {
   size = size > 20.0 ? all(20.0) : size;  // 1 from there on
   vec power;
   const vec less_one = reduced_exp(size + size, power);
-  const vec t = less_one * power + (power - 1.0);  // e^2x - 1
+  const vec t = multiply_add(less_one, power, power - 1.0);  // e^2x - 1
   return from_bits(bits_of(t / (t + 2.0)) | (bits_of(x) & sign));
 }
 
@@ -113,7 +114,7 @@ inline void block(const dense_view& l, const double* weights, std::size_t first,
     for (std::size_t r = 0; r < R; ++r) {
       const vec x = all(in[r * l.inputs + i]);
 #pragma GCC unroll 8
-      for (std::size_t v = 0; v < V; ++v) sum[r][v] += x * w[v];
+      for (std::size_t v = 0; v < V; ++v) sum[r][v] = multiply_add(x, w[v], sum[r][v]);
     }
   }
   const auto finish = each_sum<R, V>{sum};
