@@ -233,7 +233,9 @@ std::vector<binding> bind(settings& s) {
   b.duration("kafka.gather_min", s.kafka.gather_min, 0, 10 * second,
              "How long results gather before they are sent while the topic is quiet.");
   b.duration("kafka.gather_max", s.kafka.gather_max, 0, 10 * second,
-             "The same while it is busy; between the two it follows the measured rate.");
+             "The same while it is busy; between the two it follows the measured rate. From 42,000 records/s "
+             "on they "
+             "gather until those before them are acknowledged, at most 50 ms. 0: they never wait.");
   b.choice("kafka.result_timestamp", s.kafka.result_timestamp, {"produced", "request"},
            "Timestamp of result records: when they are written, or the request's own.");
   b.count("kafka.embedded_partitions", s.kafka.embedded_partitions, 1, 1000, "partitions",

@@ -29,7 +29,7 @@ class gather {
   [[nodiscard]] nanos hold(nanos now) const { return hold_for(rate(now)); }
 
   /// So many records come that they may gather for as long as those before them are on their way.
-  [[nodiscard]] bool busy_at(nanos now) const { return max_ > 0 && hold(now) >= max_ / 4; }
+  [[nodiscard]] bool busy_at(nanos now) const { return max_ > 0 && rate(now) >= slow + (busy - slow) / 4; }
   [[nodiscard]] double rate(nanos now) const;  ///< records/s
 
  private:

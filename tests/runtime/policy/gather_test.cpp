@@ -21,8 +21,8 @@ TEST(gather, follows_the_rate) {
   for (const auto& r :
        {row{100, 0, 0}, row{1'000, 0, 0}, row{2'800, 0, 0}, row{5'000, 110 * microsecond, 150 * microsecond},
         row{20'000, microsecond * 1'030, microsecond * 1'130},
-        row{81'500, microsecond * 4'900, microsecond * 5'100}, row{170'000, 10 * millisecond, 10 * millisecond},
-        row{500'000, 10 * millisecond, 10 * millisecond}}) {
+        row{81'500, microsecond * 4'900, microsecond * 5'100},
+        row{170'000, 10 * millisecond, 10 * millisecond}, row{500'000, 10 * millisecond, 10 * millisecond}}) {
     const nanos hold = fed(r.rate).hold();
     EXPECT_GE(hold, r.least) << r.rate;
     EXPECT_LE(hold, r.most) << r.rate;
@@ -48,11 +48,12 @@ TEST(gather, starts_without_a_hold_and_loses_it_in_silence) {
   EXPECT_EQ(g.hold(), 0);
 }
 
-TEST(gather, is_busy_from_a_quarter_of_the_hold_on) {
+TEST(gather, is_busy_from_a_quarter_of_the_way_on) {
   EXPECT_FALSE(fed(20'000).busy_at(2 * second));
   EXPECT_FALSE(fed(39'000).busy_at(2 * second));
   EXPECT_TRUE(fed(46'000).busy_at(2 * second));
   EXPECT_FALSE(fed(500'000, 1, 0, 0).busy_at(2 * second)) << "nothing is to gather";
+  EXPECT_FALSE(fed(1'000, 1, 5 * millisecond, 5 * millisecond).busy_at(2 * second)) << "a fixed hold is held";
 }
 
 TEST(gather, keeps_within_its_bounds) {
