@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "actors/answering.hpp"
+#include "messages/own_thread.hpp"
 #include "runtime/codec/explanation.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/engine_process.hpp"
@@ -235,7 +236,7 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
   self->state.args = *args;
   self->state.to = neighbours;
   caf_line::send(self, neighbours.scheduler,
-                 shard_idle{args->id, args->model.get(), model_shard_actor(self)});
+                 shard_idle{args->id, args->model.get(), model_shard_actor(self), args->express});
   return {
       [self](const grant& g) { run(self, g); },
       [self](const wiring& w) {
@@ -245,7 +246,7 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
         // A new scheduler knows no shards; it takes them as they offer themselves.
         if (other)
           caf_line::send(self, s.to.scheduler,
-                         shard_idle{s.args.id, s.args.model.get(), model_shard_actor(self)});
+                         shard_idle{s.args.id, s.args.model.get(), model_shard_actor(self), s.args.express});
       },
       [](const crash& c) { throw std::runtime_error(c.why); },
   };
@@ -255,6 +256,9 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
 
 model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,
                                     const wiring& neighbours) {
+  if (args.express)
+    return caf_line::spawn_on_own_thread(system, behavior,
+                                         std::make_shared<model_shard_args>(std::move(args)), neighbours);
   return system.spawn(behavior, std::make_shared<model_shard_args>(std::move(args)), neighbours);
 }
 

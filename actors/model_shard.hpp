@@ -1,9 +1,9 @@
 #pragma once
-// model_shard: one an engine and execution slot.
-// Owns nothing but its scratch; borrows the model.
-// Promises: scores a granted batch, formats its answers and offers itself again; a batch that the engine
-// refuses is scored row by row, so that one row's failure is its own. Dies of: an exception that is not the
-// engine's word on a row. Its batch goes back to the scheduler's queue.
+// model_shard: one an engine and execution slot, and one an engine for urgent rows beside the slots
+// (express). Owns nothing but its scratch; borrows the model. Promises: scores a granted batch, formats its
+// answers and offers itself again; a batch that the engine refuses is scored row by row, so that one row's
+// failure is its own. Dies of: an exception that is not the engine's word on a row. Its batch goes back to
+// the scheduler's queue.
 
 #include <memory>
 
@@ -25,6 +25,7 @@ struct model_shard_args {
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<model::recent_rows> recent = nullptr;  ///< gets some rows now and then; may be null
   std::shared_ptr<shadow_gate> gate = nullptr;           ///< of the shadow_scorer; may be null
+  bool express = false;                                  ///< for urgent rows only, on a thread of its own
 };
 
 [[nodiscard]] model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,

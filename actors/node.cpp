@@ -440,6 +440,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
         return caf_line::untyped(
             spawn_model_shard(*actors, {next_shard++, m, metrics, recent, gate}, neighbours()));
       });
+    child("model_shard", "model_shard " + id + "#express", [this, m](bool) {
+      return caf_line::untyped(
+          spawn_model_shard(*actors, {next_shard++, m, metrics, recent, gate, true}, neighbours()));
+    });
   }
 
   void stop_version(const model::loaded_model* m) {
@@ -452,6 +456,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     caf_line::post(supervisor, dismiss{"breaker " + id, nullptr});
     for (std::size_t i = 0; i < slots; ++i)
       caf_line::post(supervisor, dismiss{"model_shard " + id + "#" + std::to_string(i), nullptr});
+    caf_line::post(supervisor, dismiss{"model_shard " + id + "#express", nullptr});
   }
 
   void forget_version(const model::loaded_model* m) {

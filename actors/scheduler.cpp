@@ -28,6 +28,7 @@ struct idle_shard {
 struct model_lane {
   const model::loaded_model* model = nullptr;
   std::vector<idle_shard> idle;
+  std::vector<idle_shard> express;  // one; none while it scores
   policy::batch_sizer sizer;
   breaker_position breaker = breaker_position::closed;
   std::uint32_t probes = 0;            // rows half_open still lets through
@@ -38,6 +39,7 @@ struct running {
   std::size_t lane;
   std::shared_ptr<const row_refs> rows;
   model_shard_actor shard;
+  bool express = false;
 };
 
 struct waiting_row {
@@ -61,6 +63,7 @@ struct scheduler_state {
   std::unordered_map<const record*, int> kills;
   std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
   std::uint64_t next_grant = 1;
+  std::size_t express_running = 0;
   std::vector<bool> runnable;
   std::vector<std::uint64_t> waiting_rows;  // by class
   std::vector<policy::sla_item> batch;
@@ -165,16 +168,18 @@ void answer_ended(self_ptr self) {
   out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
 }
 
-void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows) {
+void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows, bool express = false) {
   auto& s = self->state;
   auto& lane = s.lanes[lane_index];
-  idle_shard shard = std::move(lane.idle.back());
-  lane.idle.pop_back();
+  auto& from = express ? lane.express : lane.idle;
+  idle_shard shard = std::move(from.back());
+  from.pop_back();
+  s.express_running += express;
   const std::uint64_t id = s.next_grant++;
   std::shared_ptr<const row_refs> shared = std::move(rows);
   for (const record* r : *shared)
     if (r->trace) s.tell_wait(*r);
-  s.grants.emplace(id, running{lane_index, shared, shard.handle});
+  s.grants.emplace(id, running{lane_index, shared, shard.handle, express});
   caf_line::send(self, shard.handle, grant{id, std::move(shared)});
 }
 
@@ -187,10 +192,45 @@ void forecast(self_ptr self) {
   s.args.admission->publish(s.waiting_rows);
 }
 
+/// The rows of s.batch whose callers are still there.
+std::shared_ptr<row_refs> batch_rows(scheduler_state& s) {
+  auto rows = std::make_shared<row_refs>();
+  rows->reserve(s.batch.size());
+  for (const auto& item : s.batch) {
+    if (scheduler_state::wanted(item))
+      rows->adopt(scheduler_state::record_of(item));
+    else
+      scheduler_state::release(scheduler_state::record_of(item));
+  }
+  return rows;
+}
+
+/// Urgent rows while less urgent ones wait: they do not wait for a slot, nor for the workers that score bulk.
+void dispatch_express(self_ptr self, nanos now) {
+  auto& s = self->state;
+  while (s.express_running < s.args.slots) {
+    s.runnable.assign(s.lanes.size(), false);
+    for (std::size_t i = 0; i < s.lanes.size(); ++i)
+      s.runnable[i] = !s.lanes[i].express.empty() && s.lanes[i].breaker == breaker_position::closed;
+    const auto next = s.queue->next_urgent(now, s.runnable);
+    if (!next) return;
+    s.batch.clear();
+    const policy::take_limits limits{s.args.max_batch, s.args.max_batch_time, next->classes};
+    s.queue->take(next->model, now, s.lanes[next->model].sizer, limits, s.batch, s.ended);
+    if (auto rows = batch_rows(s); !rows->empty()) {
+      give(self, next->model, std::move(rows), true);
+      s.args.metrics->express_batch();
+    }
+    answer_ended(self);
+    s.admit_waiting();
+  }
+}
+
 void dispatch(self_ptr self) {
   auto& s = self->state;
   const nanos now = caf_line::now(self);
-  while (s.grants.size() < s.args.slots) {
+  dispatch_express(self, now);
+  while (s.grants.size() - s.express_running < s.args.slots) {
     bool gave = false;
     s.runnable.assign(s.lanes.size(), false);
     for (std::size_t i = 0; i < s.lanes.size(); ++i) {
@@ -218,14 +258,7 @@ void dispatch(self_ptr self) {
       limits.max_rows = std::min<std::size_t>(limits.max_rows, lane.probes);
     s.queue->take(*next, now, lane.sizer, limits, s.batch, s.ended);
     if (!s.batch.empty()) {
-      auto rows = std::make_shared<row_refs>();
-      rows->reserve(s.batch.size());
-      for (const auto& item : s.batch) {
-        if (scheduler_state::wanted(item))
-          rows->adopt(scheduler_state::record_of(item));
-        else
-          scheduler_state::release(scheduler_state::record_of(item));
-      }
+      auto rows = batch_rows(s);
       if (lane.breaker == breaker_position::half_open)
         lane.probes -= std::min<std::uint32_t>(lane.probes, static_cast<std::uint32_t>(rows->size()));
       if (!rows->empty()) give(self, *next, std::move(rows));
@@ -242,7 +275,8 @@ void dispatch(self_ptr self) {
 void shard_died(self_ptr self, const caf_line::address& shard, const std::string& why) {
   auto& s = self->state;
   for (auto& lane : s.lanes)
-    std::erase_if(lane.idle, [&](const idle_shard& i) { return i.handle->address() == shard; });
+    for (auto* idle : {&lane.idle, &lane.express})
+      std::erase_if(*idle, [&](const idle_shard& i) { return i.handle->address() == shard; });
   for (auto it = s.grants.begin(); it != s.grants.end();) {
     if (it->second.shard->address() != shard) {
       ++it;
@@ -265,6 +299,7 @@ void shard_died(self_ptr self, const caf_line::address& shard, const std::string
     // Before the grant, whose rows it names, is gone.
     poison.hand_over(
         0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
+    s.express_running -= it->second.express;
     it = s.grants.erase(it);
   }
   dispatch(self);
@@ -277,7 +312,7 @@ void publish(self_ptr self) {
     const auto oldest = s.queue->oldest_arrival(c);
     s.args.metrics->queue(c, s.queue->depth(c), oldest ? static_cast<double>(now - *oldest) * 1e-9 : 0.0);
   }
-  s.args.metrics->slots(s.grants.size(), s.args.slots);
+  s.args.metrics->slots(s.grants.size() - s.express_running, s.args.slots);
 }
 
 scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<scheduler_args>& args,
@@ -299,7 +334,8 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
       [self](const shard_idle& m) {
         auto& s = self->state;
         caf_line::monitor(self, m.from);
-        s.lanes[s.lane_of(m.model)].idle.push_back({m.shard, m.from});
+        auto& lane = s.lanes[s.lane_of(m.model)];
+        (m.express ? lane.express : lane.idle).push_back({m.shard, m.from});
         dispatch(self);
       },
       [self](const grant_done& m) {
@@ -313,7 +349,8 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         }
         if (!s.kills.empty())
           for (const record* r : *it->second.rows) s.kills.erase(r);
-        lane.idle.push_back({m.shard, it->second.shard});
+        (it->second.express ? lane.express : lane.idle).push_back({m.shard, it->second.shard});
+        s.express_running -= it->second.express;
         s.grants.erase(it);
         dispatch(self);
       },

@@ -2,10 +2,11 @@
 // scheduler: one a node, for all models.
 // Owns the rows that wait, the grants that run, and one cost model a model.
 // Promises: a free slot always goes to the most urgent rows that a shard can take now (policy/sla_queue.hpp);
-// no more batches run at once than there are slots, whatever the number of models; rows of a shard that dies
-// are queued again one by one, and a row that kills twice is dead-lettered; an expired row gets its error
-// answer at dispatch. Dies of: an exception of its own. Waiting rows are then submitted again by their
-// partition_consumers, and shards offer themselves to the successor.
+// no more batches run at once than there are slots, whatever the number of models, but for express ones: rows
+// that are more urgent than what waits go beside the slots at once, one batch a model, no more than slots;
+// rows of a shard that dies are queued again one by one, and a row that kills twice is dead-lettered; an
+// expired row gets its error answer at dispatch. Dies of: an exception of its own. Waiting rows are then
+// submitted again by their partition_consumers, and shards offer themselves to the successor.
 
 #include <memory>
 #include <vector>

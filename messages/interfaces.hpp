@@ -96,6 +96,7 @@ struct shard_idle {
   std::uint64_t shard = 0;  ///< unique in the process
   const model::loaded_model* model = nullptr;
   model_shard_actor from;
+  bool express = false;  ///< for urgent rows only, beside the slots
 };
 
 /// Who is who now. Sent by the supervisor to every child whenever one was started anew.

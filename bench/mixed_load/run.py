@@ -126,8 +126,9 @@ class Bench:
 
     def open_loop(self, cell, rate):
         o = self.options
-        # An open loop needs connections for all that is out at a time.
-        return ["--connections", 512 if CELLS[cell][0] == "http" else 16, "--rate", f"{max(rate, 1):.0f}", "--seconds",
+        # An open loop needs connections for all that is out at a time: what arrives within the target.
+        connections = max(512, int(rate * o.target_ms / 1000)) if CELLS[cell][0] == "http" else 16
+        return ["--connections", connections, "--rate", f"{max(rate, 1):.0f}", "--seconds",
                 o.seconds + o.warmup, "--warmup", f"{o.warmup}s", "--interval", f"{o.interval}s"]
 
     def mixed(self, cell, alone):

@@ -147,6 +147,9 @@ struct metrics::impl {
   prometheus::Family<Gauge>& queue_age =
       gauge("troupe_queue_oldest_age_seconds", "How long the oldest waiting request has been waiting");
   prometheus::Family<Gauge>& slots = gauge("troupe_scheduler_slots", "Batches that may run at a time");
+  Counter& express =
+      counter("troupe_express_batches_total", "Batches of urgent rows that were scored beside the slots")
+          .Add({});
   prometheus::Family<Gauge>& slots_busy = gauge("troupe_scheduler_slots_busy", "Batches that run now");
 
   prometheus::Family<Gauge>& credit_records =
@@ -532,6 +535,10 @@ void metrics::queue(std::size_t cls, std::size_t depth, double oldest_age_second
   const auto& series = impl_->class_of(cls);
   series.depth->Set(as_number(depth));
   series.age->Set(oldest_age_seconds);
+}
+
+void metrics::express_batch() {
+  impl_->express.Increment();
 }
 
 void metrics::slots(std::size_t busy, std::size_t all) {

@@ -108,6 +108,7 @@ class metrics {
   void shed(std::size_t cls, std::size_t count);
   void queue(std::size_t cls, std::size_t depth, double oldest_age_seconds);
   void slots(std::size_t busy, std::size_t all);
+  void express_batch();
 
   // Kafka.
   /// `lag_records` < 0: unknown.

@@ -184,6 +184,33 @@ std::optional<std::size_t> sla_queue::next_model(nanos now, const std::vector<bo
   return best;
 }
 
+std::optional<sla_queue::urgent> sla_queue::next_urgent(nanos now, const std::vector<bool>& runnable) {
+  std::size_t waiting = classes_.size();  // classes, up to the least urgent one that has rows
+  while (waiting > 0 && stats_[waiting - 1].rows == 0) --waiting;
+  if (waiting < 2) return std::nullopt;
+  const std::size_t urgent_classes = waiting - 1;
+  const std::size_t models = std::min(models_.size(), runnable.size());
+  std::optional<urgent> best;
+  std::size_t best_class = urgent_classes;
+  nanos best_target = never;
+  for (std::size_t i = 0; i < models; ++i) {
+    if (!runnable[i] || models_[i].rows == 0) continue;
+    turn_late(i, now);
+    for (std::size_t c = 0; c <= std::min(best_class, urgent_classes - 1); ++c) {
+      const auto& l = models_[i].lanes[c];
+      if (l.on_time.empty()) continue;
+      const nanos target = l.on_time.front().target;
+      if (c < best_class || target < best_target) {
+        best = urgent{i, urgent_classes};
+        best_class = c;
+        best_target = target;
+      }
+      break;
+    }
+  }
+  return best;
+}
+
 void sla_queue::take(std::size_t model, nanos now, const batch_sizer& sizer, const take_limits& limits,
                      std::vector<sla_item>& batch, std::vector<ended_item>& ended) {
   auto& m = models_.at(model);
@@ -234,12 +261,13 @@ void sla_queue::take(std::size_t model, nanos now, const batch_sizer& sizer, con
     return item.weight;
   };
 
-  for (std::size_t c = 0; c < m.lanes.size(); ++c) {
+  const bool urgent_only = limits.classes < m.lanes.size();
+  for (std::size_t c = 0; c < m.lanes.size() && !urgent_only; ++c) {
     auto& l = m.lanes[c];
     if (!floor_active_[c]) continue;
     while (credit_[c] >= 1 && !l.on_time.empty() && fits(l.on_time.front())) credit_[c] -= take_on_time(c, l);
   }
-  while (late_active_ && late_credit_ >= 1 && !full) {
+  while (late_active_ && !urgent_only && late_credit_ >= 1 && !full) {
     std::size_t longest = m.lanes.size();
     for (std::size_t c = 0; c < m.lanes.size(); ++c) {
       if (!overdue(c, m.lanes[c], now)) continue;
@@ -251,14 +279,14 @@ void sla_queue::take(std::size_t model, nanos now, const batch_sizer& sizer, con
   }
   // What a floor's class gets in the ordinary way counts too: up to one batch is held against its credit.
   const double debt = -static_cast<double>(cap);
-  for (std::size_t c = 0; c < m.lanes.size() && !full; ++c) {
+  for (std::size_t c = 0; c < std::min(limits.classes, m.lanes.size()) && !full; ++c) {
     auto& l = m.lanes[c];
     const double before = static_cast<double>(rows);
     while (!l.on_time.empty() && fits(l.on_time.front())) take_on_time(c, l);
     if (floor_active_[c]) credit_[c] = std::max(credit_[c] + before - static_cast<double>(rows), debt);
   }
   const double before_late = static_cast<double>(rows);
-  for (std::size_t c = 0; c < m.lanes.size() && !full; ++c) {
+  for (std::size_t c = 0; c < m.lanes.size() && !full && !urgent_only; ++c) {
     auto& l = m.lanes[c];
     while (!l.late.empty() && fits(l.late.front())) take_late(c, l);
   }

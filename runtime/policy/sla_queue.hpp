@@ -16,6 +16,9 @@
 // What such rows get in the ordinary way counts too. In the model that runs they ride along in the batch;
 // rows of another model get a batch of their own once half a batch of credit has gathered.
 //
+// Rows that are more urgent than what waits need not wait for a slot at all: next_urgent() and take_limits
+// grant them beside the batches that run, where the caller has somebody to score them.
+//
 // Class order, earliest deadline first within a class and expiry at dispatch is what came closest to the
 // offline optimum in simulation (bench/scheduler): losses come from bursts, and class-blind earliest deadline
 // first (Liu and Layland, 1973) collapses as a whole as soon as the load exceeds what can be done.
@@ -50,6 +53,9 @@ struct class_config {
 struct take_limits {
   std::size_t max_rows = 1024;
   nanos max_batch_time = 5 * millisecond;  ///< estimated
+  /// Only on-time rows of the first so many classes, and no floors; if all classes are among them,
+  /// everything.
+  std::size_t classes = static_cast<std::size_t>(-1);
 };
 
 class sla_queue {
@@ -87,6 +93,15 @@ class sla_queue {
 
   /// The model that should run next, of those with runnable[model]; nullopt when none of them has rows.
   [[nodiscard]] std::optional<std::size_t> next_model(nanos now, const std::vector<bool>& runnable);
+
+  struct urgent {
+    std::size_t model;
+    std::size_t classes;  ///< for take_limits
+  };
+  /// Of those with runnable[model], the model whose on-time rows are the most urgent ones of the classes
+  /// above the least urgent class that waits (in any model): where bulk has the slots, they may go beside it.
+  /// nullopt: nothing less urgent waits, or there are no such rows.
+  [[nodiscard]] std::optional<urgent> next_urgent(nanos now, const std::vector<bool>& runnable);
 
   /// Appends the model's next batch to `batch`, most urgent first within floor rows, on-time rows and late
   /// rows; what expired or is shed on the way goes to `ended`. Rows (weights) stay within `limits`, within

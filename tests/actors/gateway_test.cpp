@@ -109,6 +109,50 @@ TEST(gateway, calls_and_records_share_batches_and_each_gets_its_own_answer) {
   EXPECT_EQ(s.sink->delivered.size(), 20U);
 }
 
+TEST(gateway, calls_go_beside_the_slots_while_bulk_has_them) {
+  for (const bool bulk : {true, false}) {
+    outcomes o;
+    stage_options options;
+    options.express = true;
+    stage s(options);
+    std::size_t mixed = 0, calls = 0;
+    *s.before_scoring = [&](auto rows) {
+      std::size_t of_calls = 0;
+      for (const double* row : rows) of_calls += row[0] >= 1'000;
+      mixed += of_calls != 0 && of_calls != rows.size();
+      calls += of_calls;
+    };
+    if (bulk)
+      for (int i = 0; i < 64; ++i) s.request(i);
+    for (int i = 0; i < 4; ++i) hand_in(s, o, 1'000 + i, 1);
+    s.settle();
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(o.predictions[1'000 + i], std::vector{1'000.5 + i});
+    EXPECT_EQ(calls, 4U);
+    EXPECT_EQ(s.sink->delivered.size(), bulk ? 64U : 0U);
+    const bool express = s.metrics->text().find("troupe_express_batches_total 0") == std::string::npos;
+    EXPECT_EQ(express, bulk) << s.metrics->text();
+    EXPECT_EQ(mixed, 0U);
+  }
+}
+
+TEST(gateway, calls_whose_express_shard_dies_are_scored_by_another) {
+  outcomes o;
+  stage_options options;
+  options.express = true;
+  stage s(options);
+  int n = 0;
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < 40; ++i) s.request(n++);
+    hand_in(s, o, 1'000 + 2 * round, 2);
+    caf_line::post(s.supervisor,
+                   kill_child{"express_shard", 1, std::make_shared<std::promise<std::string>>()});
+    s.settle(300'000'000);
+  }
+  s.settle();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(o.predictions[1'000 + i], std::vector{1'000.5 + i});
+  for (int i = 0; i < n; ++i) EXPECT_EQ(s.results_of(i).size(), 1U) << i;
+}
+
 TEST(gateway, what_cannot_be_read_fails_with_its_code) {
   outcomes o;
   stage s;

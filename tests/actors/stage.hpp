@@ -42,6 +42,7 @@ class scripted_engine final : public model::engine {
 
 struct stage_options {
   bool cache = false;
+  bool express = false;  ///< a second shard, for urgent rows: the child express_shard
   std::size_t credit_records = 100;
   std::size_t class_limit = 100'000;
   std::size_t max_calls = 10'000;
@@ -151,14 +152,17 @@ class stage {
       a.metrics = metrics;
       return caf_line::untyped(spawn_breaker(system.actors, std::move(a), who));
     });
-    child("model_shard", [this](bool) {
+    const auto shard = [this](bool express) {
       model_shard_args a;
       a.id = ++shards;
       a.model = model_;
       a.metrics = metrics;
       a.gate = gate;
+      a.express = express;
       return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
-    });
+    };
+    child("model_shard", [=](bool) { return shard(false); });
+    if (options.express) child("express_shard", [=](bool) { return shard(true); });
     child("gateway", [this](bool) {
       gateway_args a;
       a.desk = desk;

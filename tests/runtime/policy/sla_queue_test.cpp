@@ -241,6 +241,52 @@ TEST(sla_queue, the_model_with_the_most_urgent_row_runs_next) {
       << "all late: class order, earliest target";
 }
 
+TEST(sla_queue, what_is_more_urgent_than_what_waits_may_go_beside_it) {
+  fixture f;
+  f.queue.add_model();
+  const auto next = [&](nanos now, const std::vector<bool>& runnable = {true, true}) {
+    const auto u = f.queue.next_urgent(now, runnable);
+    return u ? std::pair(static_cast<int>(u->model), static_cast<int>(u->classes)) : std::pair(-1, 0);
+  };
+  using pair = std::pair<int, int>;
+  EXPECT_EQ(next(0), pair(-1, 0)) << "nothing waits";
+  ASSERT_TRUE(f.push(1, 1, 900 * millisecond, never, 0, 1, 0));
+  EXPECT_EQ(next(0), pair(-1, 0)) << "nothing less urgent waits";
+  ASSERT_TRUE(f.push(2, 2, 50 * second, never, 0, 1, 1));
+  EXPECT_EQ(next(0), pair(0, 2)) << "bulk of another model waits";
+  EXPECT_EQ(next(0, {false, true}), pair(-1, 0)) << "bulk itself is not urgent";
+  EXPECT_EQ(next(0, {}), pair(-1, 0));
+  ASSERT_TRUE(f.push(3, 0, 90 * millisecond, never, 0, 1, 1));
+  EXPECT_EQ(next(0), pair(1, 2)) << "class order";
+  EXPECT_EQ(next(0, {true, false}), pair(0, 2));
+  ASSERT_TRUE(f.push(4, 0, 80 * millisecond, never, 0, 1, 0));
+  EXPECT_EQ(next(0), pair(0, 2)) << "earliest target";
+  EXPECT_EQ(next(100 * millisecond), pair(0, 2)) << "only the standard row can make it";
+  EXPECT_EQ(next(2 * second), pair(-1, 0)) << "late rows are not urgent";
+}
+
+TEST(sla_queue, a_batch_of_the_first_classes_leaves_the_others_and_late_rows) {
+  fixture f({{"interactive", 100 * millisecond, 100, false, 0},
+             {"standard", second, 100, false, 0},
+             {"bulk", minute, 100, false, 0.5}});
+  ASSERT_TRUE(f.push(1, 2, 50 * second));
+  ASSERT_TRUE(f.push(2, 1, 30 * second));
+  ASSERT_TRUE(f.push(3, 0, 29 * second, never, 29 * second));
+  ASSERT_TRUE(f.push(4, 0, 1 * second));
+  const auto take = [&](std::size_t classes) {
+    std::vector<sla_item> batch;
+    f.queue.take(0, 28 * second, f.sizer, {1024, 5 * millisecond, classes}, batch, f.ended);
+    tags out;
+    for (const auto& i : batch) out.push_back(i.tag);
+    return out;
+  };
+  EXPECT_EQ(take(1), (tags{3}));
+  EXPECT_EQ(take(1), (tags{}));
+  EXPECT_EQ(take(2), (tags{2})) << "and no credit of bulk's floor";
+  EXPECT_EQ(take(3), (tags{1, 4}));
+  EXPECT_TRUE(f.queue.empty());
+}
+
 TEST(sla_queue, a_removed_model_hands_back_what_waited) {
   fixture f;
   f.queue.add_model();
