@@ -19,6 +19,9 @@ class metrics;
 
 namespace troupe {
 
+/// The machine's monotonic clock.
+[[nodiscard]] nanos steady_time();
+
 struct model_shard_args {
   std::uint64_t id = 0;  ///< unique in the process, new for each restart
   std::shared_ptr<const model::loaded_model> model;
@@ -26,6 +29,7 @@ struct model_shard_args {
   std::shared_ptr<model::recent_rows> recent = nullptr;  ///< gets some rows now and then; may be null
   std::shared_ptr<shadow_gate> gate = nullptr;           ///< of the shadow_scorer; may be null
   bool express = false;                                  ///< for urgent rows only, on a thread of its own
+  nanos (*clock)() = &steady_time;                       ///< of what a batch took
 };
 
 [[nodiscard]] model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,

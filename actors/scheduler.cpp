@@ -40,6 +40,7 @@ struct running {
   std::shared_ptr<const row_refs> rows;
   model_shard_actor shard;
   bool express = false;
+  std::uint32_t probes = 0;  // of its rows, those that a half-open breaker let through
 };
 
 struct waiting_row {
@@ -179,7 +180,11 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows,
   std::shared_ptr<const row_refs> shared = std::move(rows);
   for (const record* r : *shared)
     if (r->trace) s.tell_wait(*r);
-  s.grants.emplace(id, running{lane_index, shared, shard.handle, express});
+  std::uint32_t probes = 0;
+  if (lane.breaker == breaker_position::half_open)
+    probes = std::min(lane.probes, static_cast<std::uint32_t>(shared->size()));
+  lane.probes -= probes;
+  s.grants.emplace(id, running{lane_index, shared, shard.handle, express, probes});
   caf_line::send(self, shard.handle, grant{id, std::move(shared)});
 }
 
@@ -259,8 +264,6 @@ void dispatch(self_ptr self) {
     s.queue->take(*next, now, lane.sizer, limits, s.batch, s.ended);
     if (!s.batch.empty()) {
       auto rows = batch_rows(s);
-      if (lane.breaker == breaker_position::half_open)
-        lane.probes -= std::min<std::uint32_t>(lane.probes, static_cast<std::uint32_t>(rows->size()));
       if (!rows->empty()) give(self, *next, std::move(rows));
     } else if (s.ended.empty()) {
       break;
@@ -299,6 +302,8 @@ void shard_died(self_ptr self, const caf_line::address& shard, const std::string
     // Before the grant, whose rows it names, is gone.
     poison.hand_over(
         0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
+    // The breaker hears of no outcome: its probe is still to be made.
+    if (lane.breaker == breaker_position::half_open) lane.probes += it->second.probes;
     s.express_running -= it->second.express;
     it = s.grants.erase(it);
   }

@@ -37,6 +37,10 @@ class deterministic_system {
 
   void run() { scheduler().run(1'000'000); }
 
+  caf::scheduler::test_coordinator& scheduler() {
+    return dynamic_cast<caf::scheduler::test_coordinator&>(actors.scheduler());
+  }
+
   /// Moves the clock in steps, handling what falls due in each.
   void advance(nanos by, nanos step = 10'000'000) {
     for (nanos done = 0; done < by; done += step) {
@@ -46,9 +50,6 @@ class deterministic_system {
   }
 
  private:
-  caf::scheduler::test_coordinator& scheduler() {
-    return dynamic_cast<caf::scheduler::test_coordinator&>(actors.scheduler());
-  }
   std::vector<caf_line::any_actor> ended_;
 };
 

@@ -166,6 +166,26 @@ TEST(road, a_failing_model_trips_its_breaker_and_its_records_wait) {
   EXPECT_EQ(s.queue->stored, end_of(200));
 }
 
+TEST(road, a_probe_that_kills_its_shard_leaves_its_place_to_the_next) {
+  stage_options o;
+  o.circuit.threshold = 5;
+  o.circuit.open_for = 10'000'000'000;
+  stage s(o);
+  bool broken = true;
+  *s.before_scoring = [&](std::span<const double* const> rows) {
+    if (broken) throw model::model_error("out of memory");
+    for (const double* r : rows)
+      if (r[0] >= 100 && r[0] < 103) throw std::runtime_error("segmentation fault");
+  };
+  for (int i = 0; i < 5; ++i) s.request(i);
+  s.settle(2'000'000'000);
+  broken = false;
+  for (int i = 100; i < 120; ++i) s.request(i);
+  s.settle(60'000'000'000);
+  for (int i = 100; i < 120; ++i) EXPECT_EQ(s.results_of(i).size(), i < 103 ? 0U : 1U) << i;
+  EXPECT_EQ(s.sink->delivered.size(), 25U) << "and three dead letters";
+}
+
 TEST(road, a_spent_restart_budget_escalates_once) {
   stage_options o;
   o.intensity = 3;

@@ -1,0 +1,817 @@
+#include "tests/simulation/world.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "actors/breaker.hpp"
+#include "actors/cache_client.hpp"
+#include "actors/gateway.hpp"
+#include "actors/model_shard.hpp"
+#include "actors/partition_consumer.hpp"
+#include "actors/producer.hpp"
+#include "actors/scheduler.hpp"
+#include "actors/supervisor.hpp"
+#include "runtime/kafka/record_sink.hpp"
+#include "runtime/kafka/record_source.hpp"
+#include "runtime/model/live_models.hpp"
+#include "runtime/model/model.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "runtime/store/redis.hpp"
+#include "tests/actors/deterministic_system.hpp"
+
+namespace troupe::test {
+namespace {
+
+constexpr nanos ms = 1'000'000;
+constexpr nanos a_minute = 60'000 * ms;
+constexpr std::int64_t stride = 3;  // offsets have gaps
+constexpr double poison = 666;      // a first feature that ends whoever scores it
+
+thread_local nanos engine_time = 0;  // grows while a simulated engine scores
+
+/// What a record deserves.
+enum class fate : std::uint8_t { prediction, error, dead_letter };
+
+struct request {
+  std::string value;
+  fate deserves = fate::prediction;
+  bool expires = false;  // it may end with deadline_exceeded
+  double answer = 0;
+  int answers = 0;
+};
+
+struct log_partition {
+  std::int32_t number = 0;
+  std::deque<std::size_t> log;  // requests; addresses of their values stay valid
+  std::size_t committed = 0;    // where the next owner begins
+  std::uint32_t generation = 0;
+  std::string child;
+  std::shared_ptr<class queue> owned;
+  std::optional<std::future<bool>> leaving;
+  nanos leave_by = 0;
+};
+
+class world {
+ public:
+  explicit world(std::uint64_t seed);
+  ~world();
+  history run();
+
+  // --- for the simulated parts
+  std::deque<request> requests;
+  void violated(const std::string& law, const std::string& what) {
+    if (out.violation.empty())
+      out.violation = law + ": " + what + " at " + std::to_string(now() / ms) + " ms";
+  }
+  [[nodiscard]] bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(random) < p; }
+  [[nodiscard]] std::size_t pick(std::size_t from, std::size_t to) {
+    return std::uniform_int_distribution<std::size_t>(from, to)(random);
+  }
+  [[nodiscard]] nanos now() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               system.actors.clock().now().time_since_epoch())
+        .count();
+  }
+  void told(const std::string& line) { out.story += std::to_string(now() / ms) + " ms: " + line + "\n"; }
+  void delivered(const kafka::outgoing& o, std::string_view value);
+
+  history out;
+  bool faulty = false;        // anything failed so far that may double an answer
+  bool model_failed = false;  // an engine refused rows so far
+  bool shard_crashed = false;
+  double engine_fails = 0;  // probability a batch
+  double engine_dies = 0;
+  std::size_t slots = 1;
+
+ private:
+  friend class queue;
+  struct sink;
+  struct second_level;
+  struct engine;
+  struct caller;
+
+  void child(const std::string& name, const std::string& kind,
+             std::function<caf_line::any_actor(bool)> start);
+  void assign(log_partition& p);
+  void build();
+  void step();
+  void settle_leaving();
+  void send_records();
+  void send_calls();
+  void crash_one();
+  void some_messages(std::size_t n);
+  void finish();
+  [[nodiscard]] std::string unanswered() const;
+
+  std::mt19937_64 random;
+  deterministic_system system;
+  std::deque<log_partition> partitions;
+  std::vector<std::string> victims;
+  std::vector<std::shared_ptr<const model::loaded_model>> models;
+  std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
+  std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
+  std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
+  std::shared_ptr<sink> results;
+  std::shared_ptr<second_level> redis;
+  supervisor_actor supervisor;
+  wiring who;
+  std::string escalated;
+  std::uint64_t shards = 0;
+  std::uint64_t kills = 0;
+  std::vector<std::future<std::string>> ordered;  // crashes; one that met a child that is down names none
+  std::size_t credit = 0;
+  int poisons = 3;  // each costs two crashes, and a shard that dies often starts again ever more slowly
+  std::size_t poll_records = 0;
+  struct call_state {
+    double answer = 0;
+    bool gone = false;
+    bool expires = false;
+    int ends = 0;
+    bool abandoned = false;
+  };
+  std::deque<call_state> calls;
+};
+
+/// A partition as one assignment sees it.
+class queue final : public kafka::partition_queue {
+ public:
+  queue(world& in, log_partition& of)
+      : world_(&in), of_(&of), generation_(of.generation), next_(of.committed) {}
+
+  const std::shared_ptr<const std::string>& topic() const override {
+    static const auto name = std::make_shared<const std::string>("requests");
+    return name;
+  }
+  std::int32_t partition() const override { return of_->number; }
+  std::uint32_t generation() const override { return generation_; }
+
+  std::size_t poll(record_batch& batch, std::size_t max_records, std::size_t max_bytes) override {
+    std::size_t n = 0, bytes = 0;
+    while (!fenced && next_ < of_->log.size() && n < max_records && bytes < max_bytes) {
+      record r;
+      r.offset = static_cast<std::int64_t>(next_) * stride;
+      r.timestamp_ms = batch.arrived_ms;
+      r.value = world_->requests[of_->log[next_]].value;
+      r.headers_begin = static_cast<std::uint32_t>(batch.headers.size());
+      bytes += r.value.size();
+      batch.records.push_back(std::move(r));
+      ++next_;
+      ++n;
+    }
+    std::size_t open = 0;
+    for (std::size_t i = of_->committed; i < next_; ++i) open += world_->requests[of_->log[i]].answers == 0;
+    if (open > world_->credit)
+      world_->violated("credit", std::to_string(open) + " records of partition " +
+                                     std::to_string(of_->number) + " are unanswered");
+    return n;
+  }
+  void on_records(std::function<void()> wake) override { wake_ = std::move(wake); }
+  bool store(std::int64_t next_offset) override {
+    if (fenced) return false;
+    const auto upto = static_cast<std::size_t>((next_offset + stride - 1) / stride);
+    for (std::size_t i = of_->committed; i < upto; ++i)
+      if (world_->requests[of_->log[i]].answers == 0)
+        world_->violated("commit", "offset " + std::to_string(next_offset) + " of partition " +
+                                       std::to_string(of_->number) + " past record " +
+                                       std::to_string(of_->log[i]) + ", which has no answer");
+    if (upto < of_->committed)
+      world_->violated("commit", "an offset was stored that lies before the one before");
+    of_->committed = upto;
+    return true;
+  }
+  void rewind() override { next_ = of_->committed; }
+  std::int64_t lag() const override { return static_cast<std::int64_t>(of_->log.size() - next_); }
+  void wake() {
+    if (wake_) wake_();
+  }
+
+  bool fenced = false;
+
+ private:
+  world* world_;
+  log_partition* of_;
+  std::uint32_t generation_;
+  std::size_t next_;
+  std::function<void()> wake_;
+};
+
+struct world::sink final : kafka::record_sink {
+  explicit sink(world& w) : in(&w) {}
+  struct sent {
+    kafka::outgoing what;
+    std::string value;
+  };
+  kafka::produced produce(const kafka::outgoing& o) override {
+    if (waiting.size() >= capacity) return kafka::produced::queue_full;
+    waiting.push_back({o, std::string(o.value)});
+    return kafka::produced::ok;
+  }
+  void deliver(std::size_t n, double refuses) {
+    while (n-- && !waiting.empty()) {
+      // Partitions of the result topic are acknowledged in any order.
+      const std::size_t at = in->pick(0, std::min<std::size_t>(waiting.size(), 4) - 1);
+      sent s = std::move(waiting[at]);
+      waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(at));
+      kafka::delivery_report r;
+      r.opaque = s.what.opaque;
+      r.to = s.what.to;
+      r.ok = !in->chance(refuses);
+      if (r.ok)
+        in->delivered(s.what, s.value);
+      else
+        r.code = -1;
+      done.push_back(r);
+    }
+    if (wake) wake();
+  }
+  std::size_t reports(std::vector<kafka::delivery_report>& to, std::size_t max) override {
+    const std::size_t n = std::min(max, done.size());
+    to.insert(to.end(), done.begin(), done.begin() + static_cast<std::ptrdiff_t>(n));
+    done.erase(done.begin(), done.begin() + static_cast<std::ptrdiff_t>(n));
+    return n;
+  }
+  void on_reports(std::function<void()> w) override { wake = std::move(w); }
+  void hurry() override {}
+  std::size_t in_flight() const override { return waiting.size(); }
+  kafka::link_status status() const override { return {true, false, {}}; }
+  std::string error_text(int) const override { return "simulated"; }
+  void close() override {}
+
+  world* in;
+  std::size_t capacity = SIZE_MAX;
+  std::deque<sent> waiting;
+  std::vector<kafka::delivery_report> done;
+  std::function<void()> wake;
+};
+
+struct world::second_level final : store::level2_cache {
+  explicit second_level(world& w) : in(&w) {}
+  void get(std::vector<std::string> keys, std::function<void(store::get_result)> end) override {
+    waiting.push_back({std::move(keys), std::move(end)});
+  }
+  void set(std::vector<std::pair<std::string, std::string>> items) override {
+    if (dead) return;
+    for (auto& [k, v] : items) kept[k] = std::move(v);
+  }
+  store::store_status status() const override { return {!dead, false, {}}; }
+  void close() override { waiting.clear(); }
+  void answer(std::size_t n) {
+    while (n-- && !waiting.empty()) {
+      auto w = std::move(waiting.front());
+      waiting.pop_front();
+      store::get_result r;
+      r.ok = !dead;
+      r.timed_out = dead && in->chance(0.5);
+      if (dead) r.error = "simulated";
+      for (const auto& k : w.keys) {
+        const auto it = kept.find(k);
+        std::optional<std::string> v;
+        if (r.ok && it != kept.end()) v = it->second;
+        if (v && in->chance(corrupt)) v = v->substr(0, v->size() / 2);
+        if (r.ok) r.values.push_back(std::move(v));
+      }
+      w.end(std::move(r));
+    }
+  }
+  struct look_up {
+    std::vector<std::string> keys;
+    std::function<void(store::get_result)> end;
+  };
+  world* in;
+  bool dead = false;
+  double corrupt = 0;
+  std::deque<look_up> waiting;
+  std::map<std::string, std::string> kept;
+};
+
+struct world::engine final : model::engine {
+  engine(world& w, double f) : in(&w), factor(f) {}
+  void score(std::span<const double* const> rows, double* out) const override {
+    engine_time += 20'000 + 10'000 * static_cast<nanos>(rows.size());
+    for (const double* row : rows)
+      if (row[0] == poison) {
+        in->faulty = in->shard_crashed = true;
+        ++in->out.crashes;
+        throw std::runtime_error("a poison row");
+      }
+    if (in->chance(in->engine_dies)) {
+      in->faulty = in->shard_crashed = true;
+      ++in->out.crashes;
+      throw std::runtime_error("a simulated crash");
+    }
+    if (in->chance(in->engine_fails)) {
+      in->model_failed = true;
+      throw model::model_error("a simulated failure");
+    }
+    for (const double* row : rows) *out++ = factor * (row[0] + row[1]);
+  }
+  std::string_view kind() const override { return "simulated"; }
+  world* in;
+  double factor;
+};
+
+struct world::caller final : call {
+  caller(world& w, std::size_t number, std::string asks, double feature, std::uint8_t of_class,
+         nanos expires_in)
+      : in(&w), n(number), model(std::move(asks)), a(feature), cls(of_class), timeout(expires_in) {}
+  ~caller() override { in->calls[n].abandoned = in->calls[n].ends == 0; }
+  void read(record& r, record_batch& batch) override {
+    r.request_id = "\"call\"";
+    r.cls = cls;
+    r.target = batch.arrived + (cls == 0 ? 100 * ms : a_minute);
+    if (timeout != 0) r.expiry = batch.arrived + timeout;
+    r.model = batch.models->find(model, "").model;
+    r.rows = 1;
+    r.values_begin = static_cast<std::uint32_t>(batch.values.size());
+    batch.values.push_back(a);
+    batch.values.push_back(0.25);
+  }
+  void reply(const record&, const call_result& result) override {
+    auto& c = in->calls[n];
+    ++c.ends;
+    if (result.outputs[0] != c.answer)
+      in->violated("right", "call " + std::to_string(n) + " got " + std::to_string(result.outputs[0]) +
+                                " instead of " + std::to_string(c.answer));
+    end();
+  }
+  void fail(const record&, const call_failure& why) override {
+    auto& c = in->calls[n];
+    ++c.ends;
+    const bool fair = (why.code == error_code::deadline_exceeded && c.expires) ||
+                      (why.code == error_code::model_failed && (in->model_failed || in->shard_crashed));
+    if (!fair)
+      in->violated("right", "call " + std::to_string(n) + " ended with " + std::string(to_string(why.code)) +
+                                ": " + std::string(why.message));
+    end();
+  }
+  void end() {
+    if (in->calls[n].ends > 1) in->violated("calls", "call " + std::to_string(n) + " ended twice");
+  }
+  bool gone() const override { return in->calls[n].gone; }
+  world* in;
+  std::size_t n;
+  std::string model;
+  double a;
+  std::uint8_t cls;
+  nanos timeout;
+};
+
+world::world(std::uint64_t seed) : random(seed) {
+  build();
+}
+
+world::~world() {
+  desk->close();
+  if (redis) redis->close();
+}
+
+void world::child(const std::string& name, const std::string& kind,
+                  std::function<caf_line::any_actor(bool)> start) {
+  auto spec = std::make_shared<child_spec>();
+  spec->name = name;
+  spec->kind = kind;
+  spec->start = std::move(start);
+  caf_line::post(supervisor, supervise{spec});
+}
+
+void world::build() {
+  slots = pick(1, 3);
+  credit = pick(4, 48);
+  poll_records = pick(1, 32);
+  const std::size_t max_batch = pick(1, 16);
+  const std::size_t class_limit = chance(0.3) ? pick(2, 12) : 100'000;
+  const bool cache = chance(0.5);
+  const bool express = chance(0.7);
+
+  std::vector<model::feature> features(2);
+  features[0].name = "a";
+  features[1].name = "b";
+  for (const auto& [name, factor] : {std::pair("sum", 1.0), std::pair("double", 2.0)}) {
+    model::loaded_model::parts parts;
+    parts.name = name;
+    parts.version = "1";
+    parts.schema = model::schema(features, true);
+    parts.engine = std::make_unique<engine>(*this, factor);
+    parts.digest = static_cast<std::uint64_t>(factor);
+    models.push_back(std::make_shared<const model::loaded_model>(std::move(parts)));
+  }
+  model::model_table::options table;
+  table.default_model = "sum";
+  live->publish(std::make_shared<const model::model_table>(models, table));
+
+  auto breakers = std::make_shared<std::map<const model::loaded_model*, breaker_actor>>();
+  supervisor_args sup;
+  sup.restarts.intensity = 1'000'000;
+  sup.restarts.period = a_minute;
+  sup.metrics = metrics;
+  sup.escalate = [this](const std::string& why) { escalated = why; };
+  sup.started = [this, breakers](const child_spec& spec, const caf_line::any_actor& h,
+                                 bool restart) -> std::optional<wiring> {
+    if (restart) {
+      ++kills;
+      told("started again: " + spec.name);
+    }
+    if (spec.kind == "producer") who.producer = caf::actor_cast<producer_actor>(h);
+    if (spec.kind == "scheduler") who.scheduler = caf::actor_cast<scheduler_actor>(h);
+    if (spec.kind == "cache_client") who.cache = caf::actor_cast<cache_client_actor>(h);
+    if (spec.kind == "breaker") {
+      for (const auto& m : models)
+        if (spec.name == "breaker " + m->name()) (*breakers)[m.get()] = caf::actor_cast<breaker_actor>(h);
+      who.breakers = std::make_shared<std::map<const model::loaded_model*, breaker_actor>>(*breakers);
+    }
+    ++who.revision;
+    return who;
+  };
+  supervisor = system.own(spawn_supervisor(system.actors, std::move(sup)));
+
+  results = std::make_shared<sink>(*this);
+  child("producer", "producer", [this](bool) {
+    producer_args a;
+    a.sink = results;
+    a.metrics = metrics;
+    return caf_line::untyped(spawn_producer(system.actors, std::move(a)));
+  });
+  child("scheduler", "scheduler", [=, this](bool) {
+    scheduler_args a;
+    a.classes = {{"interactive", 100 * ms, class_limit}, {"bulk", a_minute, class_limit}};
+    a.slots = slots;
+    a.max_batch = max_batch;
+    a.metrics = metrics;
+    return caf_line::untyped(spawn_scheduler(system.actors, std::move(a), who));
+  });
+  system.run();
+  if (cache) {
+    if (chance(0.5)) redis = std::make_shared<second_level>(*this);
+    child("cache_client", "cache_client", [this](bool) {
+      cache_client_args a;
+      a.always = true;
+      a.bytes = 1 << 16;
+      a.level2 = redis;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_cache_client(system.actors, std::move(a), who));
+    });
+    victims.push_back("cache_client");
+  }
+  system.run();
+  for (const auto& m : models) {
+    child("breaker " + m->name(), "breaker", [this, m](bool) {
+      breaker_args a;
+      a.model = m;
+      a.circuit.threshold = 4;
+      a.circuit.open_for = 2'000 * ms;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_breaker(system.actors, std::move(a), who));
+    });
+    victims.push_back("breaker " + m->name());
+    for (std::size_t i = 0; i < slots + express; ++i) {
+      const std::string name = "model_shard " + m->name() + "#" + std::to_string(i);
+      child(name, "model_shard", [this, m, fast = i == slots](bool) {
+        model_shard_args a;
+        a.id = ++shards;
+        a.model = m;
+        a.metrics = metrics;
+        a.express = fast;
+        a.clock = [] { return engine_time; };
+        return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
+      });
+      victims.push_back(name);
+    }
+  }
+  child("gateway", "gateway", [this](bool) {
+    gateway_args a;
+    a.desk = desk;
+    a.name = "gateway";
+    a.models = live;
+    a.metrics = metrics;
+    return caf_line::untyped(spawn_gateway(system.actors, std::move(a), who));
+  });
+  for (const char* name : {"producer", "scheduler", "gateway"}) victims.emplace_back(name);
+  system.run();
+  const std::size_t n = pick(1, 3);
+  for (std::size_t i = 0; i < n; ++i) {
+    auto& p = partitions.emplace_back();
+    p.number = static_cast<std::int32_t>(i);
+    assign(p);
+  }
+  system.run();
+}
+
+void world::assign(log_partition& p) {
+  ++p.generation;
+  p.child = "partition_consumer " + std::to_string(p.number) + "@" + std::to_string(p.generation);
+  p.owned = std::make_shared<queue>(*this, p);
+  child(p.child, "partition_consumer", [this, owned = p.owned](bool restart) {
+    partition_consumer_args a;
+    a.queue = owned;
+    a.models = live;
+    a.parser.class_targets = {100 * ms, a_minute};
+    a.parser.default_class = 1;
+    a.credit_records = credit;
+    a.poll_records = poll_records;
+    a.rewind = restart;
+    a.metrics = metrics;
+    return caf_line::untyped(spawn_partition_consumer(system.actors, std::move(a), who));
+  });
+}
+
+void world::delivered(const kafka::outgoing& o, std::string_view value) {
+  const std::size_t at = value.find("r-");
+  std::size_t n = requests.size();
+  if (at != std::string_view::npos) std::from_chars(value.data() + at + 2, value.data() + value.size(), n);
+  if (n >= requests.size()) return violated("right", "an answer to nobody: " + std::string(value));
+  auto& r = requests[n];
+  const bool dead = o.to == kafka::destination::dead_letters;
+  out.dead_letters += dead;
+  const std::string told = "record " + std::to_string(n) + ": " + std::string(value);
+  if (dead) {
+    // A crash by chance may meet a record alone twice.
+    if (r.deserves != fate::dead_letter && !shard_crashed) violated("right", "dead-lettered, " + told);
+  } else if (value.find("\"error\"") != std::string_view::npos) {
+    const bool fair = r.deserves == fate::error ||
+                      (r.expires && value.find("deadline_exceeded") != std::string_view::npos) ||
+                      (model_failed && value.find("model_failed") != std::string_view::npos);
+    if (!fair) violated("right", "an error for " + told);
+  } else {
+    double got = -1;
+    const std::string_view key = "\"prediction\":";
+    if (const auto p = value.find(key); p != std::string_view::npos)
+      std::from_chars(value.data() + p + key.size(), value.data() + value.size(), got);
+    if (r.deserves != fate::prediction || got != r.answer)
+      violated("right", "expected " + std::to_string(r.answer) + " for " + told);
+  }
+  if (++r.answers > 1) {
+    ++out.duplicates;
+    if (!faulty) violated("once", "a second answer although nothing failed, " + told);
+  }
+}
+
+void world::send_records() {
+  auto& p = partitions[pick(0, partitions.size() - 1)];
+  for (std::size_t k = pick(1, 20); k-- > 0;) {
+    const std::string id = "\"request_id\":\"r-" + std::to_string(requests.size()) + "\"";
+    auto& r = requests.emplace_back();
+    const bool doubled = chance(0.4);
+    const double a = chance(0.5) ? static_cast<double>(pick(0, 5)) : static_cast<double>(requests.size());
+    r.answer = (doubled ? 2 : 1) * (a + 0.5);
+    std::string more = doubled ? ",\"model\":\"double\"" : "";
+    if (chance(0.1)) {
+      more += ",\"timeout_ms\":" + std::to_string(pick(1, 400));
+      r.expires = true;
+    }
+    if (chance(0.2)) more += ",\"priority\":1";
+    std::string first = std::to_string(static_cast<int>(a));
+    const std::size_t kind = pick(0, 99);
+    if (kind < 2 && poisons > 0) {
+      --poisons;
+      r.deserves = fate::dead_letter;
+      first = "666";
+    } else if (kind < 4) {
+      r.deserves = fate::error;
+      first = "\"no number\"";
+    } else if (kind < 6) {
+      r.deserves = fate::error;
+      more = ",\"model\":\"nobody\"";
+    }
+    r.value = "{" + id + ",\"features\":[" + first + ",0.5]" + more + "}";
+    if (kind >= 6 && kind < 8) {
+      r.deserves = fate::dead_letter;
+      r.value.pop_back();
+    }
+    p.log.push_back(requests.size() - 1);
+    ++out.records;
+  }
+  if (p.owned) p.owned->wake();
+}
+
+void world::send_calls() {
+  std::vector<std::unique_ptr<call>> some;
+  for (std::size_t k = pick(1, 6); k-- > 0;) {
+    auto& c = calls.emplace_back();
+    const bool doubled = chance(0.5);
+    const double a = static_cast<double>(pick(0, 1'000) + 1'000);
+    c.answer = (doubled ? 2 : 1) * (a + 0.25);
+    c.expires = chance(0.1);
+    some.push_back(std::make_unique<caller>(*this, calls.size() - 1, doubled ? "double" : "sum", a,
+                                            chance(0.8) ? 0 : 1,
+                                            c.expires ? static_cast<nanos>(pick(1, 300)) * ms : 0));
+    ++out.calls;
+  }
+  desk->hand_in(std::move(some));
+}
+
+void world::crash_one() {
+  std::string name = victims[pick(0, victims.size() - 1)];
+  if (chance(0.3)) name = partitions[pick(0, partitions.size() - 1)].child;
+  told("crash of " + name);
+  faulty = true;
+  shard_crashed = shard_crashed || name.starts_with("model_shard");
+  auto killed = std::make_shared<std::promise<std::string>>();
+  ordered.push_back(killed->get_future());
+  caf_line::post(supervisor, kill_child{name, 1, std::move(killed)});
+}
+
+void world::some_messages(std::size_t n) {
+  auto& jobs = system.scheduler().jobs;
+  for (; n > 0 && !jobs.empty(); --n) {
+    std::swap(jobs.front(), jobs[pick(0, jobs.size() - 1)]);
+    system.scheduler().run_once();
+  }
+}
+
+/// Partitions on their way out: fenced when they are at rest or out of time; another member may have them for
+/// a while, then they come back.
+void world::settle_leaving() {
+  for (auto& p : partitions) {
+    if (!p.leaving) continue;
+    const bool over = p.leaving->wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    if (!over && now() < p.leave_by + 1'000 * ms) continue;
+    if (!over) violated("drain", "partition " + std::to_string(p.number) + " did not end by its deadline");
+    p.owned->fenced = true;
+    p.leaving.reset();
+    const std::size_t elsewhere = chance(0.5) ? pick(0, 8) : 0;
+    for (std::size_t i = 0; i < elsewhere && p.committed < p.log.size(); ++i)
+      ++requests[p.log[p.committed++]].answers;
+    told("partition " + std::to_string(p.number) + " comes back at " + std::to_string(p.committed));
+    assign(p);
+  }
+}
+
+void world::step() {
+  switch (pick(0, 23)) {
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+      return send_records();
+    case 4:
+    case 5:
+      return send_calls();
+    case 6:
+      return crash_one();
+    case 7:
+      results->capacity = chance(0.5) ? pick(0, 8) : SIZE_MAX;
+      return told("the sink takes " + std::to_string(results->capacity));
+    case 8: {
+      const bool failing = chance(0.5);
+      engine_fails = failing ? 0.5 : 0;
+      engine_dies = chance(0.2) ? 0.2 : 0;
+      return told("engines fail " + std::to_string(engine_fails) + ", die " + std::to_string(engine_dies));
+    }
+    case 9:
+      if (!redis) return;
+      redis->dead = chance(0.5);
+      redis->corrupt = chance(0.3) ? 0.5 : 0;
+      return told(std::string("the second level is ") + (redis->dead ? "dead" : "there"));
+    case 10: {
+      auto& p = partitions[pick(0, partitions.size() - 1)];
+      if (p.leaving || !chance(0.5)) return;
+      auto how = std::make_shared<retire>();
+      how->lost = chance(0.3);
+      how->deadline = p.leave_by = now() + static_cast<nanos>(pick(0, 3'000)) * ms;
+      how->done = std::make_shared<std::promise<bool>>();
+      p.leaving = how->done->get_future();
+      if (how->lost) p.owned->fenced = true;
+      faulty = true;
+      ++out.rebalances;
+      told("partition " + std::to_string(p.number) + (how->lost ? " is lost" : " is revoked"));
+      return caf_line::post(supervisor, dismiss{p.child, how});
+    }
+    case 11:
+      if (!calls.empty()) calls[pick(0, calls.size() - 1)].gone = true;
+      return;
+    case 12: {
+      const double refuses = chance(0.1) ? 0.3 : 0;
+      return results->deliver(pick(1, 30), refuses);
+    }
+    case 13:
+    case 14:
+      return results->deliver(pick(1, 30), 0);
+    case 15:
+      if (redis) redis->answer(pick(1, 8));
+      return;
+    case 16:
+    case 17: {
+      system.scheduler().advance_time(std::chrono::nanoseconds(static_cast<nanos>(pick(1, 200)) * ms));
+      return;
+    }
+    default:
+      return some_messages(pick(1, 60));
+  }
+}
+
+std::string world::unanswered() const {
+  std::string out_of;
+  for (const auto& p : partitions)
+    for (const std::size_t n : p.log)
+      if (requests[n].answers == 0) out_of += "\n  " + requests[n].value;
+  return out_of;
+}
+
+void world::finish() {
+  told("all faults end");
+  results->capacity = SIZE_MAX;
+  engine_fails = engine_dies = 0;
+  if (redis) {
+    redis->dead = false;
+    redis->corrupt = 0;
+  }
+  const auto heal = [&](nanos by, const std::function<bool()>& over) {
+    for (const nanos until = now() + by; now() < until && out.violation.empty() && !over();) {
+      system.scheduler().advance_time(std::chrono::nanoseconds(10 * ms));
+      settle_leaving();
+      some_messages(100'000);
+      if (system.scheduler().has_job()) violated("moving", "messages go round and round");
+      results->deliver(1'000, 0);
+      if (redis) redis->answer(1'000);
+      some_messages(100'000);
+    }
+  };
+  const auto all_committed = [&] {
+    return std::all_of(partitions.begin(), partitions.end(),
+                       [](const log_partition& p) { return !p.leaving && p.committed == p.log.size(); }) &&
+           desk->open_calls() == 0;
+  };
+  heal(10 * a_minute, all_committed);
+  if (!out.violation.empty()) return;
+  for (const auto& p : partitions)
+    if (p.committed != p.log.size())
+      violated("moving", "partition " + std::to_string(p.number) + " stands at " +
+                             std::to_string(p.committed) + " of " + std::to_string(p.log.size()) +
+                             unanswered() + "\n" + metrics->text());
+  for (std::size_t i = 0; i < requests.size(); ++i)
+    if (requests[i].answers == 0) violated("answered", "record " + std::to_string(i) + " has no answer");
+  for (std::size_t i = 0; i < calls.size(); ++i)
+    if (calls[i].ends == 0 && !calls[i].gone) violated("calls", "call " + std::to_string(i) + " has no end");
+
+  heal(15'000 * ms, [] { return false; });  // the longest pause before a start, with its jitter
+  auto tree = std::make_shared<std::promise<std::vector<child_report>>>();
+  auto reported = tree->get_future();
+  caf_line::post(supervisor, report_tree{std::move(tree)});
+  some_messages(100'000);
+  for (const auto& c : reported.get())
+    if (!c.running) violated("restarts", c.name + " is down");
+
+  // A drain with work under way.
+  poisons = 0;
+  for (int i = 0; i < 5; ++i) send_records();
+  some_messages(pick(0, 200));
+  for (auto& p : partitions) {
+    auto how = std::make_shared<retire>();
+    how->deadline = p.leave_by = now() + 5 * a_minute;
+    how->done = std::make_shared<std::promise<bool>>();
+    p.leaving = how->done->get_future();
+    caf_line::post(supervisor, dismiss{p.child, how});
+  }
+  const auto at_rest = [&] {
+    return std::all_of(partitions.begin(), partitions.end(), [](const log_partition& p) {
+      return p.leaving->wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+    });
+  };
+  for (const nanos until = now() + 5 * a_minute; now() < until && !at_rest();) {
+    system.scheduler().advance_time(std::chrono::nanoseconds(10 * ms));
+    some_messages(100'000);
+    results->deliver(1'000, 0);
+    if (redis) redis->answer(1'000);
+    some_messages(100'000);
+  }
+  for (auto& p : partitions)
+    if (p.leaving->wait_for(std::chrono::seconds(0)) != std::future_status::ready || !p.leaving->get())
+      violated("drain",
+               "partition " + std::to_string(p.number) + " gave back with records under way" + unanswered());
+  for (auto& o : ordered)
+    if (o.wait_for(std::chrono::seconds(0)) == std::future_status::ready) out.crashes += !o.get().empty();
+  if (kills > out.crashes)
+    violated("restarts", std::to_string(out.crashes) + " crashes, " + std::to_string(kills) + " restarts");
+  if (!escalated.empty()) violated("restarts", "escalated: " + escalated);
+}
+
+history world::run() {
+  for (std::size_t n = pick(50, 400); n > 0 && out.violation.empty(); --n) {
+    step();
+    settle_leaving();
+  }
+  if (out.violation.empty()) finish();
+  const std::string text = metrics->text();
+  const std::string key = "\ntroupe_express_batches_total ";
+  if (const auto at = text.find(key); at != std::string::npos)
+    std::from_chars(text.data() + at + key.size(), text.data() + text.size(), out.express);
+  return out;
+}
+
+}  // namespace
+
+history simulate(std::uint64_t seed) {
+  engine_time = 0;
+  world w(seed);
+  return w.run();
+}
+
+}  // namespace troupe::test
