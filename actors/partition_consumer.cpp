@@ -56,6 +56,10 @@ struct consumer_state {
 
   ~consumer_state() {
     if (args.queue) args.queue->on_records({});
+    // Whoever has the partition next reads these again: they need not be scored, nor answered twice.
+    for (const auto& b : batches)
+      if (b)
+        for (const record& r : b->records) r.answered.store(true, std::memory_order_relaxed);
     if (leaving && !left && leaving->done) leaving->done->set_value(false);
   }
 

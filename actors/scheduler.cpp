@@ -138,11 +138,8 @@ struct scheduler_state {
     }
   }
 
-  /// Rows whose callers have gone need not be scored: the gateway has marked them.
-  [[nodiscard]] static bool wanted(const policy::sla_item& item) {
-    const record& r = *record_of(item);
-    return r.batch->via == door::kafka || !r.answered.load(std::memory_order_relaxed);
-  }
+  /// Rows whose callers have gone, or whose partition has another owner, need not be scored: they are marked.
+  [[nodiscard]] static bool wanted(const record& r) { return !r.answered.load(std::memory_order_relaxed); }
 };
 
 using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
@@ -202,10 +199,11 @@ std::shared_ptr<row_refs> batch_rows(scheduler_state& s) {
   auto rows = std::make_shared<row_refs>();
   rows->reserve(s.batch.size());
   for (const auto& item : s.batch) {
-    if (scheduler_state::wanted(item))
-      rows->adopt(scheduler_state::record_of(item));
+    const record* r = scheduler_state::record_of(item);
+    if (scheduler_state::wanted(*r))
+      rows->adopt(r);
     else
-      scheduler_state::release(scheduler_state::record_of(item));
+      scheduler_state::release(r);
   }
   return rows;
 }
@@ -243,6 +241,11 @@ void dispatch(self_ptr self) {
       const bool may =
           !lane.idle.empty() && (lane.breaker == breaker_position::closed ||
                                  (lane.breaker == breaker_position::half_open && lane.probes > 0));
+      while (!lane.suspects.empty() && !scheduler_state::wanted(*lane.suspects.front())) {
+        s.kills.erase(lane.suspects.front());
+        scheduler_state::release(lane.suspects.front());
+        lane.suspects.pop_front();
+      }
       if (may && !lane.suspects.empty()) {
         auto rows = std::make_shared<row_refs>();
         rows->adopt(lane.suspects.front());

@@ -14,8 +14,13 @@ namespace {
 
 class simulation : public testing::Test {
  protected:
-  simulation() { observe::set_log_level(observe::level::error); }
-  ~simulation() override { observe::set_log_level(observe::level::info); }
+  simulation() {
+    observe::log_options quiet;
+    quiet.least = observe::level::error;
+    quiet.to_stderr = true;
+    observe::open_log(quiet);
+  }
+  ~simulation() override { observe::open_log({}); }
 };
 
 TEST_F(simulation, every_law_holds_in_every_history) {
