@@ -193,6 +193,8 @@ class queue final : public kafka::partition_queue {
     if (wake_) wake_();
   }
 
+  [[nodiscard]] std::size_t position() const { return next_; }
+
   bool fenced = false;
 
  private:
@@ -786,6 +788,11 @@ void world::finish() {
     if (p.leaving->wait_for(std::chrono::seconds(0)) != std::future_status::ready || !p.leaving->get())
       violated("drain",
                "partition " + std::to_string(p.number) + " gave back with records under way" + unanswered());
+  for (const auto& p : partitions)
+    if (p.owned->position() != p.committed)
+      violated("drain", "partition " + std::to_string(p.number) + " was left at " +
+                            std::to_string(p.committed) + ", read up to " +
+                            std::to_string(p.owned->position()));
   for (auto& o : ordered)
     if (o.wait_for(std::chrono::seconds(0)) == std::future_status::ready) out.crashes += !o.get().empty();
   if (kills > out.crashes)
