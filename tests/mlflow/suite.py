@@ -31,7 +31,7 @@ import troupe_test as t  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--venv", type=pathlib.Path, required=True)
-parser.add_argument("--torch-venv", type=pathlib.Path, help="with torch, onnx and onnxscript, of the same Python as --venv, whose MLflow is used")
+parser.add_argument("--torch-venv", type=pathlib.Path, help="with torch, onnx, onnxscript; the Python of --venv, whose MLflow is used")
 parser.add_argument("--seconds", type=int, default=60)
 parser.add_argument("--rate", type=int, default=1000)
 parser.add_argument("--record", type=pathlib.Path)
@@ -40,6 +40,7 @@ options = parser.parse_args()
 MODEL, LINEAR = "diabetes-rf-model", "diabetes-linear"
 USER, PASSWORD = "admin", "a-long-password-1"
 POLL, TIMEOUT = 2.0, 10.0
+PATIENT = ["--set", "mlflow.timeout=60s"]  # of commands, at a server on a busy machine: it is not about how quickly they answer
 ADMIN = {"Authorization": "Bearer secret-of-the-test"}
 BASIC = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
 LOGIN = {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
@@ -281,7 +282,7 @@ def serve(stage, kafka, registry, uri, cache="cache", **more):
 
 
 def commands(stage, registry):
-    place = ["--set", f"mlflow.uri={registry.uri}"]
+    place = PATIENT + ["--set", f"mlflow.uri={registry.uri}"]
     done = t.run("models", "list", MODEL, *place)
     assert done.returncode == 1 and "asks for a login (401)" in done.stderr, done
     done = t.run("models", "list", MODEL, *place, environment={**LOGIN, "MLFLOW_TRACKING_PASSWORD": "wrong"})
@@ -404,8 +405,8 @@ def pickles(stage, kafka, registry, node, expected):
     say("a pickle is promoted", running=node.production(), log=refused.get("message") or refused.get("msg"))
     imported = {}
     for reference in (f"models:/{MODEL}/1", "models:/scaled-xgboost/1", "models:/bagged/1"):
-        done = t.run("models", "import", reference, "--register", "--json", "--set", f"mlflow.uri={registry.uri}", deadline=300,
-                     environment={**LOGIN, "PATH": f"{options.venv}/bin:{os.environ['PATH']}"})
+        done = t.run("models", "import", reference, "--register", "--json", *PATIENT, "--set", f"mlflow.uri={registry.uri}",
+                     deadline=300, environment={**LOGIN, "PATH": f"{options.venv}/bin:{os.environ['PATH']}"})
         assert done.returncode == 0, (reference, done.stderr[-2000:])
         said = json.loads(done.stdout.strip().splitlines()[-1])
         imported[reference] = {k: said[k] for k in ("file", "engine", "rows_compared", "largest_difference", "version")}
@@ -452,7 +453,7 @@ def torch_modules(stage, registry):
     made = stage.path("torch.json")
     done = registry.python(HERE / "register_torch.py", made, venv=venv, **line)
     assert done.returncode == 0, done.stderr[-3000:]
-    place, result = ["--set", f"mlflow.uri={registry.uri}"], {}
+    place, result = PATIENT + ["--set", f"mlflow.uri={registry.uri}"], {}
     for name, expected in json.loads(made.read_text()).items():
         fetch = ["models", "fetch", "--json", *place, "--set", f"mlflow.cache_directory={stage.path('torch')}", "--set"]
         done = t.run(*fetch, f"mlflow.models=models:/{name}/1", environment=LOGIN)
