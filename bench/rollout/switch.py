@@ -84,10 +84,19 @@ with t.Stage() as stage:
         after = [p for p in parts if p["from_s"] >= at - 0.5]
         slow = [p for p in after if p["p99_ms"] > 2 * usual]
         before_slow = [p for p in parts if p["from_s"] < at - 0.5 and p["p99_ms"] > 2 * usual]
+        def most_in(intervals, seconds=3.0):
+            """The longest time above within so many seconds on end."""
+            flags = [p["p99_ms"] > 2 * usual for p in intervals]
+            width = round(seconds / INTERVAL)
+            return round(max(sum(flags[i:i + width]) for i in range(max(1, len(flags) - width + 1))) * INTERVAL, 1)
+
         runs.append({"sent": report["sent"], "errors": report["errors"], "lost": report["lost"], "switch_at_s": round(at, 1),
                      "p99_before_ms": usual, "worst_p99_after_ms": max(p["p99_ms"] for p in after),
                      "seconds_above_twice_after": round(len(slow) * INTERVAL, 1), "seconds_after": round(len(after) * INTERVAL, 1),
-                     "seconds_above_twice_before": round(len(before_slow) * INTERVAL, 1)})
+                     "seconds_above_twice_before": round(len(before_slow) * INTERVAL, 1),
+                     "of_3s_from_switch": most_in([p for p in after if p["from_s"] < at + 2.5]),
+                     "of_worst_3s_before": most_in([p for p in parts if p["from_s"] < at - 0.5]),
+                     "of_worst_3s_later": most_in([p for p in after if p["from_s"] >= at + 2.5])})
         print(json.dumps(runs[-1]), file=sys.stderr)
     figures = {"rate": rate, "switches": runs}
     text = json.dumps(figures, indent=1)

@@ -181,10 +181,13 @@ struct mlflow_client::impl {
 
   [[nodiscard]] bool stopping() const { return options.stop && options.stop(); }
 
-  void rest(int attempt) {
+  [[nodiscard]] steady_clock::duration pause_after(int attempt) {
     const double factor = 0.5 + std::uniform_real_distribution<>(0, 1)(random);
-    const auto pause = std::chrono::nanoseconds(
+    return std::chrono::nanoseconds(
         static_cast<policy::nanos>(static_cast<double>(options.pause << std::min(attempt, 10)) * factor));
+  }
+
+  void rest(steady_clock::duration pause) {
     const auto until = steady_clock::now() + pause;
     while (!stopping() && steady_clock::now() < until)
       std::this_thread::sleep_for(
@@ -192,8 +195,9 @@ struct mlflow_client::impl {
     if (stopping()) fail(failure::stopped, "stopped");
   }
 
-  /// One request, redirects followed within the origin. Throws on what no HTTP status came for.
-  answer once(std::string url, transfer& t) {
+  /// One request, redirects followed within the origin. Throws on what no HTTP status came for, and when a
+  /// call (not a download) has not come by `until`.
+  answer once(std::string url, transfer& t, steady_clock::time_point until) {
     for (int hop = 0; hop <= most_redirects; ++hop) {
       t.body.clear();
       t.written = 0;
@@ -202,17 +206,22 @@ struct mlflow_client::impl {
       t.moved = steady_clock::now();
       if (t.file >= 0 && (::ftruncate(t.file, 0) != 0 || ::lseek(t.file, 0, SEEK_SET) != 0))
         fail(failure::bad_answer, std::string("a file cannot be written (") + std::strerror(errno) + ")");
-      const auto ms = static_cast<long>(std::max<policy::nanos>(1, options.timeout / policy::millisecond));
+      const auto ms = [](steady_clock::duration d) {
+        return static_cast<long>(
+            std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::milliseconds>(d).count()));
+      };
+      const long budget = ms(std::chrono::nanoseconds(options.timeout));
+      const long left = t.file < 0 ? ms(until - steady_clock::now()) : budget;
       curl_easy_setopt(handle, CURLOPT_URL, url.c_str());
       curl_easy_setopt(handle, CURLOPT_WRITEDATA, &t);
       curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &t);
-      curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, ms);
-      curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, t.file < 0 ? ms : 0L);
+      curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, left);
+      curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, t.file < 0 ? left : 0L);
       const CURLcode code = curl_easy_perform(handle);
       if (t.stopped) fail(failure::stopped, "stopped");
       if (!t.why.empty()) fail(failure::bad_answer, t.why);
       if (code == CURLE_OPERATION_TIMEDOUT || t.stalled)
-        fail(failure::unreachable, "no answer within " + std::to_string(ms) + " ms (mlflow.timeout)");
+        fail(failure::unreachable, "no answer within " + std::to_string(budget) + " ms (mlflow.timeout)");
       if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         fail(failure::refused, std::string("its certificate is not trusted (") + curl_easy_strerror(code) +
                                    "); name its authority in mlflow.tls_ca");
@@ -241,8 +250,12 @@ struct mlflow_client::impl {
 
   answer get(const std::string& path, bool is_artifact, int file = -1, std::uint64_t most_file = 0,
              std::uint64_t* written = nullptr) {
+    const auto until = steady_clock::now() + std::chrono::nanoseconds(options.timeout);
     for (int attempt = 0;; ++attempt) {
-      const bool last = attempt + 1 >= options.attempts;
+      const auto pause = pause_after(attempt);
+      const auto last = [&] {
+        return attempt + 1 >= options.attempts || (file < 0 && steady_clock::now() + pause >= until);
+      };
       try {
         transfer t;
         t.handle = handle;
@@ -251,17 +264,17 @@ struct mlflow_client::impl {
         t.most_file = most_file;
         t.patience = std::chrono::nanoseconds(options.timeout);
         t.stop = &options.stop;
-        answer a = once(base + path, t);
+        answer a = once(base + path, t, until);
         const bool passing = a.status == 429 || (a.status >= 500 && !(is_artifact && a.status == 500));
-        if (a.status == 200 || last || !passing) {
+        if (a.status == 200 || !passing || last()) {
           if (a.status != 200) explain(a, is_artifact);
           if (written) *written = t.written;
           return a;
         }
       } catch (const registry_error& e) {
-        if (e.kind != failure::unreachable || last) throw;
+        if (e.kind != failure::unreachable || last()) throw;
       }
-      rest(attempt);
+      rest(pause);
     }
   }
 

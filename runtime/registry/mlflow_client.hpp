@@ -4,10 +4,10 @@
 // (/api/2.0/mlflow-artifacts), or read by the server itself (/model-versions/get-artifact) when they lie in
 // s3:, gs:, file: and so on.
 //
-// One connection is kept between calls. Not thread safe: one client a thread. Connection errors, time-outs,
-// 429 and 5xx are tried again with growing, jittered pauses, but not a 500 for an artifact, MLflow 2's answer
-// for a file that is not there. Redirects are followed within the origin only, so credentials go nowhere
-// else. Nothing of a credential appears in an error.
+// One connection is kept between calls. Not thread safe: one client a thread. Connection errors, 429, 5xx and
+// downloads that stall are tried again with growing, jittered pauses, a call as long as its time budget
+// lasts; not a 500 for an artifact, MLflow 2's answer for a file that is not there. Redirects are followed
+// within the origin only, so credentials go nowhere else. Nothing of a credential appears in an error.
 
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +40,9 @@ struct registry_error : std::runtime_error {
 struct client_options {
   std::string uri;  ///< http(s)://host[:port][/prefix]
   std::string username, password, token;
-  std::string tls_ca;                           ///< file; empty: the system's
-  policy::nanos timeout = 10 * policy::second;  ///< of a call; of a download without any byte
+  std::string tls_ca;  ///< file; empty: the system's
+  policy::nanos timeout =
+      10 * policy::second;  ///< of a call and its repetitions; of a download without any byte
   int attempts = 3;
   policy::nanos pause = 200 * policy::millisecond;  ///< before the second attempt; then doubled
   std::size_t max_answer_bytes = std::size_t{8} << 20;

@@ -138,7 +138,7 @@ TEST(MlflowClient, SaysWhatIsWrong) {
   expect_failure(answer(500, "oops", "text/plain"), failure::unreachable, "500", 3);
   expect_failure(answer(302, "", "text/plain", "Location: http://127.0.0.2:1/steal\r\n"), failure::refused,
                  "redirects to http://127.0.0.2:1", 1);
-  expect_failure(always(""), failure::unreachable, "mlflow.timeout", 3);
+  expect_failure(always(""), failure::unreachable, "300 ms (mlflow.timeout)", 1);  // its budget is spent
   expect_failure(always("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"), failure::unreachable, "", 3);
 }
 
