@@ -24,12 +24,14 @@ std::string_view view_of(beast::string_view s) {
 
 /// Beast does the grammar; this adds what it leaves to the caller.
 class strict_parser final : public wire::basic_parser<true> {
+  static constexpr auto no_limit = std::numeric_limits<std::uint64_t>::max();
+
  public:
   strict_parser(std::vector<field_view>& fields, request_head& out) : fields_(&fields), out_(&out) {
     eager(false);
     // The limits are the caller's.
     header_limit(std::numeric_limits<std::uint32_t>::max());
-    body_limit(std::numeric_limits<std::uint64_t>::max());
+    body_limit(no_limit);
   }
 
   refusal check_head() {
@@ -51,6 +53,9 @@ class strict_parser final : public wire::basic_parser<true> {
   }
 
   void collect(byte_buffer& to, std::size_t most) {
+    // Beast takes a chunk's size from this each time that it looks at the chunk's line, so one that came in
+    // pieces would soon be beyond it.
+    body_limit(no_limit);
     to_ = &to;
     most_ = most;
     in_body_ = true;

@@ -58,6 +58,8 @@ TEST(RequestHead, ChunksReadTheSameHoweverTheyAreCut) {
       {"5\r\n000", {0, false, "000"}},
       {"0\r\nab.cd\r\n0\r\n\r\n", {400, false, ""}},
       {"0x\r\n\r\n", {400, false, ""}},
+      {"9999999999999999;a=\"b\r\nc", {0, false, ""}},
+      {"9999999999999999;a=\"b\r\nc\"\r\n", {400, false, ""}},
   };
   for (const auto& one : cases)
     for (std::size_t at_a_time = 1; at_a_time < 16; ++at_a_time)
