@@ -52,7 +52,15 @@ constexpr int ready_others = 8;
 constexpr std::size_t most_together = 256;
 /// For more of them, one after the other.
 constexpr int looks_in_vain = 2;
+// g++ says by a macro that there is AddressSanitizer, clang by a feature.
 #if defined(__SANITIZE_ADDRESS__)
+#define TROUPE_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TROUPE_ADDRESS_SANITIZER
+#endif
+#endif
+#if defined(TROUPE_ADDRESS_SANITIZER)
 constexpr std::size_t most_spare = 0;  // so that it sees what is used after its end
 #else
 constexpr std::size_t most_spare = 256;

@@ -28,15 +28,16 @@ class fields {
   bool next() {
     if (at_ == end_) return false;
     std::uint64_t tag = 0;
-    if (!take_varint(tag) || tag > UINT32_MAX || tag >> 3 == 0) return broken();
+    if (!take_tag(tag)) return broken();
     number = static_cast<std::uint32_t>(tag >> 3);
     type = static_cast<std::uint32_t>(tag & 7);
     return take_value() || broken();
   }
 
-  bool take_varint(std::uint64_t& to) {
+  /// Of at most so many bytes, even where the last ones add nothing to the value.
+  bool take_varint(std::uint64_t& to, unsigned longest = 10) {
     to = 0;
-    for (unsigned shift = 0; shift < 70; shift += 7) {
+    for (unsigned shift = 0; shift < 7 * longest; shift += 7) {
       if (at_ == end_) return false;
       const std::uint64_t byte = *at_++;
       if (shift < 64) to |= (byte & 0x7f) << shift;
@@ -48,8 +49,14 @@ class fields {
 
  private:
   static constexpr int deepest_group = 64;
+  static constexpr unsigned longest_32_bits =
+      5;  // bytes of a tag and of a size: protobuf takes no longer ones
 
   bool broken() { return ok = false; }
+
+  bool take_tag(std::uint64_t& tag) {
+    return take_varint(tag, longest_32_bits) && tag <= UINT32_MAX && tag >> 3 != 0;
+  }
 
   bool take_fixed(std::size_t size) {
     if (static_cast<std::size_t>(end_ - at_) < size) return false;
@@ -69,7 +76,8 @@ class fields {
         return take_fixed(4);
       case bytes: {
         std::uint64_t size = 0;
-        if (!take_varint(size) || size > static_cast<std::uint64_t>(end_ - at_)) return false;
+        if (!take_varint(size, longest_32_bits) || size > static_cast<std::uint64_t>(end_ - at_))
+          return false;
         text = {reinterpret_cast<const char*>(at_), static_cast<std::size_t>(size)};
         at_ += size;
         return true;
@@ -87,7 +95,7 @@ class fields {
     int depth = 1;
     while (depth > 0) {
       std::uint64_t tag = 0;
-      if (!take_varint(tag) || tag > UINT32_MAX || tag >> 3 == 0) return false;
+      if (!take_tag(tag)) return false;
       const auto inner = static_cast<std::uint32_t>(tag >> 3);
       type = static_cast<std::uint32_t>(tag & 7);
       if (type == group) {

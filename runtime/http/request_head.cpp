@@ -24,12 +24,14 @@ std::string_view view_of(beast::string_view s) {
 
 /// Beast does the grammar; this adds what it leaves to the caller.
 class strict_parser final : public wire::basic_parser<true> {
+  static constexpr auto no_limit = std::numeric_limits<std::uint64_t>::max();
+
  public:
   strict_parser(std::vector<field_view>& fields, request_head& out) : fields_(&fields), out_(&out) {
     eager(false);
     // The limits are the caller's.
     header_limit(std::numeric_limits<std::uint32_t>::max());
-    body_limit(std::numeric_limits<std::uint64_t>::max());
+    body_limit(no_limit);
   }
 
   refusal check_head() {
@@ -51,11 +53,21 @@ class strict_parser final : public wire::basic_parser<true> {
   }
 
   void collect(byte_buffer& to, std::size_t most) {
+    // Beast takes a chunk's size from this each time that it looks at the chunk's line, so one that came in
+    // pieces would soon be beyond it.
+    body_limit(no_limit);
     to_ = &to;
     most_ = most;
     in_body_ = true;
   }
   [[nodiscard]] bool too_large() const { return too_large_; }
+
+  /// Whether `next` may be shown. Beast looks a second time at a last chunk whose end has not come, and
+  /// asserts that it then has the five bytes of "0\r\n\r\n"; behind another chunk the end of that one is
+  /// among them.
+  [[nodiscard]] bool takes(std::string_view next) const {
+    return left_ > 0 || next.size() >= 5 || next.front() != '0';
+  }
 
  private:
   void fail(error_code& ec, refusal why) {
@@ -149,6 +161,7 @@ class strict_parser final : public wire::basic_parser<true> {
       return 0;
     }
     to_->append(view_of(body));
+    left_ -= body.size();
     return body.size();
   }
 
@@ -158,6 +171,7 @@ class strict_parser final : public wire::basic_parser<true> {
       too_large_ = true;
       ec = wire::error::body_limit;
     }
+    left_ = size;
   }
 
   void on_response_impl(int, beast::string_view, int, error_code&) override {}
@@ -174,6 +188,7 @@ class strict_parser final : public wire::basic_parser<true> {
   int codings_ = 0;
   byte_buffer* to_ = nullptr;
   std::size_t most_ = 0;
+  std::uint64_t left_ = 0;  ///< of the chunk that is being read
   bool in_body_ = false;
   bool too_large_ = false;
 };
@@ -230,7 +245,7 @@ head_parser::step head_parser::chunks(std::string_view bytes, byte_buffer& to, s
   strict_parser& parser = *impl_->parser;
   parser.collect(to, most);
   step made;
-  while (made.used < bytes.size() && !parser.is_done()) {
+  while (made.used < bytes.size() && !parser.is_done() && parser.takes(bytes.substr(made.used))) {
     error_code ec;
     made.used += parser.put(asio::const_buffer(bytes.data() + made.used, bytes.size() - made.used), ec);
     if (ec == wire::error::need_more) break;

@@ -160,6 +160,33 @@ TEST(Wire, UnknownFieldsAndUnpackedElements) {
   EXPECT_EQ(ours.inputs[0].contents.count, 2U);
 }
 
+/// A varint may be longer than its value needs, but a tag's and a size's ends after five bytes.
+TEST(Wire, TagsAndSizesThatAreTooLong) {
+  const std::string padding(3, '\x80');
+  const std::string five = padding + std::string(1, '\0'), six = "\x80" + five;
+  const auto longer = [](char last, const std::string& by) { return static_cast<char>(last | '\x80') + by; };
+  const struct {
+    const char* what;
+    std::string message;
+    bool good;
+  } cases[] = {
+      {"a tag of 5 bytes", longer('\x1a', five) + "\x01x", true},
+      {"a tag of 6", longer('\x1a', six) + "\x01x", false},
+      {"a size of 5 bytes", "\x1a" + longer('\x01', five) + "x", true},
+      {"a size of 6", "\x1a" + longer('\x01', six) + "x", false},
+      {"a tag in a group", "\x7b" + longer('\x08', six) + "\x01\x7c", false},
+      {"a value of 10 bytes", "\x78" + longer('\x01', std::string(8, '\x80') + std::string(1, '\0')), true},
+      {"a value of 11", "\x78" + longer('\x01', std::string(9, '\x80') + std::string(1, '\0')), false},
+      {"an input's shape", "\x2a\x08\x1a" + longer('\x01', six) + "\x01", false},
+  };
+  for (const auto& one : cases) {
+    infer_request ours;
+    ModelInferRequest theirs;
+    EXPECT_EQ(theirs.ParseFromString(one.message), one.good) << one.what;
+    EXPECT_EQ(ours.read(one.message, plenty).empty(), one.good) << one.what;
+  }
+}
+
 TEST(Wire, Limits) {
   ModelInferRequest r;
   auto& c = *r.add_inputs()->mutable_contents();
