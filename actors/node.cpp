@@ -87,33 +87,6 @@ struct memory_shares {
   return std::chrono::milliseconds(n / 1'000'000);
 }
 
-[[nodiscard]] observe::otlp_options exporter_options(const config::tracing_settings& t) {
-  observe::otlp_options o;
-  try {
-    o.url = observe::otlp_traces_url(t.endpoint);
-  } catch (const std::invalid_argument& e) {
-    throw startup_error(std::string("tracing.endpoint: ") + e.what());
-  }
-  try {
-    o.headers = observe::otlp_headers(t.headers);
-  } catch (const std::invalid_argument& e) {
-    throw startup_error(std::string("tracing.headers: ") + e.what());
-  }
-  o.tls_ca = t.tls_ca;
-  o.queue = t.queue;
-  o.interval = ms(t.interval);
-  o.timeout = ms(t.timeout);
-  const std::string host = host_name();
-  const std::string instance =
-      t.service_instance.empty() ? host + "/" + std::to_string(::getpid()) : t.service_instance;
-  o.sender.version = TROUPE_VERSION;
-  o.sender.resource = {{"service.name", t.service_name},          {"service.version", TROUPE_VERSION},
-                       {"service.instance.id", instance},         {"host.name", host},
-                       {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
-                       {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
-  return o;
-}
-
 [[nodiscard]] observe::level log_level(int syslog) {
   if (syslog <= 3) return observe::level::error;
   if (syslog == 4) return observe::level::warn;
@@ -241,7 +214,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void make_tracer() {
     const auto& t = settings.tracing;
     if (t.endpoint.empty()) return;
-    auto o = exporter_options(t);
+    auto o = otlp_options_of(t);
     o.metrics = metrics;
     spans = std::make_shared<observe::otlp_exporter>(std::move(o));
     observe::tracer_options how;
@@ -1135,6 +1108,33 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (spans) spans->stop();
   }
 };
+
+observe::otlp_options otlp_options_of(const config::tracing_settings& t) {
+  observe::otlp_options o;
+  try {
+    o.url = observe::otlp_traces_url(t.endpoint);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.endpoint: ") + e.what());
+  }
+  try {
+    o.headers = observe::otlp_headers(t.headers);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.headers: ") + e.what());
+  }
+  o.tls_ca = t.tls_ca;
+  o.queue = t.queue;
+  o.interval = ms(t.interval);
+  o.timeout = ms(t.timeout);
+  const std::string host = host_name();
+  const std::string instance =
+      t.service_instance.empty() ? host + "/" + std::to_string(::getpid()) : t.service_instance;
+  o.sender.version = TROUPE_VERSION;
+  o.sender.resource = {{"service.name", t.service_name},          {"service.version", TROUPE_VERSION},
+                       {"service.instance.id", instance},         {"host.name", host},
+                       {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
+                       {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
+  return o;
+}
 
 store::redis_options redis_options_of(const config::settings& settings) {
   const auto& r = settings.redis;
