@@ -44,6 +44,7 @@
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/otlp_exporter.hpp"
+#include "runtime/observe/request_log.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
@@ -105,8 +106,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
-  std::shared_ptr<observe::otlp_exporter> spans;  // null: nothing is traced
-  std::shared_ptr<const observe::tracer> tracer;  // the same
+  std::shared_ptr<observe::otlp_exporter> spans;            // null: nothing is traced
+  std::shared_ptr<const observe::tracer> tracer;            // the same
+  std::shared_ptr<const observe::request_log> request_log;  // null: off
   std::shared_ptr<model::live_models> models = std::make_shared<model::live_models>();
   std::shared_ptr<model::recent_rows> recent = std::make_shared<model::recent_rows>();
   std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
@@ -160,6 +162,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     shares = share_memory(settings.memory.limit);
     make_metrics();
     make_tracer();
+    make_request_log();
     ask_registry();
     load_models();
     kept_default = kept->default_model;
@@ -224,6 +227,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
     how.results_topic = settings.kafka.results_topic;
     how.dead_letter_topic = settings.kafka.dead_letter_topic;
     tracer = observe::tracer::make(std::move(how), spans);
+  }
+
+  void make_request_log() {
+    const auto& l = settings.log;
+    if (l.requests == config::log_requests::off) return;
+    request_log = std::make_shared<observe::request_log>(observe::request_log_options{
+        l.requests == config::log_requests::all, l.sample_ratio, l.slow_request});
   }
 
   // --- the registry
@@ -575,6 +585,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     });
     o.guard = guard->rules(troupe::door::grpc);
     o.tracer = tracer;
+    o.log = request_log;
     grpc = std::make_unique<rpc::server>(o, backend);
     for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
   }
@@ -655,6 +666,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.health = [this] { return health(); };
     r.metrics = [this](std::string_view accept) { return metrics_page(accept); };
     r.tracer = tracer;
+    r.log = request_log;
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
     http = std::make_unique<http_door>(
         o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });

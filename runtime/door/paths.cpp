@@ -89,6 +89,18 @@ std::vector<std::string> all_routes() {
   return all;
 }
 
+std::string template_of(std::string_view route) {
+  std::string text("/");
+  for (const char c : route) {
+    text += c;
+    if (text.ends_with("{m"))
+      text += "odel";
+    else if (text.ends_with("{v"))
+      text += "ersion";
+  }
+  return text;
+}
+
 std::optional<std::string> percent_decoded(std::string_view text) {
   std::string out;
   out.reserve(text.size());

@@ -56,6 +56,9 @@ struct destination {
 /// All there are, as "GET /v2/models/{m}/versions/{v}".
 [[nodiscard]] std::vector<std::string> all_routes();
 
+/// "v2/models/{m}/infer", as destination has it -> "/v2/models/{model}/infer"
+[[nodiscard]] std::string template_of(std::string_view route);
+
 /// "%2F" -> "/"; nullopt when a % is not followed by two hexadecimal digits, or stands for a zero byte.
 [[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);
 

@@ -11,6 +11,7 @@
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
 #include "runtime/door/batch_pages.hpp"
+#include "runtime/door/logged.hpp"
 #include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
@@ -86,6 +87,12 @@ bool may_begin_trace(page what) {
   return (of == guard::kind::inference || of == guard::kind::page || of == guard::kind::admin) &&
          what != page::none && what != page::not_allowed && what != page::server_live &&
          what != page::server_ready && what != page::model_ready;
+}
+
+/// Nor lines of the log about each.
+bool may_be_told(page what) {
+  const guard::kind of = kind_of(what);
+  return of != guard::kind::health && of != guard::kind::metrics && what != page::model_ready;
 }
 
 /// Of these the destination's model is a batch's id.
@@ -272,6 +279,9 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   destination to = find_page(r.method, r.path);
   if (o.tracer)
     if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
+  std::shared_ptr<logged_exchange> logged;
+  if (o.log && may_be_told(to.page))
+    e = logged = std::make_shared<logged_exchange>(o.log, std::move(e), to.route);
   guard::verdict asked;
   // The page has nothing of this node in it, and lets one enter a key.
   const bool shows_page = to.page == page::docs || (to.page == page::root && wants_page(r.header("accept")));
@@ -280,6 +290,7 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     if (asked.ok() && asked.who && !of_batches(to.page) && !to.model.empty() &&
         !asked.who->may_use_model(to.model))
       asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
+    if (logged && asked.who) logged->of(asked.who->name());
     if (!asked.ok()) {
       e->reply(refusal(r, to.page, asked));
       return nullptr;
