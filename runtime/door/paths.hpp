@@ -23,6 +23,8 @@ enum class page : std::uint8_t {
   openapi,
   score,
   invocations,
+  v1_models,   ///< KServe's first protocol: names of models
+  v1_predict,  ///< rows by one of them, as /invocations
   server_metadata,
   server_live,
   server_ready,

@@ -59,6 +59,7 @@ guard::kind kind_of(page what) {
     case page::infer:
     case page::score:
     case page::invocations:
+    case page::v1_predict:
       return guard::kind::inference;
     case page::health:
     case page::ready:
@@ -173,6 +174,7 @@ struct routes::impl {
   /// Browsers are shown the page, programs the V2 metadata.
   [[nodiscard]] http::response root(std::string_view accept) const {
     http::response r = server_metadata();
+    r.body.insert(r.body.rfind('}'), ",\"status\":\"alive\"");  // what clients of KServe V1 look for
     if (wants_page(accept)) {
       r.status = 302;
       r.body.clear();
@@ -218,6 +220,16 @@ struct routes::impl {
   template <class List>
   static void keep_what_is_seen(List& all, const guard::client* who) {
     if (who) std::erase_if(all, [&](const auto& one) { return !who->may_use_model(one.name); });
+  }
+
+  /// Of all that have a version in production.
+  [[nodiscard]] http::response names(const guard::client* who) const {
+    json all = json::array();
+    const auto table = of->models();
+    for (const auto& m : table->all())
+      if ((!who || who->may_use_model(m->name())) && table->find(m->name(), {}).model == m.get())
+        all.push_back(m->name());
+    return json_reply("{\"models\":" + all.dump() + "}");
   }
 
   [[nodiscard]] http::response index(std::string_view body, const guard::client* who) const {
@@ -303,7 +315,12 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::score:
       return make_score_call(std::move(e), o.calls, who());
     case page::invocations:
-      return make_invocations_call(std::move(e), o.calls, who());
+      return make_invocations_call(std::move(e), o.calls, {}, who());
+    case page::v1_predict:
+      return make_invocations_call(std::move(e), o.calls, std::move(to.model), who());
+    case page::v1_models:
+      e->reply(impl_->names(asked.who.get()));
+      break;
     case page::health:
       e->reply(http::health(o.health()));
       break;

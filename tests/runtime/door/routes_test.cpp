@@ -6,6 +6,7 @@
 
 #include <future>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -136,6 +137,30 @@ TEST(Routes, BrowsersAreSentToThePageAndProgramsAreNot) {
   }
   EXPECT_EQ(d.ask("GET", "/v2", "", {{"Accept", "text/html"}}).status, 200);
   EXPECT_THAT(d.ask("GET", "/docs").body, HasSubstr("<!doctype html>"));
+}
+
+TEST(Routes, ClientsOfKServesFirstProtocolFindTheirPages) {
+  door d;
+  EXPECT_EQ(d.ask("GET", "/v1/models").body, R"({"models":[]})");
+  EXPECT_EQ(json::parse(d.ask("GET", "/").body)["status"], "alive");
+  EXPECT_FALSE(json::parse(d.ask("GET", "/v2").body).contains("status"));
+  std::vector<std::shared_ptr<const model::loaded_model>> all;
+  for (const auto& [name, version] :
+       {std::pair{"iris", "1"}, std::pair{"iris", "2"}, std::pair{"a\"b", "1"}}) {
+    model::loaded_model::parts p;
+    p.name = std::string(name);
+    p.version = std::string(version);
+    p.schema = model::schema({{"a", false}}, true);
+    all.push_back(std::make_shared<const model::loaded_model>(std::move(p)));
+  }
+  d.of.table = std::make_shared<const model::model_table>(std::move(all), model::model_table::options{});
+  const json names = json::parse(d.ask("GET", "/v1/models").body)["models"];
+  EXPECT_EQ(names.size(), 2U) << names;
+  EXPECT_EQ(names.get<std::set<std::string>>(), (std::set<std::string>{"iris", "a\"b"}));
+  EXPECT_EQ(json::parse(d.ask("GET", "/v1/models/iris").body),
+            json::parse(R"({"name":"iris","ready":true})"));
+  EXPECT_EQ(d.ask("GET", "/v1/models/nobody").status, 404);
+  EXPECT_EQ(d.ask("GET", "/v1/models/iris:predict").status, 405);
 }
 
 TEST(Routes, TheDocumentFollowsTheModels) {
