@@ -44,6 +44,7 @@
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/otlp_exporter.hpp"
+#include "runtime/observe/request_log.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
@@ -87,33 +88,6 @@ struct memory_shares {
   return std::chrono::milliseconds(n / 1'000'000);
 }
 
-[[nodiscard]] observe::otlp_options exporter_options(const config::tracing_settings& t) {
-  observe::otlp_options o;
-  try {
-    o.url = observe::otlp_traces_url(t.endpoint);
-  } catch (const std::invalid_argument& e) {
-    throw startup_error(std::string("tracing.endpoint: ") + e.what());
-  }
-  try {
-    o.headers = observe::otlp_headers(t.headers);
-  } catch (const std::invalid_argument& e) {
-    throw startup_error(std::string("tracing.headers: ") + e.what());
-  }
-  o.tls_ca = t.tls_ca;
-  o.queue = t.queue;
-  o.interval = ms(t.interval);
-  o.timeout = ms(t.timeout);
-  const std::string host = host_name();
-  const std::string instance =
-      t.service_instance.empty() ? host + "/" + std::to_string(::getpid()) : t.service_instance;
-  o.sender.version = TROUPE_VERSION;
-  o.sender.resource = {{"service.name", t.service_name},          {"service.version", TROUPE_VERSION},
-                       {"service.instance.id", instance},         {"host.name", host},
-                       {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
-                       {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
-  return o;
-}
-
 [[nodiscard]] observe::level log_level(int syslog) {
   if (syslog <= 3) return observe::level::error;
   if (syslog == 4) return observe::level::warn;
@@ -132,8 +106,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
-  std::shared_ptr<observe::otlp_exporter> spans;  // null: nothing is traced
-  std::shared_ptr<const observe::tracer> tracer;  // the same
+  std::shared_ptr<observe::otlp_exporter> spans;            // null: nothing is traced
+  std::shared_ptr<const observe::tracer> tracer;            // the same
+  std::shared_ptr<const observe::request_log> request_log;  // null: off
   std::shared_ptr<model::live_models> models = std::make_shared<model::live_models>();
   std::shared_ptr<model::recent_rows> recent = std::make_shared<model::recent_rows>();
   std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
@@ -187,6 +162,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     shares = share_memory(settings.memory.limit);
     make_metrics();
     make_tracer();
+    make_request_log();
     ask_registry();
     load_models();
     kept_default = kept->default_model;
@@ -241,7 +217,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void make_tracer() {
     const auto& t = settings.tracing;
     if (t.endpoint.empty()) return;
-    auto o = exporter_options(t);
+    auto o = otlp_options_of(t);
     o.metrics = metrics;
     spans = std::make_shared<observe::otlp_exporter>(std::move(o));
     observe::tracer_options how;
@@ -251,6 +227,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
     how.results_topic = settings.kafka.results_topic;
     how.dead_letter_topic = settings.kafka.dead_letter_topic;
     tracer = observe::tracer::make(std::move(how), spans);
+  }
+
+  void make_request_log() {
+    const auto& l = settings.log;
+    if (l.requests == config::log_requests::off) return;
+    request_log = std::make_shared<observe::request_log>(observe::request_log_options{
+        l.requests == config::log_requests::all, l.sample_ratio, l.slow_request});
   }
 
   // --- the registry
@@ -607,6 +590,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     });
     o.guard = guard->rules(troupe::door::grpc);
     o.tracer = tracer;
+    o.log = request_log;
     grpc = std::make_unique<rpc::server>(o, backend);
     for (std::size_t i = 0; i < o.threads; ++i) grpc_desks.push_back(std::make_shared<gateway_desk>());
   }
@@ -687,6 +671,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     r.health = [this] { return health(); };
     r.metrics = [this](std::string_view accept) { return metrics_page(accept); };
     r.tracer = tracer;
+    r.log = request_log;
     routes = std::make_unique<serving::routes>(std::move(r), *backend);
     http = std::make_unique<http_door>(
         o, [this](std::size_t, http::exchange_ptr e) { return routes->take(std::move(e)); });
@@ -1140,6 +1125,33 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (spans) spans->stop();
   }
 };
+
+observe::otlp_options otlp_options_of(const config::tracing_settings& t) {
+  observe::otlp_options o;
+  try {
+    o.url = observe::otlp_traces_url(t.endpoint);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.endpoint: ") + e.what());
+  }
+  try {
+    o.headers = observe::otlp_headers(t.headers);
+  } catch (const std::invalid_argument& e) {
+    throw startup_error(std::string("tracing.headers: ") + e.what());
+  }
+  o.tls_ca = t.tls_ca;
+  o.queue = t.queue;
+  o.interval = ms(t.interval);
+  o.timeout = ms(t.timeout);
+  const std::string host = host_name();
+  const std::string instance =
+      t.service_instance.empty() ? host + "/" + std::to_string(::getpid()) : t.service_instance;
+  o.sender.version = TROUPE_VERSION;
+  o.sender.resource = {{"service.name", t.service_name},          {"service.version", TROUPE_VERSION},
+                       {"service.instance.id", instance},         {"host.name", host},
+                       {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
+                       {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
+  return o;
+}
 
 store::redis_options redis_options_of(const config::settings& settings) {
   const auto& r = settings.redis;

@@ -16,6 +16,10 @@ namespace troupe::model {
 struct repository_options;
 }
 
+namespace troupe::observe {
+struct otlp_options;
+}
+
 namespace troupe {
 
 /// Where and how models are loaded, by the settings.
@@ -28,6 +32,10 @@ struct startup_error : std::runtime_error {
 
 /// How the configured Redis is reached; without a log.
 [[nodiscard]] store::redis_options redis_options_of(const config::settings& settings);
+
+/// How the configured receiver of traces is reached, without metrics. Throws startup_error for an address or
+/// headers that can't be used.
+[[nodiscard]] observe::otlp_options otlp_options_of(const config::tracing_settings& settings);
 
 class node {
  public:

@@ -15,6 +15,7 @@
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/model/repository.hpp"
+#include "runtime/observe/otlp_exporter.hpp"
 #include "runtime/registry/from_settings.hpp"
 #include "runtime/store/redis.hpp"
 
@@ -162,6 +163,17 @@ finding check_token_keys(const config::settings& s) {
   }
 }
 
+/// A node is ready without it, and answers: spans are what would be missing.
+finding check_tracing(const config::settings& s) {
+  try {
+    const auto o = otlp_options_of(s.tracing);
+    const std::string fault = observe::otlp_fault(o);
+    return {"tracing " + o.url, fault.empty(), fault.empty() ? "takes spans" : fault};
+  } catch (const startup_error& e) {
+    return {"tracing " + s.tracing.endpoint, false, e.what()};
+  }
+}
+
 finding check_port(const std::string& option, const std::string& bind, int port) {
   const std::string what = option + " " + std::to_string(port);
   try {
@@ -193,6 +205,7 @@ int check(const check_options& o) {
   if (s.kafka.enabled)
     for (auto& f : check_kafka(s)) all.push_back(std::move(f));
   if (!s.redis.host.empty()) all.push_back(check_redis(s));
+  if (!s.tracing.endpoint.empty()) all.push_back(check_tracing(s));
   if (!s.auth.keys_file.empty()) all.push_back(check_keys(s));
   if (!s.auth.jwks_file.empty() || !s.auth.jwks_url.empty()) all.push_back(check_token_keys(s));
   if (s.http.enabled) all.push_back(check_port("http.port", s.http.bind, s.http.port));

@@ -571,7 +571,6 @@ class loader {
     const auto& k = values_.kafka;
     if (k.delivery == delivery::exactly_once)
       refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
-    if (values_.log.requests != log_requests::off) refuse("log.requests", "only off is available yet");
     for (const auto& [key, name] : {std::pair{"kafka.class", k.default_class},
                                     {"http.class", values_.http.default_class},
                                     {"grpc.class", values_.grpc.default_class},

@@ -507,8 +507,13 @@ std::vector<binding> bind(settings& s) {
       .doc.live = true;
   b.choice("log.format", s.log.format, {"auto", "json", "text"},
            "auto: text on a terminal, JSON lines elsewhere.");
-  b.choice("log.requests", s.log.requests, {"off", "sampled", "all"},
-           "Whether requests get a line each; only off is available yet.");
+  b.choice(
+      "log.requests", s.log.requests, {"off", "sampled", "all"},
+      "Whether requests over HTTP and gRPC get a line each (event `request`): sampled: those that failed by "
+      "the node's fault, slow ones, and a share of the rest; see [operations.md](operations.md).");
+  b.number("log.sample_ratio", s.log.sample_ratio, 0, 1, "That share.");
+  b.duration("log.slow_request", s.log.slow_request, 0, hour,
+             "Requests that took at least so long are slow; 0: none is.");
 
   b.text("tracing.endpoint", s.tracing.endpoint,
          "Where spans are sent: an OTLP/HTTP receiver such as http://collector:4318; empty: nothing is "

@@ -226,6 +226,8 @@ struct log_settings {
   log_level level = log_level::info;
   log_format format = log_format::automatic;
   log_requests requests = log_requests::off;
+  double sample_ratio = 0.01;           ///< of what `sampled` has a choice about
+  nanos slow_request = policy::second;  ///< what took so long is told in any case; 0: nothing is slow
 };
 
 struct tracing_settings {

@@ -219,11 +219,13 @@ class score_call final : public exchange_call {
 
 class invocations_call final : public exchange_call {
  public:
-  using exchange_call::exchange_call;
+  invocations_call(http::exchange_ptr exchange, door_options_ptr options, std::string model, caller who)
+      : exchange_call(std::move(exchange), std::move(options), std::move(who)), model_(std::move(model)) {}
 
   void read(record& to, record_batch& batch) override {
     tools& t = mine();
     codec::infer_head h = head();
+    h.model = model_;
     codec::request_fault fault = read_priority(h);
     t.v2.terms.begin(to, batch, h, options_->infer, fault);
     if (to.error == error_code::none) {
@@ -240,7 +242,7 @@ class invocations_call final : public exchange_call {
       }
     }
     codec::infer_terms::finish(to, batch, options_->infer, fault);
-    judge(to, batch);
+    judge(to, batch, model_);
   }
 
   void reply(const record& request, const call_result& result) override {
@@ -253,6 +255,8 @@ class invocations_call final : public exchange_call {
   [[nodiscard]] std::string error_body(const record&, const call_failure& why) const override {
     return codec::v2_error(why.message);
   }
+
+  std::string model_;  ///< empty: the default one
 };
 
 }  // namespace
@@ -268,8 +272,9 @@ std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_
 }
 
 std::unique_ptr<call> make_invocations_call(http::exchange_ptr exchange, door_options_ptr options,
-                                            caller who) {
-  return std::make_unique<invocations_call>(std::move(exchange), std::move(options), std::move(who));
+                                            std::string model, caller who) {
+  return std::make_unique<invocations_call>(std::move(exchange), std::move(options), std::move(model),
+                                            std::move(who));
 }
 
 int http_status_of(error_code code) {

@@ -30,9 +30,11 @@ using door_options_ptr = std::shared_ptr<const door_options>;
 [[nodiscard]] std::unique_ptr<call> make_score_call(http::exchange_ptr exchange, door_options_ptr options,
                                                     caller who = {});
 
-/// POST /invocations: the default model. JSON, or text/csv. Errors are {"error": "..."}.
+/// POST /invocations: the default model; POST /v1/models/{model}:predict: that one, decoded. JSON, or
+/// text/csv. Errors are {"error": "..."}.
 [[nodiscard]] std::unique_ptr<call> make_invocations_call(http::exchange_ptr exchange,
-                                                          door_options_ptr options, caller who = {});
+                                                          door_options_ptr options, std::string model = {},
+                                                          caller who = {});
 
 /// 400 invalid_json and invalid_features, 413 too_large, 404 model_not_found, 504 deadline_exceeded,
 /// 500 model_failed, 503 unavailable.

@@ -318,6 +318,8 @@ std::string openapi_document(const model::model_table& models, std::string_view 
   json& name_examples = doc.at(pointer("/components/parameters/model_name/examples"));
   json& version_examples = doc.at(pointer("/components/parameters/model_version/examples"));
   json& infer = doc.at(pointer("/components/requestBodies/Infer/content/application~1json/examples"));
+  json& predict = doc.at(pointer(
+      "/paths/~1v1~1models~1{model_name}:predict/post/requestBody/content/application~1json/examples"));
   json list = json::array();
   for (const auto* m : shown) {
     std::vector<std::string> versions;
@@ -329,6 +331,8 @@ std::string openapi_document(const model::model_table& models, std::string_view 
     if (auto e = example_of(*m); !e.inputs.is_null()) {
       infer[m->name()] = {{"summary", "model " + m->name()},
                           {"value", {{"id", "1"}, {"inputs", std::move(e.inputs)}}}};
+      predict[m->name()] = {{"summary", "model " + m->name()},
+                            {"value", {{"instances", json::array({e.row})}}}};
     }
     list.push_back(std::move(entry));
   }

@@ -9,7 +9,7 @@ namespace {
 
 struct rule {
   std::string_view method;
-  std::string_view path;  // {m} a model, {v} a version
+  std::string_view path;  // {m} a model, {v} a version; behind one may be a verb: {m}:predict
   serving::page page;
 };
 
@@ -26,6 +26,9 @@ constexpr std::array rules = {
     rule{"GET", "openapi.json", page::openapi},
     rule{"POST", "score", page::score},
     rule{"POST", "invocations", page::invocations},
+    rule{"GET", "v1/models", page::v1_models},
+    rule{"POST", "v1/models/{m}:predict", page::v1_predict},
+    rule{"GET", "v1/models/{m}", page::model_ready},
     rule{"GET", "v2", page::server_metadata},
     rule{"GET", "v2/health/live", page::server_live},
     rule{"GET", "v2/health/ready", page::server_ready},
@@ -69,8 +72,12 @@ bool matches(std::string_view pattern, std::string_view path, std::string_view& 
              std::string_view& version) {
   while (!pattern.empty() || !path.empty()) {
     if (pattern.empty() || path.empty()) return false;
-    const auto wanted = next_segment(pattern);
-    const auto given = next_segment(path);
+    auto wanted = next_segment(pattern);
+    auto given = next_segment(path);
+    if (wanted.starts_with("{m}:") && given.ends_with(wanted.substr(3))) {
+      given.remove_suffix(wanted.size() - 3);
+      wanted.remove_suffix(wanted.size() - 3);
+    }
     if (wanted == "{m}" || wanted == "{v}") {
       if (given.empty()) return false;
       (wanted == "{m}" ? model : version) = given;
@@ -87,6 +94,18 @@ std::vector<std::string> all_routes() {
   std::vector<std::string> all;
   for (const rule& r : rules) all.push_back(std::string(r.method) + " /" + std::string(r.path));
   return all;
+}
+
+std::string template_of(std::string_view route) {
+  std::string text("/");
+  for (const char c : route) {
+    text += c;
+    if (text.ends_with("{m"))
+      text += "odel";
+    else if (text.ends_with("{v"))
+      text += "ersion";
+  }
+  return text;
 }
 
 std::optional<std::string> percent_decoded(std::string_view text) {
@@ -123,6 +142,7 @@ destination find_page(std::string_view method, std::string_view path) {
       found.page = page::not_allowed;
       found.allow += found.allow.empty() ? "" : ", ";
       found.allow += r.method == "GET" ? "GET, HEAD" : r.method;
+      if (r.path.find(':') != std::string_view::npos) return found;  // what ends in a verb is no name
       continue;
     }
     auto m = percent_decoded(model);

@@ -23,6 +23,8 @@ enum class page : std::uint8_t {
   openapi,
   score,
   invocations,
+  v1_models,   ///< KServe's first protocol: names of models
+  v1_predict,  ///< rows by one of them, as /invocations
   server_metadata,
   server_live,
   server_ready,
@@ -55,6 +57,9 @@ struct destination {
 
 /// All there are, as "GET /v2/models/{m}/versions/{v}".
 [[nodiscard]] std::vector<std::string> all_routes();
+
+/// "v2/models/{m}/infer", as destination has it -> "/v2/models/{model}/infer"
+[[nodiscard]] std::string template_of(std::string_view route);
 
 /// "%2F" -> "/"; nullopt when a % is not followed by two hexadecimal digits, or stands for a zero byte.
 [[nodiscard]] std::optional<std::string> percent_decoded(std::string_view text);

@@ -11,6 +11,7 @@
 #include "runtime/codec/score.hpp"
 #include "runtime/codec/v2_metadata.hpp"
 #include "runtime/door/batch_pages.hpp"
+#include "runtime/door/logged.hpp"
 #include "runtime/door/openapi.hpp"
 #include "runtime/door/paths.hpp"
 #include "runtime/door/side_thread.hpp"
@@ -58,6 +59,7 @@ guard::kind kind_of(page what) {
     case page::infer:
     case page::score:
     case page::invocations:
+    case page::v1_predict:
       return guard::kind::inference;
     case page::health:
     case page::ready:
@@ -86,6 +88,12 @@ bool may_begin_trace(page what) {
   return (of == guard::kind::inference || of == guard::kind::page || of == guard::kind::admin) &&
          what != page::none && what != page::not_allowed && what != page::server_live &&
          what != page::server_ready && what != page::model_ready;
+}
+
+/// Nor lines of the log about each.
+bool may_be_told(page what) {
+  const guard::kind of = kind_of(what);
+  return of != guard::kind::health && of != guard::kind::metrics && what != page::model_ready;
 }
 
 /// Of these the destination's model is a batch's id.
@@ -166,6 +174,7 @@ struct routes::impl {
   /// Browsers are shown the page, programs the V2 metadata.
   [[nodiscard]] http::response root(std::string_view accept) const {
     http::response r = server_metadata();
+    r.body.insert(r.body.rfind('}'), ",\"status\":\"alive\"");  // what clients of KServe V1 look for
     if (wants_page(accept)) {
       r.status = 302;
       r.body.clear();
@@ -211,6 +220,16 @@ struct routes::impl {
   template <class List>
   static void keep_what_is_seen(List& all, const guard::client* who) {
     if (who) std::erase_if(all, [&](const auto& one) { return !who->may_use_model(one.name); });
+  }
+
+  /// Of all that have a version in production.
+  [[nodiscard]] http::response names(const guard::client* who) const {
+    json all = json::array();
+    const auto table = of->models();
+    for (const auto& m : table->all())
+      if ((!who || who->may_use_model(m->name())) && table->find(m->name(), {}).model == m.get())
+        all.push_back(m->name());
+    return json_reply("{\"models\":" + all.dump() + "}");
   }
 
   [[nodiscard]] http::response index(std::string_view body, const guard::client* who) const {
@@ -272,6 +291,9 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
   destination to = find_page(r.method, r.path);
   if (o.tracer)
     if (auto traced = trace(*o.tracer, e, to.route, may_begin_trace(to.page))) e = std::move(traced);
+  std::shared_ptr<logged_exchange> logged;
+  if (o.log && may_be_told(to.page))
+    e = logged = std::make_shared<logged_exchange>(o.log, std::move(e), to.route);
   guard::verdict asked;
   // The page has nothing of this node in it, and lets one enter a key.
   const bool shows_page = to.page == page::docs || (to.page == page::root && wants_page(r.header("accept")));
@@ -280,6 +302,7 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     if (asked.ok() && asked.who && !of_batches(to.page) && !to.model.empty() &&
         !asked.who->may_use_model(to.model))
       asked = o.guard->keeper->refuse(door::http, guard::refusal::model);
+    if (logged && asked.who) logged->of(asked.who->name());
     if (!asked.ok()) {
       e->reply(refusal(r, to.page, asked));
       return nullptr;
@@ -292,7 +315,12 @@ std::unique_ptr<call> routes::take(http::exchange_ptr e) {
     case page::score:
       return make_score_call(std::move(e), o.calls, who());
     case page::invocations:
-      return make_invocations_call(std::move(e), o.calls, who());
+      return make_invocations_call(std::move(e), o.calls, {}, who());
+    case page::v1_predict:
+      return make_invocations_call(std::move(e), o.calls, std::move(to.model), who());
+    case page::v1_models:
+      e->reply(impl_->names(asked.who.get()));
+      break;
     case page::health:
       e->reply(http::health(o.health()));
       break;

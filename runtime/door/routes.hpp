@@ -17,8 +17,9 @@ class service;
 }
 
 namespace troupe::observe {
+class request_log;
 class tracer;
-}
+}  // namespace troupe::observe
 
 namespace troupe::serving {
 
@@ -30,9 +31,10 @@ struct route_options {
   std::string version_json;  ///< body of /version
   /// Asked about every request; null: nobody is.
   std::shared_ptr<const caller_rules> guard;
-  batches::service* batches = nullptr;                      ///< null: there are none; must live as long
-  std::string batch_class;                                  ///< of their lines
-  std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
+  batches::service* batches = nullptr;                        ///< null: there are none; must live as long
+  std::string batch_class;                                    ///< of their lines
+  std::shared_ptr<const observe::tracer> tracer = nullptr;    ///< null: nothing is traced
+  std::shared_ptr<const observe::request_log> log = nullptr;  ///< null: no request has a line of its own
 };
 
 class routes {

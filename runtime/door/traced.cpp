@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/door/paths.hpp"
 #include "runtime/http/text.hpp"
 
 namespace troupe::serving {
@@ -35,19 +36,6 @@ class traced_exchange final : public http::exchange {
   std::shared_ptr<const observe::request_trace> trace_;
   bool replied_ = false;
 };
-
-/// "v2/models/{m}/infer" -> "/v2/models/{model}/infer"
-std::string template_of(std::string_view route) {
-  std::string text("/");
-  for (const char c : route) {
-    text += c;
-    if (text.ends_with("{m"))
-      text += "odel";
-    else if (text.ends_with("{v"))
-      text += "ersion";
-  }
-  return text;
-}
 
 }  // namespace
 

@@ -34,6 +34,7 @@
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
 #include "runtime/grpc/unpack.hpp"
+#include "runtime/observe/request_log.hpp"
 #include "runtime/observe/trace.hpp"
 
 namespace troupe::rpc {
@@ -205,6 +206,15 @@ std::string_view peer_of(const void* request, std::string& buffer) {
   return buffer;
 }
 
+/// The same without the port.
+std::string address_of(const ::grpc::ServerContext& context) {
+  std::string peer;
+  peer_of(&context, peer);
+  peer.resize(std::min(peer.size(), peer.rfind(':')));
+  if (peer.starts_with('[') && peer.ends_with(']')) peer = peer.substr(1, peer.size() - 2);
+  return peer;
+}
+
 guard::kind kind_of(std::string_view path) {
   const auto slash = path.rfind('/');
   const auto name = slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -239,29 +249,58 @@ trace_ptr trace_of(const std::shared_ptr<const observe::tracer>& by, const ::grp
   std::vector<std::string_view> states;
   for (auto at = first; at != end; ++at) states.emplace_back(at->second.data(), at->second.size());
   t->set_state(policy::join_tracestate(states));
-  std::string buffer;
-  std::string_view peer = peer_of(&context, buffer);
-  peer = peer.substr(0, peer.rfind(':'));
-  if (peer.starts_with('[') && peer.ends_with(']')) peer = peer.substr(1, peer.size() - 2);
   if (path.starts_with('/')) path.remove_prefix(1);
   const auto slash = path.find('/');
   observe::attributes what = {{"rpc.system", "grpc"},
                               {"rpc.service", std::string(path.substr(0, slash))},
                               {"rpc.method", std::string(path.substr(slash + 1))},
-                              {"client.address", std::string(peer)}};
+                              {"client.address", address_of(context)}};
   t->describe(observe::span_kind::server, std::string(path), std::move(what));
   return t;
 }
 
-/// Only what is the server's fault is an error of its span.
+/// Whether it is the server's.
+bool is_fault(status_code code) {
+  return code == status_code::unknown || code == status_code::deadline_exceeded ||
+         code == status_code::unimplemented || code == status_code::internal ||
+         code == status_code::unavailable;
+}
+
+/// Only that is an error of its span.
 void end_trace(const trace_ptr& trace, status_code code) {
   if (!trace) return;
-  const bool failed = code == status_code::unknown || code == status_code::deadline_exceeded ||
-                      code == status_code::unimplemented || code == status_code::internal ||
-                      code == status_code::unavailable;
+  const bool failed = is_fault(code);
   const std::string number = std::to_string(static_cast<int>(code));
   trace->end(trace->now(), {{"rpc.grpc.status_code", static_cast<std::int64_t>(code)}},
              failed ? std::string_view(number) : std::string_view());
+}
+
+// --- the log
+
+using log_ptr = std::shared_ptr<const observe::request_log>;
+
+void tell_request(const log_ptr& to, const ::grpc::ServerContext& context, std::string_view path,
+                  nanos arrived, status_code code, const guard::client_ptr& who, std::string_view request_id,
+                  const trace_ptr& trace) {
+  if (!to) return;
+  const bool failed = is_fault(code) && code != status_code::unimplemented;  // a client's mistake, for once
+  const nanos took =
+      std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1) - arrived;
+  if (!to->wants(failed, took)) return;
+  if (path.starts_with('/')) path.remove_prefix(1);
+  const std::string client = address_of(context);
+  observe::answered_request one;
+  one.door = "grpc";
+  one.route = path;
+  one.status = name_of(code);
+  one.failed = failed;
+  one.refused = code != status_code::ok;
+  one.took = took;
+  one.client = client;
+  if (who) one.key = who->name();
+  one.request_id = request_id;
+  if (trace) one.trace_id = trace->id();
+  to->tell(one);
 }
 
 nanos deadline_of(const ::grpc::ServerContext& context) {
@@ -387,6 +426,7 @@ struct shared_state {
   codec::infer_options infer;
   nanos retry_after = 0;
   std::size_t max_open = 0;
+  std::shared_ptr<const observe::request_log> log;  ///< null: no request has a line
   std::atomic<std::size_t> open{0};
 };
 
@@ -567,12 +607,12 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   }
   void send(std::string_view response) {
     tell_ids();
-    end_trace(trace_, status_code::ok);
+    over(status_code::ok);
     writer_.Finish(buffer_of(response), ::grpc::Status::OK, tag(finished_event_));
   }
   void send(const status& why, nanos retry_after) {
     tell_ids();
-    end_trace(trace_, why.code);
+    over(why.code);
     writer_.FinishWithError(ending(context_, why, retry_after), tag(finished_event_));
   }
 
@@ -587,11 +627,13 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     if (!ok) return retire();  // it never was a call, and gone_event_ does not come
     lane_.link(*this);
     refs_.store(1, std::memory_order_relaxed);
+    arrived_ = lane_.now;
     if (lane_.closing) return abandon();
     make(lane_);
     trace_ = trace_of(lane_.owner.options.tracer, context_, infer_path, lane_.now);
     auto asked = ask(lane_.owner.options.guard, context_, guard::kind::inference);
     if (!asked.ok()) return refuse(status_of(asked), asked.retry_after);
+    if (shared_->log) who_ = asked.who;
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
       return refuse(bad, 0);
     request_.Clear();
@@ -625,6 +667,10 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   void refuse(const status& why, nanos retry_after) {
     if (!ended_.exchange(true)) send(why, retry_after);
   }
+  void over(status_code code) {
+    end_trace(trace_, code);
+    tell_request(shared_->log, context_, infer_path, arrived_, code, who_, request_id_, trace_);
+  }
   void tell_ids() {
     if (sendable(request_id_)) context_.AddInitialMetadata("x-request-id", request_id_);
     if (trace_) context_.AddInitialMetadata("traceresponse", trace_->traceparent());
@@ -639,6 +685,8 @@ class infer_rpc final : public open_rpc, public infer_exchange {
   ::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer> writer_{&context_};
   message_body body_;
   trace_ptr trace_;
+  guard::client_ptr who_;  ///< for the log
+  nanos arrived_ = 0;
   std::atomic<int> refs_{1};
   std::atomic<bool> ended_{false};
   std::atomic<bool> gone_{false};
@@ -693,10 +741,19 @@ class other_rpc final : public open_rpc {
     go_on();
   }
   void finish(const status& how, nanos retry_after = 0) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (ending_) return;
+      ending_ = end{how, retry_after};
+    }
+    // The caller's reference keeps all of it; what is told is told before the client can see the end.
+    tell_end(how.code);
     const std::lock_guard lock(mutex_);
-    if (ending_) return;
-    ending_ = end{how, retry_after};
     go_on();
+  }
+  /// Of one request of a stream, or of this as a whole.
+  void tell(nanos arrived, status_code code, std::string_view request_id, const trace_ptr& trace) const {
+    tell_request(shared_->log, context_, path(), arrived, code, who_, request_id, trace);
   }
   [[nodiscard]] std::size_t waiting() {
     const std::lock_guard lock(mutex_);
@@ -739,6 +796,16 @@ class other_rpc final : public open_rpc {
     status how;
     nanos retry_after = 0;
   };
+
+  /// Probes are not told of, nor streams that end as they should: their requests were.
+  void tell_end(status_code code) const {
+    if (!shared_->log) return;
+    const guard::kind of = kind_of(path());
+    const bool told = code == status_code::ok || code == status_code::cancelled
+                          ? of != guard::kind::health && path() != stream_path
+                          : of != guard::kind::health;
+    if (told) tell(arrived_, code, {}, nullptr);
+  }
 
   /// Under the lock: one operation at a time, messages first.
   void go_on() {
@@ -820,6 +887,7 @@ class other_rpc final : public open_rpc {
   ::grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<role> role_;
   guard::client_ptr who_;
+  nanos arrived_ = 0;
   std::atomic<int> refs_{1};
   std::atomic<bool> gone_{false};
   // On the lane's thread only.
@@ -926,7 +994,7 @@ class infer_stream final : public role {
 class streamed final : public infer_exchange {
  public:
   streamed(other_rpc& rpc, message_body&& body)
-      : rpc_(rpc), body_(std::move(body)), trace_(rpc.begin_trace()) {
+      : rpc_(rpc), body_(std::move(body)), trace_(rpc.begin_trace()), arrived_(rpc.on().now) {
     rpc_.ref();
   }
 
@@ -935,14 +1003,16 @@ class streamed final : public infer_exchange {
   nanos deadline() const override { return rpc_.deadline(); }
   bool gone() const override { return rpc_.gone(); }
   const trace_ptr& trace() const override { return trace_; }
-  void reply(const infer_response& response, std::string_view) override {
+  void reply(const infer_response& response, std::string_view request_id) override {
     end_trace(trace_, status_code::ok);
+    rpc_.tell(arrived_, status_code::ok, request_id, trace_);
     std::string text;
     write_streamed(text, response);
     rpc_.send(std::move(text));
   }
-  void fail(const status& why, nanos, std::string_view id, std::string_view) override {
+  void fail(const status& why, nanos, std::string_view id, std::string_view request_id) override {
     end_trace(trace_, why.code);
+    rpc_.tell(arrived_, why.code, request_id, trace_);
     std::string text;
     write_streamed_error(text, std::string_view(why.message).substr(0, most_message), id);
     rpc_.send(std::move(text));
@@ -958,6 +1028,7 @@ class streamed final : public infer_exchange {
   other_rpc& rpc_;
   message_body body_;
   trace_ptr trace_;
+  const nanos arrived_;
 };
 
 void infer_stream::message(message_body&& body) {
@@ -1042,6 +1113,7 @@ void other_rpc::arrived(bool ok) {
     return;
   }
   lane_.link(*this);
+  arrived_ = lane_.now;
   if (lane_.closing) return abandon();
   new other_rpc(lane_);
   const std::string& path = context_.method();
@@ -1225,6 +1297,7 @@ void server_parts::listen() {
   shared->infer = options.infer;
   shared->retry_after = std::chrono::nanoseconds(options.retry_after).count();
   shared->max_open = options.max_open;
+  shared->log = options.log;
   for (std::size_t i = 0; i < std::max<std::size_t>(1, options.threads); ++i)
     lanes.push_back(std::make_unique<lane>(*this, shared, i, builder.AddCompletionQueue()));
   grpc = builder.BuildAndStart();

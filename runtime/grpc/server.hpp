@@ -25,8 +25,9 @@
 #include "runtime/door/caller.hpp"
 
 namespace troupe::observe {
+class request_log;
 class tracer;
-}
+}  // namespace troupe::observe
 
 namespace troupe::rpc {
 
@@ -65,7 +66,8 @@ struct server_options {
   tls_files tls;
   /// Asked about every call, and about every request of a stream; null: nobody is.
   std::shared_ptr<const serving::caller_rules> guard;
-  std::shared_ptr<const observe::tracer> tracer;  ///< of inference requests; null: nothing is traced
+  std::shared_ptr<const observe::tracer> tracer;    ///< of inference requests; null: nothing is traced
+  std::shared_ptr<const observe::request_log> log;  ///< null: no request has a line of its own
   /// Told, once for each change, why files of `tls` that have changed can't be used; from a thread of the
   /// server.
   std::function<void(const std::string& why)> tls_refused = {};

@@ -2,6 +2,7 @@
 // How a gRPC call ends: https://github.com/grpc/grpc/blob/master/doc/statuscodes.md
 
 #include <string>
+#include <string_view>
 
 #include "messages/errors.hpp"
 
@@ -22,6 +23,39 @@ enum class status_code : int {
   unavailable = 14,
   unauthenticated = 16,
 };
+
+/// As the protocol writes it: "NOT_FOUND".
+[[nodiscard]] constexpr std::string_view name_of(status_code code) {
+  switch (code) {
+    case status_code::ok:
+      return "OK";
+    case status_code::cancelled:
+      return "CANCELLED";
+    case status_code::unknown:
+      return "UNKNOWN";
+    case status_code::invalid_argument:
+      return "INVALID_ARGUMENT";
+    case status_code::deadline_exceeded:
+      return "DEADLINE_EXCEEDED";
+    case status_code::not_found:
+      return "NOT_FOUND";
+    case status_code::permission_denied:
+      return "PERMISSION_DENIED";
+    case status_code::resource_exhausted:
+      return "RESOURCE_EXHAUSTED";
+    case status_code::failed_precondition:
+      return "FAILED_PRECONDITION";
+    case status_code::unimplemented:
+      return "UNIMPLEMENTED";
+    case status_code::internal:
+      return "INTERNAL";
+    case status_code::unavailable:
+      return "UNAVAILABLE";
+    case status_code::unauthenticated:
+      return "UNAUTHENTICATED";
+  }
+  return "UNKNOWN";
+}
 
 struct status {
   status_code code = status_code::ok;

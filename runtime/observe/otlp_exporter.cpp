@@ -3,11 +3,13 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <random>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 #include "runtime/observe/log.hpp"
@@ -48,51 +50,110 @@ bool worth_another(long status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
 }
 
+/// One connection to the receiver. Of one thread.
+class sender {
+ public:
+  explicit sender(const otlp_options& options) {
+    static std::once_flag once;
+    std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+    fields_ = curl_slist_append(nullptr, "Content-Type: application/json");
+    fields_ = curl_slist_append(fields_, "Expect:");
+    for (const auto& [name, value] : options.headers)
+      fields_ = curl_slist_append(fields_, (name + ": " + value).c_str());
+    handle_ = curl_easy_init();
+    if (handle_ != nullptr) set_up(options);
+  }
+  ~sender() {
+    curl_easy_cleanup(handle_);
+    curl_slist_free_all(fields_);
+  }
+  sender(const sender&) = delete;
+  sender& operator=(const sender&) = delete;
+
+  /// An attempt that is under way ends then. Any thread.
+  std::atomic<steady_clock::time_point::rep> until{
+      steady_clock::time_point::max().time_since_epoch().count()};
+
+  /// How an attempt ended.
+  struct attempt {
+    bool done = false;
+    bool again = false;
+    milliseconds wanted{0};  ///< by Retry-After
+    CURLcode code = CURLE_OK;
+    long status = 0;  ///< where there is an answer
+    std::string why;
+  };
+
+  attempt try_once(const std::string& body) {
+    attempt a;
+    if (handle_ == nullptr) {
+      a.why = "libcurl has no memory";
+      return a;
+    }
+    answer_.body.clear();
+    curl_easy_setopt(handle_, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+    curl_easy_setopt(handle_, CURLOPT_POSTFIELDS, body.data());
+    details_[0] = '\0';
+    a.code = curl_easy_perform(handle_);
+    if (a.code != CURLE_OK) {
+      a.again = true;
+      a.why = details_[0] != '\0' ? details_.data() : curl_easy_strerror(a.code);
+      long system = 0;
+      if (a.code == CURLE_COULDNT_CONNECT &&
+          curl_easy_getinfo(handle_, CURLINFO_OS_ERRNO, &system) == CURLE_OK && system != 0)
+        a.why += " (" + std::generic_category().message(static_cast<int>(system)) + ")";
+      return a;
+    }
+    curl_easy_getinfo(handle_, CURLINFO_RESPONSE_CODE, &a.status);
+    a.done = a.status >= 200 && a.status < 300;
+    a.again = worth_another(a.status);
+    curl_off_t seconds = 0;
+    if (a.again && curl_easy_getinfo(handle_, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK && seconds > 0)
+      a.wanted = milliseconds(std::min<std::int64_t>(seconds, 86'400) * 1'000);
+    if (!a.done) a.why = "it answered with status " + std::to_string(a.status);
+    return a;
+  }
+
+  /// To the last attempt.
+  [[nodiscard]] const std::string& answer() const { return answer_.body; }
+
+ private:
+  void set_up(const otlp_options& options) {
+    const long ms = static_cast<long>(options.timeout.count());
+    curl_easy_setopt(handle_, CURLOPT_URL, options.url.c_str());
+    curl_easy_setopt(handle_, CURLOPT_HTTPHEADER, fields_);
+    curl_easy_setopt(handle_, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(handle_, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(handle_, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(handle_, CURLOPT_CONNECTTIMEOUT_MS, ms);
+    curl_easy_setopt(handle_, CURLOPT_TIMEOUT_MS, ms);
+    curl_easy_setopt(handle_, CURLOPT_ERRORBUFFER, details_.data());
+    curl_easy_setopt(handle_, CURLOPT_WRITEFUNCTION, on_data);
+    curl_easy_setopt(handle_, CURLOPT_WRITEDATA, &answer_);
+    curl_easy_setopt(handle_, CURLOPT_XFERINFOFUNCTION, on_progress);
+    curl_easy_setopt(handle_, CURLOPT_XFERINFODATA, &answer_);
+    curl_easy_setopt(handle_, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(handle_, CURLOPT_USERAGENT, "troupe");
+    if (!options.tls_ca.empty()) curl_easy_setopt(handle_, CURLOPT_CAINFO, options.tls_ca.c_str());
+    answer_.until = &until;
+  }
+
+  curl_slist* fields_ = nullptr;
+  CURL* handle_ = nullptr;
+  transfer answer_;
+  std::array<char, CURL_ERROR_SIZE> details_{};
+};
+
 }  // namespace
 
 struct otlp_exporter::impl {
-  explicit impl(otlp_options o) : options(std::move(o)) {
-    static std::once_flag once;
-    std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
-    fields = curl_slist_append(nullptr, "Content-Type: application/json");
-    fields = curl_slist_append(fields, "Expect:");
-    for (const auto& [name, value] : options.headers)
-      fields = curl_slist_append(fields, (name + ": " + value).c_str());
-    handle = curl_easy_init();
-    if (handle != nullptr) set_up();
+  explicit impl(otlp_options o) : options(std::move(o)), to(options) {
     thread = std::thread([this] { run(); });
   }
-  ~impl() {
-    stop();
-    curl_easy_cleanup(handle);
-    curl_slist_free_all(fields);
-  }
-
-  void set_up() {
-    const long ms = static_cast<long>(options.timeout.count());
-    curl_easy_setopt(handle, CURLOPT_URL, options.url.c_str());
-    curl_easy_setopt(handle, CURLOPT_HTTPHEADER, fields);
-    curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT_MS, ms);
-    curl_easy_setopt(handle, CURLOPT_TIMEOUT_MS, ms);
-    curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, on_data);
-    curl_easy_setopt(handle, CURLOPT_WRITEDATA, &answer);
-    curl_easy_setopt(handle, CURLOPT_XFERINFOFUNCTION, on_progress);
-    curl_easy_setopt(handle, CURLOPT_XFERINFODATA, &answer);
-    curl_easy_setopt(handle, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(handle, CURLOPT_USERAGENT, "troupe");
-    if (!options.tls_ca.empty()) curl_easy_setopt(handle, CURLOPT_CAINFO, options.tls_ca.c_str());
-    answer.until = &until;
-  }
+  ~impl() { stop(); }
 
   otlp_options options;
-  curl_slist* fields = nullptr;
-  CURL* handle = nullptr;
-  transfer answer;
-  std::atomic<steady_clock::time_point::rep> until{
-      steady_clock::time_point::max().time_since_epoch().count()};
+  sender to;
   std::mt19937 jitter{std::random_device{}()};
 
   std::mutex mutex;  // guards the next two
@@ -120,14 +181,14 @@ struct otlp_exporter::impl {
   void stop() {
     {
       const std::lock_guard lock(mutex);
-      if (!ends) until = (steady_clock::now() + options.last_words).time_since_epoch().count();
+      if (!ends) to.until = (steady_clock::now() + options.last_words).time_since_epoch().count();
       ends = true;
       wake.notify_one();
     }
     if (thread.joinable()) thread.join();
   }
 
-  [[nodiscard]] bool over() const { return steady_clock::now().time_since_epoch().count() > until.load(); }
+  [[nodiscard]] bool over() const { return steady_clock::now().time_since_epoch().count() > to.until.load(); }
 
   void run() {
     std::unique_lock lock(mutex);
@@ -144,40 +205,6 @@ struct otlp_exporter::impl {
     }
   }
 
-  /// How an attempt ended.
-  struct attempt {
-    bool done = false;
-    bool again = false;
-    milliseconds wanted{0};  ///< by Retry-After
-    std::string why;
-  };
-
-  attempt try_once(const std::string& body) {
-    attempt a;
-    if (handle == nullptr) {
-      a.why = "libcurl has no memory";
-      return a;
-    }
-    answer.body.clear();
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
-    curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body.data());
-    const CURLcode code = curl_easy_perform(handle);
-    if (code != CURLE_OK) {
-      a.again = true;
-      a.why = curl_easy_strerror(code);
-      return a;
-    }
-    long status = 0;
-    curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
-    a.done = status >= 200 && status < 300;
-    a.again = worth_another(status);
-    curl_off_t seconds = 0;
-    if (a.again && curl_easy_getinfo(handle, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK && seconds > 0)
-      a.wanted = milliseconds(std::min<std::int64_t>(seconds, 86'400) * 1'000);
-    if (!a.done) a.why = "it answered with status " + std::to_string(status);
-    return a;
-  }
-
   /// Between half of the pause and all of it, so that nodes that failed together do not come back together.
   [[nodiscard]] milliseconds pause_after(int failures, milliseconds wanted) {
     milliseconds pause = options.first_pause;
@@ -192,9 +219,9 @@ struct otlp_exporter::impl {
     const std::string body = otlp_request(options.sender, spans);
     for (int n = 1;; ++n) {
       if (over()) return count("dropped", spans.size());
-      const attempt a = try_once(body);
+      const auto a = to.try_once(body);
       if (a.done) {
-        const auto refused = otlp_response(answer.body);
+        const auto refused = otlp_response(to.answer());
         const std::size_t lost = std::min(refused.spans, spans.size());
         count("exported", spans.size() - lost);
         count("failed", lost);
@@ -212,7 +239,7 @@ struct otlp_exporter::impl {
         wake.wait_for(lock, pause, [this] { return ends; });
       } else {
         lock.unlock();
-        const auto end = steady_clock::time_point(steady_clock::duration(until.load()));
+        const auto end = steady_clock::time_point(steady_clock::duration(to.until.load()));
         std::this_thread::sleep_until(std::min(steady_clock::now() + pause, end + milliseconds(1)));
       }
     }
@@ -234,6 +261,17 @@ void otlp_exporter::put(span&& one) {
 
 void otlp_exporter::stop() {
   impl_->stop();
+}
+
+std::string otlp_fault(const otlp_options& options) {
+  const auto a = sender(options).try_once(otlp_request(options.sender, {}));
+  if (a.done) return {};
+  std::string why = a.why.substr(0, 300);
+  if (a.status == 401 || a.status == 403) why += ": look at tracing.headers";
+  if (a.status == 404 || a.status == 405) why += ": what listens there takes no OTLP/HTTP";
+  if (a.code == CURLE_UNSUPPORTED_PROTOCOL)
+    why += ": what listens there is no OTLP/HTTP receiver; OTLP over gRPC (port 4317) is not spoken";
+  return why;
 }
 
 std::string otlp_traces_url(std::string_view endpoint) {

@@ -48,6 +48,10 @@ class otlp_exporter final : public span_sink {
   std::unique_ptr<impl> impl_;
 };
 
+/// Sends one request without spans and waits for the answer, options.timeout at most. Empty: the receiver
+/// took it; else why not, in one line.
+[[nodiscard]] std::string otlp_fault(const otlp_options& options);
+
 /// The receiver of traces at an endpoint as OTEL_EXPORTER_OTLP_ENDPOINT has it: with /v1/traces behind it,
 /// unless it is there. Throws std::invalid_argument (one line) for what is no http or https URL.
 [[nodiscard]] std::string otlp_traces_url(std::string_view endpoint);

@@ -9,7 +9,7 @@ from kserve.protocol.infer_type import RequestedOutput
 
 from suite import Skipped, check, refused
 
-REST, GRPC, MLSERVER = "kserve REST", "kserve gRPC", "mlserver infer"
+REST, V1, GRPC, MLSERVER = "kserve REST", "kserve REST, V1", "kserve gRPC", "mlserver infer"
 CLASSES = ["setosa", "versicolor", "virginica"]
 
 
@@ -39,9 +39,9 @@ def right_iris(c, response, rows=150):
     assert named == [CLASSES[i] for i in c.iris_probabilities[:rows].argmax(axis=1)], named[:5]
 
 
-def over_rest(what):
+def over_rest(what, make=rest):
     async def all_of_it():
-        client = rest()
+        client = make()
         try:
             return await what(client)
         finally:
@@ -108,6 +108,53 @@ rest_refusal("wrong width", lambda c: request(c.iris[:, :3]), "iris-classifier",
 rest_refusal("wrong name", lambda c: request(c.iris, name="inputs"), "iris-classifier", 400)
 rest_refusal("BYTES for numbers", lambda c: {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "BYTES", "data": ["1", "2", "3", "4"]}]}, "iris-classifier", 400)
 rest_refusal("unknown model", lambda c: request(c.iris, model="nobody"), "nobody", 404)
+
+
+def first_protocol():
+    """As the client is when nobody says v2."""
+    return InferenceRESTClient(RESTConfig(timeout=20))
+
+
+def over_v1(what):
+    return over_rest(what, first_protocol)
+
+
+@check(V1)
+def _(c):
+    """Rows as lists, to a classifier and a regressor that is not the default model: the values of the models' fixtures."""
+    got = over_v1(lambda client: client.infer(c.url, {"instances": c.iris.tolist()}, model_name="iris-classifier"))
+    assert [one["predicted_class"] if isinstance(one, dict) else one for one in got["predictions"]] == \
+        [CLASSES[i] for i in c.iris_probabilities.argmax(axis=1)], got["predictions"][:3]
+    got = over_v1(lambda client: client.infer(c.url, {"instances": c.diabetes[:50].tolist()}, model_name="diabetes-linear"))
+    assert np.abs(np.array(got["predictions"]) - c.diabetes_predictions[:50, 3]).max() < 1e-3, got["predictions"][:3]
+
+
+@check(V1)
+def _(c):
+    """Rows by the names of their features, a caller's own id, JSON as bytes."""
+    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    rows, seen = [dict(zip(names, row)) for row in c.iris[:5].tolist()], {}
+    for data in ({"instances": rows}, json.dumps({"instances": rows}).encode()):
+        got = over_v1(lambda client: client.infer(c.url, data, model_name="iris-classifier", headers={"x-request-id": "v1-1"}, response_headers=seen))
+        assert len(got["predictions"]) == 5, got
+    assert {k.lower(): v for k, v in seen.items()}["x-request-id"] == "v1-1", seen
+
+
+@check(V1)
+def _(c):
+    """Live, model ready; not found for an unknown one."""
+    assert over_v1(lambda client: client.is_server_live(c.url)) is True
+    assert over_v1(lambda client: client.is_model_ready(c.url, "iris-classifier")) is True
+    refused(lambda: over_v1(lambda client: client.is_model_ready(c.url, "nobody")), "404", by=lambda e: str(e.response.status_code))
+    assert "iris-classifier" in c.get("/v1/models")[1]["models"]
+
+
+@check(V1)
+def _(c):
+    """Refused: wrong width with 400, no instances with 400, an unknown model with 404."""
+    for body, model, wanted in (({"instances": c.iris[:, :3].tolist()}, "iris-classifier", "400"), ({"rows": []}, "iris-classifier", "400"),
+                                ({"instances": c.iris.tolist()}, "nobody", "404")):
+        refused(lambda: over_v1(lambda client: client.infer(c.url, body, model_name=model)), wanted, by=lambda e: str(e.response.status_code))
 
 
 @check(GRPC)

@@ -166,6 +166,13 @@ with t.Stage() as stage:
     assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
     done = t.run("check", *embedded, *ELSEWHERE, "--set", "redis.host=127.0.0.1", "--set", f"redis.port={nobody}")
     assert done.returncode == 1 and re.search(r"^FAILED +redis.*Connection refused", done.stdout, re.M), done.stdout
+    traced = (*embedded, *ELSEWHERE, "--set", f"tracing.endpoint=http://127.0.0.1:{nobody}")
+    done = expect(1, "check", *traced)
+    assert re.search(r"^FAILED +tracing http://127.0.0.1:\d+/v1/traces: .*Connection refused", done.stdout, re.M), done.stdout
+    done = expect(1, "check", *traced, "--json")
+    assert [one["ok"] for one in json.loads(done.stdout)["checks"] if one["what"].startswith("tracing ")] == [False], done.stdout
+    done = expect(1, "check", *traced[:-1], "tracing.endpoint=http://[")
+    assert re.search(r"^FAILED +tracing http://\[: .*use for example http://collector:4318", done.stdout, re.M), done.stdout
 
     # --- a node with its own broker, and the other commands against it
 

@@ -284,9 +284,20 @@ with t.Stage() as stage:
         burst(1)
         return len(receiver.spans()) > taken
     t.wait_until(again, "spans are sent again", every=0.2)
+
+    # `troupe check` asks for the same as the node: once while there is a receiver, once when it is gone.
+    def checked():
+        done = t.run("check", "--json", "--config", str(node.config), "--set", "http.port=0", "--set", "metrics.port=0")
+        found = json.loads(done.stdout)
+        assert done.returncode == (0 if found["ok"] else 1), done
+        return next(one for one in found["checks"] if one["what"] == f"tracing {receiver.url}/v1/traces")
+
+    assert checked() == {"what": f"tracing {receiver.url}/v1/traces", "ok": True, "detail": "takes spans"}
     receiver.server.shutdown()
     receiver.server.server_close()
+    assert not checked()["ok"] and "Connection refused" in checked()["detail"], checked()
     burst(20)
+    assert node.get("/ready")[0] == 200 and b"degraded" not in node.get("/ready")[1], "traces are not what makes a node ready"
     assert node.stop() == 0, node.stderr()
     assert '"event":"actor_restarted"' not in node.stdout()
 

@@ -270,7 +270,8 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:3: kafka.properties.a: expected one value, not a section"},
       {"kafka: {delivery: exactly_once}\n",
        "x.yaml:1: kafka.delivery: exactly_once is not available yet; use at_least_once"},
-      {"log: {requests: all}\n", "x.yaml:1: log.requests: only off is available yet"},
+      {"log: {requests: some}\n",
+       "x.yaml:1: log.requests: 'some' is not allowed; expected off, sampled or all"},
       {"tracing: {endpoint: 'c:4317'}\n",
        "x.yaml:1: tracing.endpoint: 'c:4317' is not allowed; expected an OTLP/HTTP address like "
        "http://collector:4318"},

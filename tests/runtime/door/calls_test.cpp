@@ -105,6 +105,13 @@ made v2(std::string body, std::vector<http::field_view> headers = {}, std::strin
   return m;
 }
 
+made v1(std::string body, std::string model) {
+  made m;
+  m.exchange = std::make_shared<fake_exchange>(std::move(body), std::vector<http::field_view>());
+  m.one = make_invocations_call(m.exchange, options(), std::move(model));
+  return m;
+}
+
 made plain(bool score, std::string body, std::vector<http::field_view> headers = {}) {
   made m;
   m.exchange = std::make_shared<fake_exchange>(std::move(body), std::move(headers));
@@ -115,6 +122,27 @@ made plain(bool score, std::string body, std::vector<http::field_view> headers =
 const std::string one_row =
     R"({"id":"7","inputs":[{"name":"input","shape":[1,2],"datatype":"FP32","data":[1,2]}]})";
 const double probabilities[] = {0.25, 0.75};
+
+TEST(Calls, V1IsWhatInvocationsAreByTheModelOfThePath) {
+  auto m = v1(R"({"instances":[[1,2]]})", "iris");
+  m.read();
+  ASSERT_EQ(m.r().error, error_code::none) << m.r().error_message;
+  EXPECT_EQ(m.r().model->name(), "iris");
+  call_result result;
+  result.outputs = probabilities;
+  m.one->reply(m.r(), result);
+  EXPECT_EQ(m.answer().status, 200);
+  ASSERT_EQ(m.body()["predictions"].size(), 1U) << m.body();
+  EXPECT_EQ(m.body().size(), 1U);
+
+  auto lost = v1(R"({"instances":[[1,2]]})", "nobody");
+  lost.read();
+  EXPECT_EQ(lost.answer().status, 404);
+  EXPECT_THAT(lost.body()["error"].get<std::string>(), HasSubstr("nobody"));
+  auto wrong = v1(R"({"instances":[[1,2,3]]})", "iris");
+  wrong.read();
+  EXPECT_EQ(wrong.answer().status, 400);
+}
 
 TEST(Calls, ATextOfAnotherTypeIsToldWhereItBelongs) {
   struct row {

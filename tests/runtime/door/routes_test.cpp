@@ -6,11 +6,15 @@
 
 #include <future>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "runtime/model/model.hpp"
+#include "runtime/observe/log.hpp"
+#include "runtime/observe/request_log.hpp"
 #include "runtime/observe/trace.hpp"
 
 namespace troupe::serving {
@@ -41,6 +45,11 @@ class asked final : public http::exchange {
   std::string method_, path_, body_;
   std::vector<http::field_view> headers_;
   http::request_view view_;
+};
+
+class ignored_spans final : public observe::span_sink {
+ public:
+  void put(observe::span&&) override {}
 };
 
 class fake final : public backend {
@@ -130,6 +139,30 @@ TEST(Routes, BrowsersAreSentToThePageAndProgramsAreNot) {
   EXPECT_THAT(d.ask("GET", "/docs").body, HasSubstr("<!doctype html>"));
 }
 
+TEST(Routes, ClientsOfKServesFirstProtocolFindTheirPages) {
+  door d;
+  EXPECT_EQ(d.ask("GET", "/v1/models").body, R"({"models":[]})");
+  EXPECT_EQ(json::parse(d.ask("GET", "/").body)["status"], "alive");
+  EXPECT_FALSE(json::parse(d.ask("GET", "/v2").body).contains("status"));
+  std::vector<std::shared_ptr<const model::loaded_model>> all;
+  for (const auto& [name, version] :
+       {std::pair{"iris", "1"}, std::pair{"iris", "2"}, std::pair{"a\"b", "1"}}) {
+    model::loaded_model::parts p;
+    p.name = std::string(name);
+    p.version = std::string(version);
+    p.schema = model::schema({{"a", false}}, true);
+    all.push_back(std::make_shared<const model::loaded_model>(std::move(p)));
+  }
+  d.of.table = std::make_shared<const model::model_table>(std::move(all), model::model_table::options{});
+  const json names = json::parse(d.ask("GET", "/v1/models").body)["models"];
+  EXPECT_EQ(names.size(), 2U) << names;
+  EXPECT_EQ(names.get<std::set<std::string>>(), (std::set<std::string>{"iris", "a\"b"}));
+  EXPECT_EQ(json::parse(d.ask("GET", "/v1/models/iris").body),
+            json::parse(R"({"name":"iris","ready":true})"));
+  EXPECT_EQ(d.ask("GET", "/v1/models/nobody").status, 404);
+  EXPECT_EQ(d.ask("GET", "/v1/models/iris:predict").status, 405);
+}
+
 TEST(Routes, TheDocumentFollowsTheModels) {
   door d;
   EXPECT_EQ(json::parse(d.ask("GET", "/openapi.json").body)["x-models"].size(), 0U);
@@ -144,6 +177,78 @@ TEST(Routes, TheDocumentFollowsTheModels) {
   const auto after = d.ask("GET", "/openapi.json");
   EXPECT_EQ(json::parse(after.body)["x-models"][0]["name"], "iris");
   EXPECT_EQ(d.ask("GET", "/openapi.json").body, after.body);
+}
+
+class told_requests {
+ public:
+  explicit told_requests(bool all) {
+    o.calls = std::make_shared<const door_options>();
+    o.health = [] { return http::health_state(); };
+    o.log = std::make_shared<observe::request_log>(observe::request_log_options{all, 0, 0});
+    testing::internal::CaptureStdout();
+    observe::open_log({});
+  }
+  ~told_requests() { observe::open_log({}); }
+
+  std::vector<json> lines() {
+    std::istringstream in(testing::internal::GetCapturedStdout());
+    std::vector<json> all;
+    for (std::string line; std::getline(in, line);) all.push_back(json::parse(line));
+    return all;
+  }
+
+  route_options o;
+  fake of;
+};
+
+TEST(Routes, RequestsAreToldOnceWithTheirRouteAndNotTheirQuery) {
+  told_requests t(true);
+  observe::tracer_options how;
+  how.seed = 7;
+  t.o.tracer = observe::tracer::make(std::move(how), std::make_shared<ignored_spans>());
+  routes all(std::move(t.o), t.of);
+  const std::vector<http::field_view> traced = {
+      {"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}};
+  struct request {
+    const char* method;
+    const char* path;
+    std::vector<http::field_view> headers;
+  };
+  for (const request& r :
+       {request{"GET", "/v2/models/none/config", traced}, request{"GET", "/nowhere", {}},
+        request{"GET", "/score", {}}, request{"GET", "/ready", {}}, request{"GET", "/v2/health/live", {}},
+        request{"GET", "/liveness", {}}, request{"GET", "/v2/models/none/ready", {}},
+        request{"POST", "/v2/repository/index", {}}})
+    EXPECT_EQ(all.take(std::make_shared<asked>(r.method, r.path, "", r.headers)), nullptr);
+  {
+    (void)all.take(std::make_shared<asked>("POST", "/score", "{}", std::vector<http::field_view>()));
+  }  // dropped
+  const auto lines = t.lines();
+  ASSERT_EQ(lines.size(), 5U) << json(lines);
+  EXPECT_EQ(lines[0]["route"], "/v2/models/{model}/config");
+  EXPECT_EQ(lines[0]["path"], "/v2/models/none/config");
+  EXPECT_EQ(lines[0]["status"], "404");
+  EXPECT_EQ(lines[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+  EXPECT_THAT(lines[0]["msg"].get<std::string>(), HasSubstr("refused after "));
+  EXPECT_EQ(lines[1]["path"], "/nowhere");
+  EXPECT_FALSE(lines[1].contains("route"));
+  EXPECT_EQ(lines[2]["status"], "405");
+  EXPECT_EQ(lines[3]["route"], "/v2/repository/index");
+  EXPECT_FALSE(lines[3].contains("path")) << "the route says it";
+  EXPECT_THAT(lines[3]["msg"].get<std::string>(), HasSubstr("completed in "));
+  EXPECT_EQ(lines[4]["status"], "503") << "nobody answered it";
+  EXPECT_EQ(lines[4]["level"], "warn");
+}
+
+TEST(Routes, SampledTellsWhatFailed) {
+  told_requests t(false);
+  routes all(std::move(t.o), t.of);
+  EXPECT_EQ(all.take(std::make_shared<asked>("GET", "/nowhere", "", std::vector<http::field_view>())),
+            nullptr);
+  { (void)all.take(std::make_shared<asked>("POST", "/score", "{}", std::vector<http::field_view>())); }
+  const auto lines = t.lines();
+  ASSERT_EQ(lines.size(), 1U) << json(lines);
+  EXPECT_EQ(lines[0]["status"], "503");
 }
 
 class collected_spans final : public observe::span_sink {

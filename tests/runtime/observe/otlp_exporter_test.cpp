@@ -252,6 +252,35 @@ TEST(otlp_exporter, nobody_there_and_nonsense_are_failures) {
   }
 }
 
+TEST(otlp_fault, is_empty_where_a_request_without_spans_is_taken) {
+  receiver there([](std::size_t) { return receiver::answer(200); });
+  otlp_options o;
+  o.url = there.url() + "/v1/traces";
+  o.headers = {{"authorization", "Basic abc"}};
+  EXPECT_EQ(otlp_fault(o), "");
+  const auto all = there.wait(1);
+  EXPECT_THAT(all[0].head, HasSubstr("POST /v1/traces "));
+  EXPECT_THAT(all[0].head, HasSubstr("authorization: Basic abc"));
+  EXPECT_EQ(all[0].spans(), 0U);
+}
+
+TEST(otlp_fault, says_what_is_wrong_and_does_not_ask_twice) {
+  std::vector<std::string> answers = {receiver::answer(503), receiver::answer(401), receiver::answer(404),
+                                      std::string("\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff", 15), ""};
+  receiver there([&](std::size_t number) { return answers.at(number); });
+  otlp_options o;
+  o.url = there.url();
+  EXPECT_EQ(otlp_fault(o), "it answered with status 503");
+  EXPECT_EQ(otlp_fault(o), "it answered with status 401: look at tracing.headers");
+  EXPECT_EQ(otlp_fault(o), "it answered with status 404: what listens there takes no OTLP/HTTP");
+  EXPECT_THAT(otlp_fault(o), HasSubstr("OTLP over gRPC (port 4317) is not spoken"));  // HTTP/2's SETTINGS
+  o.timeout = milliseconds(50);
+  EXPECT_THAT(otlp_fault(o), HasSubstr("timed out"));
+  EXPECT_EQ(there.wait(5).size(), 5U);
+  o.url = "http://127.0.0.1:1/v1/traces";
+  EXPECT_THAT(otlp_fault(o), HasSubstr("Connection refused"));
+}
+
 TEST(otlp_exporter, endpoints) {
   EXPECT_EQ(otlp_traces_url("http://c:4318"), "http://c:4318/v1/traces");
   EXPECT_EQ(otlp_traces_url("http://c:4318/"), "http://c:4318/v1/traces");
