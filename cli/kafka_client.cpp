@@ -15,6 +15,8 @@ struct kafka_client::reports {
   std::string complaint;
   std::int64_t refused = 0;
   std::vector<std::uintptr_t> opaques;
+  std::string brokers;
+  kafka::address_watch addresses;  // on the thread that serves the client
 };
 
 void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
@@ -27,14 +29,21 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
   auto* conf = rd_kafka_conf_new();
   try {
     kafka::set_property(conf, "bootstrap.servers", brokers);
-    kafka::set_property(conf, "log_level", "0");  // complaint() has what matters
+    kafka::set_property(conf, "statistics.interval.ms", "1000");  // for address_watch
+    kafka::set_property(conf, "log_level", "0");                  // complaint() has what matters
     for (const auto& [name, value] : ours) kafka::set_property(conf, name, value);
     kafka::set_properties(conf, own, kind);
   } catch (...) {
     rd_kafka_conf_destroy(conf);
     throw;
   }
+  reports_->brokers = brokers;
   rd_kafka_conf_set_opaque(conf, reports_.get());
+  rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t* handle, char* json, std::size_t size, void* opaque) {
+    auto& r = *static_cast<reports*>(opaque);
+    if (r.addresses.forgotten({json, size})) rd_kafka_brokers_add(handle, r.brokers.c_str());
+    return 0;
+  });
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
     auto& r = *static_cast<reports*>(opaque);
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;  // its reasons came before it

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <memory>
 #include <vector>
 
@@ -212,6 +213,21 @@ void link_monitor::broken(std::string_view complaint) {
   const std::lock_guard lock(mutex_);
   broken_ = complaint.empty() ? "fatal error" : plain_reason(complaint);
   update();
+}
+
+bool address_watch::forgotten(std::string_view statistics) {
+  constexpr std::string_view key = R"("connects":)";
+  std::uint64_t tried = 0;
+  for (auto at = statistics.find(key); at != std::string_view::npos; at = statistics.find(key, at)) {
+    at += key.size();
+    std::uint64_t n = 0;
+    std::from_chars(statistics.data() + at, statistics.data() + statistics.size(), n);
+    tried += n;
+  }
+  const bool connected = statistics.find(R"("state":"UP")") != std::string_view::npos;
+  missed_ = connected || tried != tried_ ? 0 : missed_ + 1;
+  tried_ = tried;
+  return missed_ != 0 && missed_ % 10 == 0;
 }
 
 void link_monitor::statistics(std::string_view json) {

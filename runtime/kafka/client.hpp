@@ -3,6 +3,7 @@
 // link_status.
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -43,6 +44,21 @@ void check_properties(const properties& own);
 /// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
+
+/// Finds out when librdkafka has forgotten whom to ask. A cluster whose brokers are all fenced (the only one
+/// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none;
+/// librdkafka (2.14.2) then drops the brokers that it knew, those it was configured with among them, and
+/// connects to nobody any more. rd_kafka_brokers_add() with the same addresses ends that.
+class address_watch {
+ public:
+  /// One of the statistics, as JSON. True every tenth time in a row that no broker is connected and no
+  /// connection was tried since the one before: the addresses are to be given again.
+  [[nodiscard]] bool forgotten(std::string_view statistics);
+
+ private:
+  int missed_ = 0;
+  std::uint64_t tried_ = 0;
+};
 
 /// The link_status of one client, from what librdkafka reports. Thread safe.
 ///

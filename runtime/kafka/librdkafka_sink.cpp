@@ -67,7 +67,7 @@ class hurrier {
 
 class librdkafka_sink final : public record_sink {
  public:
-  explicit librdkafka_sink(const sink_options& o) : log_(o.log) {
+  explicit librdkafka_sink(const sink_options& o) : log_(o.log), brokers_(o.brokers) {
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf, o);
@@ -425,6 +425,10 @@ class librdkafka_sink final : public record_sink {
       }
       case RD_KAFKA_EVENT_STATS:
         link_.statistics(rd_kafka_event_stats(&event));
+        if (addresses_.forgotten(rd_kafka_event_stats(&event))) {
+          if (log_) log_(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
+          rd_kafka_brokers_add(producer_, brokers_.c_str());
+        }
         break;
       default:
         break;
@@ -432,6 +436,7 @@ class librdkafka_sink final : public record_sink {
   }
 
   log_function log_;
+  std::string brokers_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
   std::array<rd_kafka_topic_t*, 2> topics_{};
@@ -442,6 +447,7 @@ class librdkafka_sink final : public record_sink {
   std::mutex wake_mutex_;
   std::function<void()> wake_;
   link_monitor link_;
+  address_watch addresses_;
   std::unique_ptr<hurrier> hurrier_;
   std::atomic<std::size_t> in_flight_{0};
   std::int32_t absent_from_ = std::numeric_limits<std::int32_t>::max();  // of the results topic

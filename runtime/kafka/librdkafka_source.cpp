@@ -51,6 +51,7 @@ struct client {
   rd_kafka_t* handle = nullptr;
   log_function log;
   link_monitor link;
+  address_watch addresses;              // on the thread that serves the client
   librdkafka_source* source = nullptr;  // for the rebalance callback, which only runs on the source's thread
 
   client() = default;
@@ -332,8 +333,13 @@ class librdkafka_source final : public record_source {
     rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* reason, void* opaque) {
       client_of(opaque).failed(code, reason);
     });
-    rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t*, char* json, std::size_t size, void* opaque) {
-      client_of(opaque).link.statistics({json, size});
+    rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t* handle, char* json, std::size_t size, void* opaque) {
+      auto& c = client_of(opaque);
+      c.link.statistics({json, size});
+      if (c.addresses.forgotten({json, size})) {
+        c.say(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
+        rd_kafka_brokers_add(handle, c.source->options_.brokers.c_str());
+      }
       return 0;
     });
     rd_kafka_conf_set_log_cb(conf,

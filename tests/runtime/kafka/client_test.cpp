@@ -75,6 +75,26 @@ TEST(LinkMonitor, SaysWhyBrokersAreGoneAndWhenTheyAreBack) {
   expect(m, true, false, "");
 }
 
+TEST(AddressWatch, OnlyWhoNeitherHasNorTriesAConnectionHasForgottenItsBrokers) {
+  const auto statistics = [](const char* state, int connects) {
+    return R"({"brokers":{"h:1/1":{"state":")" + std::string(state) + R"(","connects":)" +
+           std::to_string(connects) + R"(},":0/internal":{"state":"INIT","connects":0}}})";
+  };
+  address_watch w;
+  for (int i = 0; i < 30; ++i) EXPECT_FALSE(w.forgotten(statistics("UP", 1))) << i;
+  for (int i = 0; i < 30; ++i) EXPECT_FALSE(w.forgotten(statistics("TRY_CONNECT", 2 + i))) << i;
+  int told = 0;
+  for (int i = 1; i <= 31; ++i) {
+    const bool now = w.forgotten(statistics("INIT", 40));
+    EXPECT_EQ(now, i > 1 && (i - 1) % 10 == 0) << i;
+    told += now;
+  }
+  EXPECT_EQ(told, 3);
+  EXPECT_FALSE(w.forgotten(statistics("UP", 41)));
+  for (int i = 0; i < 9; ++i) EXPECT_FALSE(w.forgotten(statistics("INIT", 41))) << i;
+  EXPECT_TRUE(w.forgotten(statistics("INIT", 41)));
+}
+
 TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
   for (const int code :
        {RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
