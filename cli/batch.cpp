@@ -3,6 +3,7 @@
 #include <array>
 #include <cinttypes>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -18,9 +19,10 @@ namespace {
 
 bool is_parquet(const std::string& path) {
   if (path.ends_with(".parquet")) return true;
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return false;  // what is read from a pipe is gone from it
   std::array<char, 4> magic{};
-  std::ifstream in;
-  if (path != "-") in.open(path, std::ios::binary);
+  std::ifstream in(path, std::ios::binary);
   return in.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "PAR1";
 }
 

@@ -115,6 +115,10 @@ with t.Stage() as stage:
     assert [a["prediction"] for a in answers[:100]] == [r["prediction"] for r in results[:100]], result.stderr
     assert answers[100]["request_id"] == "line-102" and answers[100]["error"]["message"] == "2 fields, the header has 10", answers[100]
 
+    # A pipe by a name, as a shell's <(...) gives one, is read once, from its first byte.
+    piped = batch("--model", "diabetes-rf-model", "--format", "csv", "/dev/stdin", "--allow-errors", stdin=table.read_text())
+    assert [json.loads(line)["request_id"] for line in piped.stdout.splitlines()] == [a["request_id"] for a in answers], piped.stderr
+
     # The first line may be a row.
     for count in (1, 2):
         bare = stage.path(f"bare{count}.csv")
