@@ -133,11 +133,9 @@ with t.Stage() as stage:
     (stage.path("others.csv")).write_text("petal,sepal\n1,2\n")
 
     # What can't be done is said in one line, before anything is written.
-    (stage.path("t.parquet")).write_bytes(b"PAR1....PAR1")
     for words, says in ((["--model", "diabetes-rf-modl", small], "did you mean diabetes-rf-model?"),
                         (["--model", "diabetes-rf-model", "--version", "99", small], "version 99 is not in"),
                         (["--model", "diabetes-rf-model", stage.path("none.jsonl")], "No such file"),
-                        (["--model", "diabetes-rf-model", stage.path("t.parquet")], "duckdb"),
                         (["--model", "diabetes-rf-model", small, "-o", small], "is the input itself"),
                         (["--model", "diabetes-rf-model", stage.path("index.csv"), "-o", stage.path("none-out.jsonl")], "index=False"),
                         (["--model", "diabetes-rf-model", stage.path("others.csv")], "'petal'"),
