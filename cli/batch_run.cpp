@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -379,6 +380,7 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
     report.seconds = std::chrono::duration<double>(clock::now() - began).count();
   };
   bool ended = empty;
+  std::exception_ptr broken;  // the input; what was read before is answered first
   std::uint64_t row = mark.input.lines;
   {
     crew threads(o, table, rules);
@@ -391,10 +393,13 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
           c->end = first_line.end;
         }
         while (c->lines.size() < chunk_lines && c->text.size() < chunk_bytes) {
-          if (!reader->next(line)) {
+          try {
+            ended = !reader->next(line);
+          } catch (const std::exception&) {
+            broken = std::current_exception();
             ended = true;
-            break;
           }
+          if (ended) break;
           if (stop) break;  // it may be the beginning of a line: the source ends where the stop came
           if (parquet) {
             line.number = ++row;
@@ -419,6 +424,10 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
       account();
       tell(report);
     }
+  }
+  if (broken) {
+    save();
+    std::rethrow_exception(broken);
   }
   report.finished = !stop;
   account();
