@@ -50,8 +50,7 @@ with t.Stage() as stage:
     for written in (5_000_000, 20_000_000, 28_000_000):
         process = stage.start(command, "batch")
         t.wait_until(lambda: not process.running or (killed.exists() and killed.stat().st_size > written), "it has written some", 60, 0.001)
-        if process.running:
-            process.kill()
+        if process.running and process.kill():
             kills += 1
             # What another run wrote behind the checkpoint, half a line even, does not stay.
             with open(killed, "a") as file:
@@ -139,7 +138,7 @@ with t.Stage() as stage:
                         (["--model", "diabetes-rf-model", small, "-o", small], "is the input itself"),
                         (["--model", "diabetes-rf-model", stage.path("index.csv"), "-o", stage.path("none-out.jsonl")], "index=False"),
                         (["--model", "diabetes-rf-model", stage.path("others.csv")], "'petal'"),
-                        (["--format", "xml", small], "jsonl or csv"),
+                        (["--format", "xml", small], "jsonl, csv or parquet"),
                         ([small, "--model", "diabetes-rf-model", "-o", stage.path("no/where")], "No such file")):
         result = batch(*words)
         assert result.returncode == 2 and says in result.stderr and result.stderr.count("\n") == 1, (words, result.stderr)
