@@ -14,7 +14,9 @@ import json
 import os
 import sys
 
-CELLS = 65_536  # that are in memory as Arrow and as text at a time
+CELLS = 65_536  # that are in memory as Arrow and as text at a time,
+LEAST_ROWS = 512  # but of a wide file so many rows: each column of a batch costs time of its own
+READ_AHEAD = 1 << 16  # bytes, of each column
 FAILED, REFUSED = 1, 2
 
 
@@ -116,7 +118,7 @@ def batches(file, names, skip):
             groups.append(group)
     if not groups:
         return
-    size = max(1, min(65_536, CELLS // len(names)))
+    size = max(LEAST_ROWS, CELLS // len(names))
     for batch in file.iter_batches(batch_size=size, row_groups=groups, columns=names):
         drop = min(skip, batch.num_rows)
         skip -= drop
@@ -130,7 +132,7 @@ def convert(options):
         raise Refused("is not a file")
     try:
         # A column's bytes are read piece by piece, not a row group's at once.
-        file = pa.parquet.ParquetFile(pa.OSFile(options.file), buffer_size=1 << 20, pre_buffer=False)
+        file = pa.parquet.ParquetFile(pa.OSFile(options.file), buffer_size=READ_AHEAD, pre_buffer=False)
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise Refused(f"is not a Parquet file, or not a whole one: {one_line(error)}")

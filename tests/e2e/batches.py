@@ -98,6 +98,7 @@ with t.Stage() as stage:
                                          ({"input": "x.parquet"}, "", None, 415)):
         got = call("POST", f"/v2/batches?{query}", body, headers)
         assert got[0] == status and json.loads(got[1])["error"], (query, body, got)
+        assert ("Parquet" in json.loads(got[1])["error"]) == ("parquet" in str((body, query, headers)) or body == b"PAR1"), (query, body, got)
     for method, path, status in (("GET", "/v2/batches/none", 404), ("GET", "/v2/batches/none/results", 404), ("DELETE", "/v2/batches/..%2F..", 404),
                                  ("PUT", "/v2/batches", 405)):
         assert call(method, path)[0] == status, path
