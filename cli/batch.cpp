@@ -3,6 +3,7 @@
 #include <array>
 #include <cinttypes>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -11,23 +12,33 @@
 #include "cli/batch_run.hpp"
 #include "cli/commands.hpp"
 #include "cli/model_choice.hpp"
+#include "cli/parquet_source.hpp"
 #include "runtime/batches/line_reader.hpp"
 
 namespace troupe::cli {
 namespace {
 
-bool is_parquet(const std::string& path) {
-  if (path.ends_with(".parquet")) return true;
+/// What it begins with. Nothing of a pipe, from which that would be gone.
+bool begins_as_parquet(const std::string& path) {
+  std::error_code error;
+  if (path == "-" || !std::filesystem::is_regular_file(path, error)) return false;
   std::array<char, 4> magic{};
-  std::ifstream in;
-  if (path != "-") in.open(path, std::ios::binary);
+  std::ifstream in(path, std::ios::binary);
   return in.read(magic.data(), magic.size()) && std::string_view(magic.data(), magic.size()) == "PAR1";
+}
+
+bool is_parquet(const batch_options& o) {
+  if (o.format == "parquet") return true;
+  const bool begins = begins_as_parquet(o.input);
+  if (!o.format.empty() && begins)
+    throw usage_error(o.input + " is a Parquet file, not " + o.format + ": leave --format out");
+  return o.format.empty() && (begins || o.input.ends_with(".parquet"));
 }
 
 batches::line_format format_of(const batch_options& o) {
   if (!o.format.empty()) {
     const auto f = batches::format_of_name(o.format);
-    if (!f) throw usage_error("--format " + o.format + ": jsonl or csv");
+    if (!f) throw usage_error("--format " + o.format + ": jsonl, csv or parquet");
     return *f;
   }
   return batches::format_of_path(o.input).value_or(batches::line_format::jsonl);
@@ -79,20 +90,19 @@ std::string bar(const batch_run_report& r, double bytes_before) {
 }  // namespace
 
 int batch(const batch_options& o) {
-  if (o.input != "-" && is_parquet(o.input)) {
-    throw usage_error(o.input +
-                      " is a Parquet file, which is not read here; make it CSV first: python3 -c \"import "
-                      "pyarrow.parquet as p, "
-                      "pyarrow.csv as c; c.write_csv(p.read_table('FILE.parquet'), 'FILE.csv')\", or duckdb "
-                      "-c \"COPY (FROM "
-                      "'FILE.parquet') TO 'FILE.csv' (HEADER)\"");
-  }
   const auto settings = settings_of(o.common, true).values;
   batch_run_options run;
   run.input = o.input;
   run.output = o.output;
-  run.format = format_of(o);
+  const bool parquet = is_parquet(o);
+  run.format = parquet ? batches::line_format::csv : format_of(o);
   run.model = load_one_model(settings, o.model, o.version);
+  if (parquet) {
+    if (!run.model->schema().inputs.empty())
+      throw usage_error("model " + run.model->name() +
+                        " takes tensors, which have no form in Parquet: send JSON lines");
+    run.parquet = parquet_command();
+  }
   run.threads = o.threads > 0 ? static_cast<std::size_t>(o.threads)
                               : std::max<std::size_t>(1, std::thread::hardware_concurrency());
   run.max_line = settings.batches.max_line;

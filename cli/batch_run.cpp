@@ -9,6 +9,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/parquet_source.hpp"
 #include "runtime/batches/checkpoint.hpp"
 #include "runtime/batches/files.hpp"
 #include "runtime/batches/line_codec.hpp"
@@ -221,7 +223,7 @@ batches::file_handle duplicate(int fd) {
 
 std::string identity(const batch_run_options& o) {
   return o.model->name() + "/" + o.model->version() + " " + o.model->digest_hex() + " " +
-         std::string(batches::to_string(o.format));
+         (o.parquet.empty() ? std::string(batches::to_string(o.format)) : "parquet");
 }
 
 }  // namespace
@@ -233,7 +235,21 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   const batches::file_handle in =
       o.input == "-" ? duplicate(STDIN_FILENO) : batches::open_input(o.input, true);
   const bool in_file = o.input != "-" && regular(in.fd());
+  const bool parquet = !o.parquet.empty();
+  if (parquet && !in_file)
+    throw usage_error(in_name + ": Parquet is read from a file only, which can be gone back in");
+  std::optional<parquet_source> rows;
+  const auto read_rows = [&](std::uint64_t skip) {
+    parquet_source::options p;
+    p.command = o.parquet;
+    p.name = in_name;
+    for (const auto& f : o.model->schema().features) p.features.push_back(f.name);
+    p.skip = skip;
+    rows.emplace(in, std::move(p), stop);
+  };
+  if (parquet) read_rows(0);
   const auto read = [&](char* to, std::size_t most) -> std::size_t {
+    if (rows) return rows->read(to, most);
     while (!stop) {
       if (in_file) return batches::read_some(in, to, most, in_name);
       pollfd p{in.fd(), POLLIN, 0};
@@ -256,9 +272,13 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
     first = line.text;
     auto head = codec::csv_head::names;
     if (!empty && !stop)
-      if (const auto fault = codec::look_at_csv(first, *o.model, head))
+      if (auto fault = codec::look_at_csv(first, *o.model, head)) {
+        if (parquet && fault.message.starts_with("CSV line 1: ")) fault.message.erase(0, 12);
         throw usage_error(in_name + ": " + fault.message);
+      }
     row_first = head == codec::csv_head::row;
+    if (parquet && row_first)
+      throw usage_error(in_name + ": the columns have numbers for names; name them as the model's features");
   }
   const batches::input_line first_line = line;
   const batches::file_handle out =
@@ -279,7 +299,7 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   const bool keeps = in_file && out_file;
   if (in_file) mark.of = batches::stamp_of(in, o.input);
   mark.model = identity(o);
-  report.bytes_all = mark.of.size;
+  report.bytes_all = parquet ? rows->rows() : mark.of.size;
   bool resumes = false;
   if (out_file && !o.restart) {
     std::optional<batches::checkpoint> found;
@@ -307,6 +327,13 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
       resumes = true;
     }
   }
+  if (parquet && resumes && mark.input.lines > 0) {
+    // By rows: where a row begins in the CSV may differ with another release of what writes it.
+    read_rows(mark.input.lines);
+    reader.emplace(read, o.format, o.max_line);
+    if ((!reader->next(line) || line.text != first) && !stop)
+      throw std::runtime_error(in_name + ": its columns are others than before");
+  }
   if (keeps && !resumes) batches::write_checkpoint(mark_path, mark);
   if (out_file) batches::cut(out, mark.output, o.output);
   report.resumed = mark.done;
@@ -325,7 +352,7 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
 
   rules.csv_names = !row_first;
   rules.csv_header = first;
-  if (resumes && mark.input.offset > 0) {
+  if (!parquet && resumes && mark.input.offset > 0) {
     row_first = false;
     batches::seek(in, mark.input.offset, in_name);
     reader.emplace(read, o.format, o.max_line, mark.input);
@@ -349,10 +376,12 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
   const auto account = [&] {
     report.done = mark.done;
     report.errors = mark.errors;
-    report.bytes = mark.input.offset;
+    report.bytes = parquet ? mark.input.lines : mark.input.offset;
     report.seconds = std::chrono::duration<double>(clock::now() - began).count();
   };
   bool ended = empty;
+  std::exception_ptr broken;  // the input; what was read before is answered first
+  std::uint64_t row = mark.input.lines;
   {
     crew threads(o, table, rules);
     while (!ended || threads.size() > 0) {
@@ -364,11 +393,18 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
           c->end = first_line.end;
         }
         while (c->lines.size() < chunk_lines && c->text.size() < chunk_bytes) {
-          if (!reader->next(line)) {
+          try {
+            ended = !reader->next(line);
+          } catch (const std::exception&) {
+            broken = std::current_exception();
             ended = true;
-            break;
           }
+          if (ended) break;
           if (stop) break;  // it may be the beginning of a line: the source ends where the stop came
+          if (parquet) {
+            line.number = ++row;
+            line.end = {0, row};
+          }
           c->lines.push_back({c->text.size(), line.text.size(), line.number, line.size});
           c->text += line.text;
           c->end = line.end;
@@ -388,6 +424,10 @@ batch_run_report run_batch(const batch_run_options& o, const std::atomic<bool>& 
       account();
       tell(report);
     }
+  }
+  if (broken) {
+    save();
+    std::rethrow_exception(broken);
   }
   report.finished = !stop;
   account();

@@ -149,7 +149,7 @@ struct batch_options {
   std::string output = "-";  ///< "-": standard output
   std::string model;         ///< empty: the default model
   std::string version;       ///< empty: the production version
-  std::string format;        ///< jsonl or csv; empty: by the input's name
+  std::string format;        ///< jsonl, csv or parquet; empty: by the input
   int threads = 0;           ///< 0: as many as cores
   bool restart = false;
   bool allow_errors = false;

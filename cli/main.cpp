@@ -191,7 +191,7 @@ int main(int argc, char** argv) {
   auto* c_batch = app.add_subcommand("batch", "Score a file of requests here, on all cores");
   cli::add_common(c_batch, batch.common, "The summary as one JSON document");
   cli::add_models(c_batch, batch.common);
-  c_batch->add_option("FILE", batch.input, "JSON lines or CSV ('-': standard input)")->required();
+  c_batch->add_option("FILE", batch.input, "JSON lines, CSV or Parquet ('-': standard input)")->required();
   c_batch->add_option("--output,-o", batch.output, "Results, JSON lines ('-': standard output)")
       ->capture_default_str()
       ->type_name("FILE");
@@ -201,7 +201,7 @@ int main(int argc, char** argv) {
       ->type_name("NAME");
   c_batch->add_option("--version", batch.version, "Its version (default: the production version)")
       ->type_name("VERSION");
-  c_batch->add_option("--format", batch.format, "jsonl or csv (default: by the name of FILE, else jsonl)")
+  c_batch->add_option("--format", batch.format, "jsonl, csv or parquet (default: by FILE, else jsonl)")
       ->type_name("FORMAT");
   cli::whole_number(c_batch->add_option("--threads", batch.threads, "Threads that score (default: cores)"), 1,
                     1024);
@@ -210,6 +210,8 @@ int main(int argc, char** argv) {
   c_batch->footer(
       "Examples:  troupe batch --model diabetes-rf-model patients.jsonl --output predictions.jsonl\n"
       "           troupe batch --model iris-classifier flowers.csv -o - | jq .prediction\n"
+      "           troupe batch --model churn customers.parquet -o churn.jsonl     (needs python3 with "
+      "pyarrow)\n"
       "What was interrupted goes on where it was when the same command runs again.");
 
   cli::models_command models;

@@ -3,39 +3,15 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "cli/commands.hpp"
+#include "cli/script.hpp"
 #include "runtime/policy/registry_watch.hpp"
 
 namespace troupe::cli {
-namespace {
-
-namespace fs = std::filesystem;
-
-fs::path program() {
-  std::error_code error;
-  return fs::read_symlink("/proc/self/exe", error);
-}
-
-/// Beside the sources, or where an installation puts it.
-fs::path converter() {
-  std::error_code error;
-  std::vector<fs::path> places;
-  for (fs::path up = program().parent_path(); up.has_relative_path(); up = up.parent_path()) {
-    places.push_back(up / "scripts/models/convert.py");
-    places.push_back(up / "share/troupe/models/convert.py");
-  }
-  for (const auto& place : places)
-    if (fs::is_regular_file(place, error)) return place;
-  throw std::runtime_error(
-      "scripts/models/convert.py is not beside this program; run it by hand from the sources");
-}
-
-}  // namespace
 
 int models_import(const models_options& o) {
   const auto s = settings_of(o.common, true).values;
@@ -44,7 +20,7 @@ int models_import(const models_options& o) {
   if (s.mlflow.uri.empty()) throw usage_error("mlflow.uri is not set; name the MLflow server");
   if (!o.add_to && o.output.empty())
     throw usage_error("say what becomes of the result: --register or --output FOLDER");
-  std::vector<std::string> words = {"python3", converter().string(), o.model};
+  std::vector<std::string> words = {"python3", script_path("models/convert.py").string(), o.model};
   if (o.add_to) words.emplace_back("--register");
   if (!o.output.empty()) words.insert(words.end(), {"--output", o.output});
   if (!o.rows.empty()) words.insert(words.end(), {"--rows", o.rows});
@@ -59,7 +35,7 @@ int models_import(const models_options& o) {
     const auto set = [](const char* name, const std::string& value) {
       if (!value.empty()) ::setenv(name, value.c_str(), 1);
     };
-    set("TROUPE_PROGRAM", program().string());
+    set("TROUPE_PROGRAM", program_path().string());
     set("MLFLOW_TRACKING_URI", s.mlflow.uri);
     set("MLFLOW_TRACKING_USERNAME", s.mlflow.username);
     set("MLFLOW_TRACKING_PASSWORD", s.mlflow.password);

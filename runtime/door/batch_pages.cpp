@@ -136,6 +136,12 @@ std::optional<byte_range> read_range(std::string_view header, std::uint64_t size
   return r;
 }
 
+http::response no_parquet() {
+  return error_response(415,
+                        "a node does not read Parquet: score the file with troupe batch, or send it as "
+                        "text/csv (docs/batches.md)");
+}
+
 }  // namespace
 
 struct batch_pages::impl {
@@ -167,9 +173,12 @@ struct batch_pages::impl {
 
   http::response submit(const http::request_view& r, const guard::client* who) const {
     asked a;
+    const std::string type = type_of(r.header("content-type"));
+    if (type == "application/vnd.apache.parquet" || type == "application/x-parquet" ||
+        r.body.starts_with("PAR1"))
+      return no_parquet();
     if (const std::string wrong = read_query(r.query, a); !wrong.empty()) return error_response(400, wrong);
     batches::batch_request b;
-    const std::string type = type_of(r.header("content-type"));
     if (type == "application/json") {
       if (r.body.size() > longest_named_input)
         return error_response(413,
@@ -198,9 +207,7 @@ struct batch_pages::impl {
         return error_response(415,
                               "send JSON lines as application/x-ndjson or CSV as text/csv, or say format=");
     }
-    if (b.body.starts_with("PAR1") || type == "application/vnd.apache.parquet" ||
-        b.input.ends_with(".parquet"))
-      return error_response(415, "Parquet is not read here; convert it to CSV first (docs/batches.md)");
+    if (b.input.ends_with(".parquet")) return no_parquet();
     if (who && !who->may_use_class(cls)) {
       const auto v = rules->keeper->refuse(door::http, guard::refusal::client_class);
       return error_response(guard::http_status_of(v.why),

@@ -93,9 +93,12 @@ with t.Stage() as stage:
     # What is refused.
     for body, query, headers, status in ((b"", "", NDJSON, 400), ("{}", "model=none", NDJSON, 404), ("{}", "model=diabetes-rf-model&version=9", NDJSON, 404),
                                          ("{}", "modle=x", NDJSON, 400), ("{}", "format=xml", NDJSON, 400), ("{}", "", {"Content-Type": "text/plain"}, 415),
-                                         ({"input": "../x"}, "", None, 400), ({"path": "x"}, "", None, 400), (b"PAR1", "format=csv", NDJSON, 415)):
+                                         ({"input": "../x"}, "", None, 400), ({"path": "x"}, "", None, 400), (b"PAR1", "format=csv", NDJSON, 415),
+                                         (b"PAR1", "", {"Content-Type": "application/vnd.apache.parquet"}, 415), (b"PAR1", "format=parquet", {"Content-Type": "application/octet-stream"}, 415),
+                                         ({"input": "x.parquet"}, "", None, 415)):
         got = call("POST", f"/v2/batches?{query}", body, headers)
         assert got[0] == status and json.loads(got[1])["error"], (query, body, got)
+        assert ("Parquet" in json.loads(got[1])["error"]) == ("parquet" in str((body, query, headers)) or body == b"PAR1"), (query, body, got)
     for method, path, status in (("GET", "/v2/batches/none", 404), ("GET", "/v2/batches/none/results", 404), ("DELETE", "/v2/batches/..%2F..", 404),
                                  ("PUT", "/v2/batches", 405)):
         assert call(method, path)[0] == status, path

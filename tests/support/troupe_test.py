@@ -239,10 +239,10 @@ class Process:
             self.signal(signal.SIGTERM)
         return self.wait(deadline)
 
-    def kill(self):
-        """kill -9."""
+    def kill(self) -> bool:
+        """kill -9; whether it was still there to be killed."""
         self.process.kill()
-        self.wait()
+        return self.wait() == -signal.SIGKILL
 
     def stdout(self) -> str:
         return self.out.read_text(errors="replace")
