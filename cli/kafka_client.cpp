@@ -15,8 +15,7 @@ struct kafka_client::reports {
   std::string complaint;
   std::int64_t refused = 0;
   std::vector<std::uintptr_t> opaques;
-  std::string brokers;
-  kafka::address_watch addresses;  // on the thread that serves the client
+  std::unique_ptr<kafka::client_rescue> rescue;
 };
 
 void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
@@ -29,7 +28,7 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
   auto* conf = rd_kafka_conf_new();
   try {
     kafka::set_property(conf, "bootstrap.servers", brokers);
-    kafka::set_property(conf, "statistics.interval.ms", "1000");  // for address_watch
+    kafka::set_property(conf, "statistics.interval.ms", "1000");  // for client_rescue
     kafka::set_property(conf, "log_level", "0");                  // complaint() has what matters
     for (const auto& [name, value] : ours) kafka::set_property(conf, name, value);
     kafka::set_properties(conf, own, kind);
@@ -37,11 +36,11 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
     rd_kafka_conf_destroy(conf);
     throw;
   }
-  reports_->brokers = brokers;
+  reports_->rescue = std::make_unique<kafka::client_rescue>(brokers);
   rd_kafka_conf_set_opaque(conf, reports_.get());
   rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t* handle, char* json, std::size_t size, void* opaque) {
     auto& r = *static_cast<reports*>(opaque);
-    if (r.addresses.forgotten({json, size})) rd_kafka_brokers_add(handle, r.brokers.c_str());
+    r.rescue->statistics(handle, {json, size}, {});
     return 0;
   });
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
@@ -69,6 +68,7 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
 }
 
 kafka_client::~kafka_client() {
+  reports_->rescue->stop();
   if (client_) rd_kafka_destroy(client_);
 }
 

@@ -215,7 +215,14 @@ void link_monitor::broken(std::string_view complaint) {
   update();
 }
 
-bool address_watch::forgotten(std::string_view statistics) {
+cluster_watch::need cluster_watch::look(std::string_view statistics) {
+  constexpr int patience = 10;
+  const auto count = [&](std::string_view what) {
+    int n = 0;
+    for (auto at = statistics.find(what); at != std::string_view::npos; at = statistics.find(what, at + 1))
+      ++n;
+    return n;
+  };
   constexpr std::string_view key = R"("connects":)";
   std::uint64_t tried = 0;
   for (auto at = statistics.find(key); at != std::string_view::npos; at = statistics.find(key, at)) {
@@ -224,10 +231,42 @@ bool address_watch::forgotten(std::string_view statistics) {
     std::from_chars(statistics.data() + at, statistics.data() + statistics.size(), n);
     tried += n;
   }
-  const bool connected = statistics.find(R"("state":"UP")") != std::string_view::npos;
+  const bool connected = count(R"("state":"UP")") != 0;
   missed_ = connected || tried != tried_ ? 0 : missed_ + 1;
   tried_ = tried;
-  return missed_ != 0 && missed_ % 10 == 0;
+  // Each topic also lists the partition -1, for records without one, which nobody leads.
+  leaderless_ = connected && count(R"("leader":-1,)") > count(R"("partition":-1,)") ? leaderless_ + 1 : 0;
+  if (missed_ != 0 && missed_ % patience == 0) return need::addresses;
+  if (leaderless_ != 0 && leaderless_ % patience == 0) return need::leaders;
+  return need::nothing;
+}
+
+void client_rescue::statistics(rd_kafka_s* client, std::string_view json, const log_function& log) {
+  constexpr int ask_ms = 3'000;
+  switch (watch_.look(json)) {
+    case cluster_watch::need::nothing:
+      return;
+    case cluster_watch::need::addresses:
+      if (log) log(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
+      rd_kafka_brokers_add(client, brokers_.c_str());
+      return;
+    case cluster_watch::need::leaders:
+      if (stopped_ || asking_.exchange(true)) return;
+      if (log) log(6, "LEADERS", "partitions have no leader: asking the cluster again");
+      if (asks_.joinable()) asks_.join();
+      asks_ = std::thread([this, client] {
+        const rd_kafka_metadata_t* found = nullptr;
+        if (rd_kafka_metadata(client, 1, nullptr, &found, ask_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+          rd_kafka_metadata_destroy(found);
+        asking_ = false;
+      });
+      return;
+  }
+}
+
+void client_rescue::stop() {
+  stopped_ = true;
+  if (asks_.joinable()) asks_.join();
 }
 
 void link_monitor::statistics(std::string_view json) {

@@ -10,10 +10,13 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 
 #include "runtime/kafka/record_source.hpp"
 
 struct rd_kafka_conf_s;
+struct rd_kafka_s;
 
 namespace troupe::kafka {
 
@@ -45,19 +48,45 @@ void check_properties(const properties& own);
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
 
-/// Finds out when librdkafka has forgotten whom to ask. A cluster whose brokers are all fenced (the only one
-/// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none;
-/// librdkafka (2.14.2) then drops the brokers that it knew, those it was configured with among them, and
-/// connects to nobody any more. rd_kafka_brokers_add() with the same addresses ends that.
-class address_watch {
+/// Finds out when librdkafka does not go on by itself. A cluster whose brokers are all fenced (the only one
+/// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none, and
+/// that its partitions have no leaders. librdkafka (2.14.2) then may drop every broker that it knew and
+/// connect to nobody any more, or connect again and not ask who leads its partitions until their metadata is
+/// minutes old.
+class cluster_watch {
  public:
-  /// One of the statistics, as JSON. True every tenth time in a row that no broker is connected and no
-  /// connection was tried since the one before: the addresses are to be given again.
-  [[nodiscard]] bool forgotten(std::string_view statistics);
+  enum class need : std::uint8_t { nothing, addresses, leaders };
+  /// One of the statistics, as JSON. `addresses`, every tenth time in a row that no broker is connected and
+  /// no connection was tried since the one before: rd_kafka_brokers_add() ends that. `leaders`, every tenth
+  /// time in a row that a partition has no leader: rd_kafka_metadata() does.
+  [[nodiscard]] need look(std::string_view statistics);
 
  private:
   int missed_ = 0;
+  int leaderless_ = 0;
   std::uint64_t tried_ = 0;
+};
+
+/// Does what a cluster_watch finds to be needed, for one client.
+class client_rescue {
+ public:
+  explicit client_rescue(std::string brokers) : brokers_(std::move(brokers)) {}
+  ~client_rescue() { stop(); }
+  client_rescue(const client_rescue&) = delete;
+  client_rescue& operator=(const client_rescue&) = delete;
+
+  /// On the thread that serves the client, with each of its statistics; does not block. What was done is
+  /// said.
+  void statistics(rd_kafka_s* client, std::string_view json, const log_function& log);
+  /// Before the client is destroyed: waits for a question that is under way, 3 s at most.
+  void stop();
+
+ private:
+  std::string brokers_;
+  cluster_watch watch_;
+  std::thread asks_;
+  std::atomic<bool> asking_{false};
+  bool stopped_ = false;
 };
 
 /// The link_status of one client, from what librdkafka reports. Thread safe.

@@ -67,7 +67,7 @@ class hurrier {
 
 class librdkafka_sink final : public record_sink {
  public:
-  explicit librdkafka_sink(const sink_options& o) : log_(o.log), brokers_(o.brokers) {
+  explicit librdkafka_sink(const sink_options& o) : log_(o.log), rescue_(o.brokers) {
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf, o);
@@ -181,6 +181,7 @@ class librdkafka_sink final : public record_sink {
     on_reports({});
     hurrier_.reset();
     const std::lock_guard lock(reports_mutex_);
+    rescue_.stop();
     rd_kafka_queue_cb_event_enable(queue_, nullptr, nullptr);
     // What was purged is reported too: who waits for an answer's end gets it.
     rd_kafka_purge(producer_, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
@@ -425,10 +426,7 @@ class librdkafka_sink final : public record_sink {
       }
       case RD_KAFKA_EVENT_STATS:
         link_.statistics(rd_kafka_event_stats(&event));
-        if (addresses_.forgotten(rd_kafka_event_stats(&event))) {
-          if (log_) log_(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
-          rd_kafka_brokers_add(producer_, brokers_.c_str());
-        }
+        rescue_.statistics(producer_, rd_kafka_event_stats(&event), log_);
         break;
       default:
         break;
@@ -436,7 +434,6 @@ class librdkafka_sink final : public record_sink {
   }
 
   log_function log_;
-  std::string brokers_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
   std::array<rd_kafka_topic_t*, 2> topics_{};
@@ -447,7 +444,7 @@ class librdkafka_sink final : public record_sink {
   std::mutex wake_mutex_;
   std::function<void()> wake_;
   link_monitor link_;
-  address_watch addresses_;
+  client_rescue rescue_;
   std::unique_ptr<hurrier> hurrier_;
   std::atomic<std::size_t> in_flight_{0};
   std::int32_t absent_from_ = std::numeric_limits<std::int32_t>::max();  // of the results topic

@@ -51,13 +51,14 @@ struct client {
   rd_kafka_t* handle = nullptr;
   log_function log;
   link_monitor link;
-  address_watch addresses;              // on the thread that serves the client
+  std::unique_ptr<client_rescue> rescue;
   librdkafka_source* source = nullptr;  // for the rebalance callback, which only runs on the source's thread
 
   client() = default;
   client(const client&) = delete;
   client& operator=(const client&) = delete;
   ~client() {
+    rescue.reset();
     if (handle) rd_kafka_destroy(handle);
   }
 
@@ -322,6 +323,7 @@ class librdkafka_source final : public record_source {
       throw;
     }
     client_->source = this;
+    client_->rescue = std::make_unique<client_rescue>(options_.brokers);
     rd_kafka_conf_set_opaque(conf, client_.get());
     rd_kafka_conf_set_rebalance_cb(
         conf, [](rd_kafka_t*, rd_kafka_resp_err_t error, rd_kafka_topic_partition_list_t* list,
@@ -336,10 +338,7 @@ class librdkafka_source final : public record_source {
     rd_kafka_conf_set_stats_cb(conf, [](rd_kafka_t* handle, char* json, std::size_t size, void* opaque) {
       auto& c = client_of(opaque);
       c.link.statistics({json, size});
-      if (c.addresses.forgotten({json, size})) {
-        c.say(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
-        rd_kafka_brokers_add(handle, c.source->options_.brokers.c_str());
-      }
+      c.rescue->statistics(handle, {json, size}, c.log);
       return 0;
     });
     rd_kafka_conf_set_log_cb(conf,

@@ -75,24 +75,38 @@ TEST(LinkMonitor, SaysWhyBrokersAreGoneAndWhenTheyAreBack) {
   expect(m, true, false, "");
 }
 
-TEST(AddressWatch, OnlyWhoNeitherHasNorTriesAConnectionHasForgottenItsBrokers) {
+TEST(ClusterWatch, OnlyWhoNeitherHasNorTriesAConnectionNeedsAddresses) {
+  using need = cluster_watch::need;
   const auto statistics = [](const char* state, int connects) {
     return R"({"brokers":{"h:1/1":{"state":")" + std::string(state) + R"(","connects":)" +
            std::to_string(connects) + R"(},":0/internal":{"state":"INIT","connects":0}}})";
   };
-  address_watch w;
-  for (int i = 0; i < 30; ++i) EXPECT_FALSE(w.forgotten(statistics("UP", 1))) << i;
-  for (int i = 0; i < 30; ++i) EXPECT_FALSE(w.forgotten(statistics("TRY_CONNECT", 2 + i))) << i;
-  int told = 0;
-  for (int i = 1; i <= 31; ++i) {
-    const bool now = w.forgotten(statistics("INIT", 40));
-    EXPECT_EQ(now, i > 1 && (i - 1) % 10 == 0) << i;
-    told += now;
-  }
-  EXPECT_EQ(told, 3);
-  EXPECT_FALSE(w.forgotten(statistics("UP", 41)));
-  for (int i = 0; i < 9; ++i) EXPECT_FALSE(w.forgotten(statistics("INIT", 41))) << i;
-  EXPECT_TRUE(w.forgotten(statistics("INIT", 41)));
+  cluster_watch w;
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(w.look(statistics("UP", 1)), need::nothing) << i;
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(w.look(statistics("TRY_CONNECT", 2 + i)), need::nothing) << i;
+  for (int i = 1; i <= 31; ++i)
+    EXPECT_EQ(w.look(statistics("INIT", 40)) == need::addresses, i > 1 && (i - 1) % 10 == 0) << i;
+  EXPECT_EQ(w.look(statistics("UP", 41)), need::nothing);
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(w.look(statistics("INIT", 41)), need::nothing) << i;
+  EXPECT_EQ(w.look(statistics("INIT", 41)), need::addresses);
+}
+
+TEST(ClusterWatch, APartitionWithoutALeaderForLongNeedsOne) {
+  using need = cluster_watch::need;
+  const auto statistics = [](const char* state, int leader) {
+    return R"({"brokers":{"h:1/1":{"state":")" + std::string(state) +
+           R"(","connects":1,"toppars":{"t-0":{"topic":"t","partition":-1}}}},"topics":{"t":{"partitions":{)"
+           R"("0":{"partition":0,"broker":1,"leader":)" +
+           std::to_string(leader) +
+           R"(,"desired":true},"-1":{"partition":-1,"broker":-1,"leader":-1,)"
+           R"("desired":false}}}}})";
+  };
+  cluster_watch w;
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(w.look(statistics("UP", 1)), need::nothing) << i;
+  for (int i = 1; i <= 30; ++i) EXPECT_EQ(w.look(statistics("UP", -1)) == need::leaders, i % 10 == 0) << i;
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(w.look(statistics("UP", -1)), need::nothing) << i;
+  EXPECT_EQ(w.look(statistics("UP", 1)), need::nothing);
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(w.look(statistics("UP", -1)), need::nothing) << i;
 }
 
 TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
