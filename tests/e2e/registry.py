@@ -153,7 +153,7 @@ with t.Stage() as stage:
     token.write_text("secret-of-the-test")
     done = t.run("models", "sync", "--url", f"http://127.0.0.1:{node.port}", "--token-file", str(token))
     assert done.returncode == 0 and "models:/m/Production  version 5" in done.stdout, done
-    assert states()["5"] == "production" and states()["2"] == "loaded", states()
+    t.wait_until(lambda: states().get("5") == "production" and states().get("2") == "loaded", "version 5 is production")
 
     # --- answers that lie
     running = 5
