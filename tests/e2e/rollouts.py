@@ -176,8 +176,10 @@ with t.Stage() as stage:
         post("/admin/models/load", model="m", version="5")
         wait_state("5", "loaded")
         resident.append(anonymous(node.pid))
-    first, last = max(resident[5:10]), max(resident[-5:])
+    # The allocator gives memory back a moment after a version has gone.
+    first = max(resident[5:10])
+    t.wait_until(lambda: anonymous(node.pid) <= first * 1.05, f"memory comes back to {first / 2**20:.1f} MiB, {resident}", 10)
+    last = anonymous(node.pid)
     print(json.dumps({"loads": options.loads, "anonymous MiB": [round(first / 2**20, 1), round(last / 2**20, 1)],
                       "seconds a load and unload": round((time.monotonic() - began) / len(resident), 3)}))
-    assert last <= first * 1.05, resident
     assert node.stop() == 0, node.stderr()
