@@ -58,7 +58,7 @@ struct client {
   client(const client&) = delete;
   client& operator=(const client&) = delete;
   ~client() {
-    rescue.reset();
+    if (rescue) rescue->stop();  // it stays: librdkafka may still hand over statistics while it ends
     if (handle) rd_kafka_destroy(handle);
   }
 
