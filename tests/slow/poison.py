@@ -60,16 +60,19 @@ with t.Stage() as stage:
         for record in kafka.client.read(dead):
             n = int(json.loads(record.value)["request_id"].rsplit("-", 1)[1])
             found.setdefault(n, []).append((record.header("__connect.errors.exception.class.name") or b"").decode())
-        died = node.stdout().count('"event":"engine_process"')
+        died = node.stdout().count("the engine process was ended by")
+        members_lost = node.stdout().count('"event":"partitions_lost"')
         metrics = node.metrics()
         figures.append({
             "records": o.records, "poison": count, "seconds": report["duration_s"], "predicted": report["predicted"],
             "dead_letters": report["dead_letters"], "errors": report["errors"], "lost": report["lost"],
             "duplicated": report["duplicated"], "longest_gap_ms": report["longest_gap_ms"],
-            "engine_process_events": died, "actor_restarts": metrics.total("troupe_actor_restarts_total")})
+            "engine_deaths": died, "members_lost": members_lost, "actor_restarts": metrics.total("troupe_actor_restarts_total")})
         print(json.dumps(figures[-1]), flush=True)
-        assert set(found) == deadly and all(codes == ["model_failed"] for codes in found.values()), (sorted(deadly), found)
-        assert report["lost"] == report["errors"] == report["duplicated"] == 0, (report, load.stderr)
+        assert set(found) == deadly and all(set(codes) == {"model_failed"} for codes in found.values()), (sorted(deadly), found)
+        assert report["lost"] == report["errors"] == 0, (report, load.stderr)
+        # Where the broker drops a member, on a machine too busy for its heartbeats, records are answered again.
+        assert members_lost or (report["duplicated"] == 0 and all(len(codes) == 1 for codes in found.values())), report
         assert report["predicted"] == o.records - count and report["dead_letters"] == count, report
         assert node.running
         assert node.stop() == 0, node.stderr()
