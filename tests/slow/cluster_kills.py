@@ -6,7 +6,7 @@ rebalances by a further process that comes and goes. Nothing may be lost; with e
 either, as a read_committed consumer of ours counts it, once while it all happens and once from the beginning afterwards.
 
     cluster_kills.py [--delivery at_least_once|exactly_once] [--records 2000000] [--rate 2000] [--kills 50] [--processes 2]
-                     [--broker-restarts 3] [--visitors 5] [--seed 1] [--json FILE] [--smoke]
+                     [--broker-restarts 3] [--visitors 5] [--seed 1] [--anonymous] [--json FILE] [--smoke]
 
 The load goes on until that many records were sent and everything else has happened. With 2,000,000 records it needs some 5 GB
 in TMPDIR. bench_kafka_bridge (the counting reader) must be built. PYTHONPATH=tests/support TROUPE=build/release/troupe
@@ -43,6 +43,8 @@ parser.add_argument("--broker-restarts", type=int, default=3)
 parser.add_argument("--visitors", type=int, default=5, help="times that a further process joins and leaves")
 parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--config", type=json.loads, default={}, metavar="JSON", help="more settings of the kafka section")
+parser.add_argument("--anonymous", action="store_true", help="exactly_once without kafka.transactional_id: a dead process's "
+                    "transaction ends when it times out")
 parser.add_argument("--json", help="file for the report")
 parser.add_argument("--smoke", action="store_true", help="20,000 records, 2 kills, 1 broker restart: about a minute and a half")
 o = parser.parse_args()
@@ -168,7 +170,13 @@ with t.Stage() as stage:
     config = {"kafka": {"brokers": kafka.bootstrap, "group": GROUP, **o.config}}
     if o.delivery != "at_least_once":
         config["kafka"]["delivery"] = o.delivery
-    nodes = [stage.troupe(config) for _ in range(o.processes)]
+
+    def start(name):
+        """A process of the group; with exactly_once the next of that name ends its predecessor's transaction at once."""
+        named = {"transactional_id": f"{GROUP}-{name}"} if o.delivery == "exactly_once" and not o.anonymous else {}
+        return stage.troupe({"kafka": {**config["kafka"], **named}})
+
+    nodes = [start(i) for i in range(o.processes)]
 
     def all_own():
         for node in nodes:
@@ -200,12 +208,12 @@ with t.Stage() as stage:
         away = brokers.down
         assert nodes[victim].kill(), "it had ended by itself"
         kills.append({"at": time.time(), "partitions": sorted(sets[victim]), "broker_away": away})
-        nodes[victim] = stage.troupe(config)
+        nodes[victim] = start(victim)
         say(f"kill {len(kills)} of {o.kills}: process {victim} with partitions {kills[-1]['partitions']}" +
             (f", broker {away} away" if away else ""))
         brokers.killed()
         for _ in range(visit_after.count(len(kills))):
-            visitor = stage.troupe(config)
+            visitor = start("visitor")
             t.wait_until(lambda: owned(visitor), "the visitor owns partitions", 180, 0.2)
             assert visitor.stop(60) == 0, visitor.stderr()
             visits += 1
