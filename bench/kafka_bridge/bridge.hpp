@@ -14,9 +14,10 @@ struct bridge_options {
   std::string out = "inference-results";
   double linger_ms = 5;
   /// 0: at least once. Else records go in transactions of at most so many, together with their offsets, and a
-  /// transaction that is not full is committed `pace_ms` after its first record was read.
+  /// transaction that is not full is committed `pace_ms` after its first record was read; below 0: as
+  /// long after the end of the one before as commits take, as the node's are.
   std::size_t transaction_records = 0;
-  int pace_ms = 50;
+  int pace_ms = -1;
 };
 
 /// Runs until SIGTERM or SIGINT, then commits and leaves. 0 on success.

@@ -24,7 +24,7 @@ using options = std::map<std::string, std::string>;
 const char* usage =
     "bench_kafka_bridge COMMAND [--key value ...]\n"
     "  bridge --brokers B --in T --out T --group G --linger MS    the bare bridge, until SIGTERM\n"
-    "         [--transaction N --pace MS]                         in transactions of N records\n"
+    "         [--transaction N --pace MS|auto]                    in transactions of N records\n"
     "  topic  --brokers B --topic T --partitions N                makes a topic\n"
     "  fill   --brokers B --topic T --records N --model M         fills it with requests\n"
     "  watch  --brokers B --topic T --skip N --count N --pid P    times N records and the CPU of P, as JSON\n"
@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
       bo.linger_ms = std::stod(o["--linger"]);
       if (!o.contains("--transaction")) return b::run_bridge(bo);
       bo.transaction_records = std::stoul(o["--transaction"]);
-      bo.pace_ms = std::stoi(o["--pace"]);
+      if (o["--pace"] != "auto") bo.pace_ms = std::stoi(o["--pace"]);
       if (bo.transaction_records > 0) return b::run_transactional_bridge(bo);
     }
     if (command == "topic") {

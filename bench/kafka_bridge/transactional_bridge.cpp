@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "bench/kafka_bridge/bridge.hpp"
@@ -120,7 +121,8 @@ class transactional_bridge {
     };
     std::size_t n = take(0, 50, 1);
     if (n == 0) return 0;
-    const auto due = clock::now() + std::chrono::milliseconds(options_.pace_ms);
+    const auto due =
+        options_.pace_ms < 0 ? next_ : clock::now() + std::chrono::milliseconds(options_.pace_ms);
     while (n < messages_.size() && !stop) {
       const std::size_t more = take(n, 0, messages_.size() - n);
       n += more;
@@ -147,7 +149,12 @@ class transactional_bridge {
                                   nullptr) != 0) {
         error = rd_kafka_last_error();
       }
-      if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) return;  // any other fails the transaction's commit
+      if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return;
+      if (error != RD_KAFKA_RESP_ERR__QUEUE_FULL) {
+        std::fprintf(stderr, "bridge: produce: %s\n", rd_kafka_err2str(error));
+        refused_ = true;
+        return;
+      }
       rd_kafka_poll(producer_, 1);
     }
   }
@@ -187,9 +194,12 @@ class transactional_bridge {
       }
       rd_kafka_message_destroy(m);
     }
+    const auto began = clock::now();
+    if (how == outcome::done && std::exchange(refused_, false)) how = outcome::abort;
     if (how == outcome::done && !ranges.empty()) how = send_offsets(ranges);
     if (how == outcome::done)
       how = carry_out("commit", [&] { return rd_kafka_commit_transaction(producer_, patience_ms); });
+    ended(clock::now() - began);
     if (how == outcome::done) return true;
     if (how == outcome::fatal) return false;
     how = carry_out("abort", [&] { return rd_kafka_abort_transaction(producer_, patience_ms); });
@@ -197,8 +207,17 @@ class transactional_bridge {
     return how == outcome::done;
   }
 
+  /// The node's rule: the next is due as long after the end of the one before as they take, 100 ms at most.
+  void ended(clock::duration took) {
+    typical_ = typical_ == clock::duration::zero() ? took : typical_ + (took - typical_) / 8;
+    next_ = clock::now() + std::min<clock::duration>(typical_, std::chrono::milliseconds(100));
+  }
+
   const bridge_options& options_;
+  clock::duration typical_ = clock::duration::zero();  ///< commit, smoothed
+  clock::time_point next_;
   std::vector<rd_kafka_message_t*> messages_;
+  bool refused_ = false;  ///< a record of this transaction
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_t* consumer_ = nullptr;
   rd_kafka_topic_t* out_ = nullptr;
