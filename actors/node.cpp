@@ -985,7 +985,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     std::string list;
     for (auto& [partition, end] : ends) {
-      metrics->partition_gone(partition);
       list += (list.empty() ? "" : ",") + std::to_string(partition);
       const auto patience =
           std::chrono::nanoseconds(std::max<nanos>(0, deadline - steady_now()) + 1'000'000'000);
@@ -994,6 +993,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         clean = end.wait_for(patience) == std::future_status::ready && end.get();
       } catch (const std::future_error&) {  // it died on the way out
       }
+      metrics->partition_gone(partition);  // not before: its consumer publishes until it ends
       if (!clean && !lost)
         observe::log(observe::level::warn, "node", "drain_incomplete",
                      "a partition was given back with records in flight: its next owner answers them again",

@@ -227,6 +227,7 @@ void leave_when_done(self_ptr self) {
   s.store();
   s.left = true;
   s.args.queue->on_records({});
+  s.args.metrics->partition_gone(s.args.queue->partition());  // nobody publishes it from now on
   if (s.leaving->done) s.leaving->done->set_value(clean);
   self->quit();
 }

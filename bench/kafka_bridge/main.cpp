@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bench/kafka_bridge/bridge.hpp"
+#include "bench/kafka_bridge/reader.hpp"
 #include "bench/kafka_bridge/tools.hpp"
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/codec/result_writer.hpp"
@@ -23,9 +24,14 @@ using options = std::map<std::string, std::string>;
 const char* usage =
     "bench_kafka_bridge COMMAND [--key value ...]\n"
     "  bridge --brokers B --in T --out T --group G --linger MS    the bare bridge, until SIGTERM\n"
+    "         [--transaction N --pace MS|auto]                    in transactions of N records\n"
     "  topic  --brokers B --topic T --partitions N                makes a topic\n"
     "  fill   --brokers B --topic T --records N --model M         fills it with requests\n"
     "  watch  --brokers B --topic T --skip N --count N --pid P    times N records and the CPU of P, as JSON\n"
+    "  watch  ... --committed 1                                   the same up to the last stable offset\n"
+    "  read   --brokers B --topic T --records N                   counts answers as read_committed, as JSON\n"
+    "         [--arrivals FILE --partitions N]                    goes on until SIGTERM, notes when they "
+    "came\n"
     "  parts  --models DIR --model M                              parse, score and format alone, ns a "
     "record, as JSON\n"
     "run.py drives them all.\n";
@@ -121,7 +127,10 @@ int main(int argc, char** argv) {
       bo.out = o["--out"];
       bo.group = o["--group"];
       bo.linger_ms = std::stod(o["--linger"]);
-      return b::run_bridge(bo);
+      if (!o.contains("--transaction")) return b::run_bridge(bo);
+      bo.transaction_records = std::stoul(o["--transaction"]);
+      if (o["--pace"] != "auto") bo.pace_ms = std::stoi(o["--pace"]);
+      if (bo.transaction_records > 0) return b::run_transactional_bridge(bo);
     }
     if (command == "topic") {
       b::make_topic(o["--brokers"], o["--topic"], std::stoi(o["--partitions"]));
@@ -135,10 +144,25 @@ int main(int argc, char** argv) {
     }
     if (command == "watch") {
       const auto w = b::watch(o["--brokers"], o["--topic"], std::stoll(o["--skip"]), std::stoll(o["--count"]),
-                              std::stoi(o["--pid"]));
+                              std::stoi(o["--pid"]), o.contains("--committed"));
       std::printf("{\"seconds\":%.4f,\"cpu_seconds\":%.2f,\"records\":%lld,\"peak_rss_kb\":%lld}\n",
                   w.seconds, w.cpu_seconds, static_cast<long long>(w.records),
                   static_cast<long long>(w.peak_rss_kb));
+      return 0;
+    }
+    if (command == "read") {
+      b::reader_options ro;
+      ro.brokers = o["--brokers"];
+      ro.topic = o["--topic"];
+      ro.records = std::stoll(o["--records"]);
+      ro.arrivals = o["--arrivals"];
+      ro.follow = !ro.arrivals.empty();
+      if (ro.follow) ro.partitions = std::stoi(o["--partitions"]);
+      const auto a = b::read_results(ro);
+      std::printf("{\"results\":%lld,\"answered\":%lld,\"doubled\":%lld,\"errors\":%lld,\"strange\":%lld}\n",
+                  static_cast<long long>(a.results), static_cast<long long>(a.answered),
+                  static_cast<long long>(a.doubled), static_cast<long long>(a.errors),
+                  static_cast<long long>(a.strange));
       return 0;
     }
     if (command == "parts") return parts(o["--models"], o["--model"]);

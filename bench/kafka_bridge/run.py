@@ -52,19 +52,22 @@ class Bench:
             tool("topic", brokers=self.brokers, topic=name, partitions=4)
         return names
 
-    def subject(self, who, source, result, linger=None):
-        """Starts the bridge or a node on these topics."""
+    def subject(self, who, source, result, linger=None, transaction=None):
+        """Starts the bridge or a node on these topics; exactly once, with so many records a transaction, when `transaction` is set."""
         self.serial += 1
         if who == "bridge":
             return self.stage.start([BENCH, "bridge", "--brokers", self.brokers, "--in", source, "--out", result,
-                                     "--group", f"g{self.serial}", "--linger", linger if linger is not None else 5], "bridge")
+                                     "--group", f"g{self.serial}", "--linger", linger if linger is not None else 5,
+                                     *(["--transaction", transaction, "--pace", self.options.pace] if transaction else [])],
+                                    "bridge")
         if who == "python":
             return self.stage.start([self.options.peer, ROOT / "bench/kafka_bridge/python_peer.py", self.brokers, source, result,
                                      f"g{self.serial}", ROOT / "models" / FOREST / "3/model.onnx"], "python")
         model = {"linear": LINEAR, "forest": FOREST}[who]
         return self.stage.troupe({
             "kafka": {"brokers": self.brokers, "requests_topic": source, "results_topic": result,
-                      "dead_letter_topic": "dlq", "group": f"g{self.serial}"},
+                      "dead_letter_topic": "dlq", "group": f"g{self.serial}",
+                      **({"delivery": "exactly_once", "transaction_records": transaction} if transaction else {})},
             "models": {"directory": str(ROOT / "models"), "default": model},
             "cache": {"mode": "off"},
         })
@@ -83,21 +86,33 @@ class Bench:
                 self.load("bridge", "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
                           linger=0)
 
-    def drain(self, who, source):
+    def drain(self, who, source, transaction=None):
         _, result = self.topics()
-        p = self.subject(who, source, result)
+        p = self.subject(who, source, result, transaction=transaction)
         n = self.options.records if who != "python" else self.options.records // 4
         try:
-            w = tool("watch", brokers=self.brokers, topic=result, skip=n // 10, count=n, pid=p.pid)
+            w = tool("watch", brokers=self.brokers, topic=result, skip=n // 10, count=n, pid=p.pid,
+                     **({"committed": 1} if transaction else {}))
+            if transaction:  # what was watched has markers in it: the last records may still be on their way
+                t.wait_until(lambda: self.count(result)["answered"] >= n, "every record is answered", 30)
         finally:
             p.stop(60)
+        if transaction:
+            counted = self.count(result)
+            if counted != {"results": n, "answered": n, "doubled": 0, "errors": 0, "strange": 0}:
+                raise SystemExit(f"{who}, transactions of {transaction}: {n} records, but {counted}")
         # A tiny topic may come in one poll.
         return {"rate": w["records"] / max(w["seconds"], 1e-3), "cpu_s_per_million": w["cpu_seconds"] / w["records"] * 1e6,
                 "peak_rss_mib": w["peak_rss_kb"] / 1024}
 
-    def load(self, who, *words, linger=None):
+    def count(self, topic):
+        """What a read_committed consumer finds there."""
+        return tool("read", brokers=self.brokers, topic=topic, records=self.options.records)
+
+    def load(self, who, *words, linger=None, transaction=None):
+        """The reader of `troupe load` is a read_committed one, librdkafka's default."""
         source, result = self.topics()
-        p = self.subject(who, source, result, linger)
+        p = self.subject(who, source, result, linger, transaction)
         try:
             if hasattr(p, "wait_ready"):
                 p.wait_ready()
@@ -143,6 +158,36 @@ class Bench:
                 out[who]["rate_over_python"] = interval([a["rate"] / p["rate"] for a, p in zip(ours, python)])
                 out[who]["python_cpu_over_ours"] = interval(
                     [p["cpu_s_per_million"] / a["cpu_s_per_million"] for a, p in zip(ours, python)])
+        return out
+
+    def run_transactions(self):
+        out = {}
+        source, _ = self.topics()
+        tool("fill", brokers=self.brokers, topic=source, records=self.options.records, model=LINEAR)
+        for size in self.options.transaction_sizes:
+            ours, theirs = [], []
+            for pair in range(self.options.pairs):
+                for one in ("bridge", "linear") if pair % 2 == 0 else ("linear", "bridge"):
+                    (theirs if one == "bridge" else ours).append(self.drain(one, source, size))
+                print(f"transactions of {size} pair {pair + 1}: {ours[-1]['rate']:,.0f}/s {ours[-1]['cpu_s_per_million']:.2f} CPU s/M"
+                      f" | bridge {theirs[-1]['rate']:,.0f}/s {theirs[-1]['cpu_s_per_million']:.2f}", file=sys.stderr)
+            out[str(size)] = self.summary(ours, theirs)
+        return out
+
+    def run_transaction_latency(self):
+        out = {}
+        for rate in self.options.rates:
+            rows = {"linear": [], "bridge": []}
+            for repeat in range(self.options.repeats):
+                for who in rows:
+                    r = self.load(who, "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
+                                  transaction=max(self.options.transaction_sizes))
+                    if r["lost"] or r["duplicated"]:
+                        raise SystemExit(f"{who}, transactions at {rate}/s: {r}")
+                    rows[who].append({k: r[k] for k in ("p50_ms", "p99_ms", "cpu_s_per_million")})
+                    print(f"transaction-latency {rate}/s {who} #{repeat + 1}: p50 {r['p50_ms']:.2f} p99 {r['p99_ms']:.2f} ms",
+                          file=sys.stderr)
+            out[str(rate)] = {who: {k: interval([x[k] for x in v]) for k in v[0]} for who, v in rows.items()}
         return out
 
     @staticmethod
@@ -195,7 +240,10 @@ def main():
     parser.add_argument("--rates", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 5000, 20000])
     parser.add_argument("--seconds", type=int, default=8, help="length of a latency run")
     parser.add_argument("--repeats", type=int, default=3, help="latency runs of each")
-    parser.add_argument("--what", default="drain,closed,latency")
+    parser.add_argument("--what", default="drain,closed,latency", help="of drain, closed, latency, transactions, transaction-latency")
+    parser.add_argument("--transaction-sizes", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 10_000])
+    parser.add_argument("--pace", default="auto", help="when the bridge commits a transaction that is not full: so many ms after "
+                        "its first record, or auto, by the node's own rule")
     parser.add_argument("--peer", metavar="PYTHON", help="also drain with python_peer.py, run by this interpreter (a "
                         "virtual environment with confluent-kafka, onnxruntime, orjson and numpy)")
     parser.add_argument("--json", help="file for the figures")
@@ -209,7 +257,7 @@ def main():
         bench = Bench(stage, o)
         bench.warm()
         for what in o.what.split(","):
-            figures[what] = getattr(bench, "run_" + what)()
+            figures[what] = getattr(bench, "run_" + what.replace("-", "_"))()
     if "drain" in figures:
         for who in ("linear", "forest"):
             d, p = figures["drain"][who], figures["parts"][who]

@@ -118,8 +118,10 @@ std::size_t fill(const std::string& brokers, const std::string& topic, std::int6
 }
 
 watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count,
-              int pid) {
-  auto* rk = client(RD_KAFKA_CONSUMER, brokers, {{"group.id", "watch"}});
+              int pid, bool committed) {
+  auto* rk =
+      client(RD_KAFKA_CONSUMER, brokers,
+             {{"group.id", "watch"}, {"isolation.level", committed ? "read_committed" : "read_uncommitted"}});
   const int partitions = partitions_of(rk, topic);
   auto total = [&] {
     std::int64_t sum = 0;

@@ -22,8 +22,9 @@ struct watched {
 };
 
 /// Waits until the end offsets of `topic` add up to `count` more than now, polling every few milliseconds;
-/// time and CPU run from the moment `skip` were there. Throws when nothing moves for 30 s.
+/// time and CPU run from the moment `skip` were there. With `committed` the end of a partition is its last
+/// stable offset; a transaction's marker counts there like a record. Throws when nothing moves for 30 s.
 watched watch(const std::string& brokers, const std::string& topic, std::int64_t skip, std::int64_t count,
-              int pid);
+              int pid, bool committed);
 
 }  // namespace troupe::bench

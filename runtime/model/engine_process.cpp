@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cerrno>
 #include <chrono>
@@ -227,8 +228,9 @@ struct child {
     if (pid != 0) (void)sched_setaffinity(pid, sizeof only, &only);
   }
   std::string ending;
-  int core = -1;    ///< where it was put; -1: anywhere
-  std::mutex life;  ///< of `pid`, once batches are scored
+  std::atomic<bool> scored = false;  ///< a whole batch
+  int core = -1;                     ///< where it was put; -1: anywhere
+  std::mutex life;                   ///< of `pid`, once batches are scored
 };
 
 }  // namespace
@@ -287,6 +289,7 @@ class engine_process::body {
       round_trip(c, rows.subspan(at, n), out + at * spec_.width, deadline);
       at += n;
     }
+    c->scored.store(true, std::memory_order_relaxed);
   }
 
   [[nodiscard]] const onnxruntime::table_spec& spec() const { return spec_; }
@@ -405,7 +408,10 @@ class engine_process::body {
   // --- on the keeper's thread
 
   void keep() {
-    policy::restart_policy restarts(how_.restarts, static_cast<std::uint64_t>(getpid()));
+    auto anew = [this, seed = static_cast<std::uint64_t>(getpid())]() mutable {
+      return policy::restart_policy(how_.restarts, seed++);
+    };
+    auto restarts = anew();
     for (bool first = true;; first = false) {
       std::shared_ptr<child> c = std::make_shared<child>();
       std::string failed;
@@ -441,6 +447,8 @@ class engine_process::body {
         changed_.notify_all();
         return;
       }
+      // What works until a certain record comes need not be waited for; the delays are for what ends anyway.
+      if (c->scored.load(std::memory_order_relaxed)) restarts = anew();
       c.reset();
       std::unique_lock lock(mutex_);
       if (stopping_) return;

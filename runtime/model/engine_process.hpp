@@ -38,6 +38,7 @@ struct engine_process_options {
   onnxruntime::session_options session;
   policy::nanos batch_limit = 10 * policy::second;  ///< for score(), the wait for its turn included
   policy::nanos load_limit = 60 * policy::second;   ///< from the start of a child until it is ready
+  /// Of a child; one that has scored a batch is followed after the first delay.
   policy::restart_config restarts = {
       .first_delay = 20 * policy::millisecond, .max_delay = 2 * policy::second, .quiet = 10 * policy::second};
   /// The child takes what processor time others leave (nice 19): for one that is only compared with.

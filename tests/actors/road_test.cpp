@@ -275,12 +275,17 @@ TEST(road, a_retired_partition_waits_for_what_is_in_flight_and_stores_its_offset
   s.system.advance(1'000'000'000);
   EXPECT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
       << "ten records are in flight";
+  const auto shown = [&] {
+    return s.metrics->text().find("troupe_credit_in_use_records{partition=") != std::string::npos;
+  };
+  EXPECT_TRUE(shown());
   for (int i = 10; i < 20; ++i) s.request(i);
   s.settle();
   ASSERT_EQ(done.wait_for(std::chrono::seconds(0)), std::future_status::ready);
   EXPECT_TRUE(done.get());
   EXPECT_EQ(s.queue->stored, end_of(10));
   EXPECT_EQ(s.sink->delivered.size(), 10U) << "a retired partition polls no more";
+  EXPECT_FALSE(shown()) << "gauges of a partition that is another's now";
 }
 
 TEST(road, a_retired_partition_gives_up_at_its_deadline) {

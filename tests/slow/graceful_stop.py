@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SIGTERM to one of two instances in one group, again and again under load, on a real Kafka: each stop ends in time, nothing is lost,
 nothing is answered twice. Not among the everyday tests: on a machine so busy that the broker drops a member (partitions_lost in
-the logs) answers are given twice, as they should be. PYTHONPATH=tests/support TROUPE=build/release/troupe
+the logs) answers are given twice, as they should be; a run with such answers proves nothing and ends as skipped. PYTHONPATH=tests/support TROUPE=build/release/troupe
 
     graceful_stop.py [--stops 2] [--rate 2000] [--pause 4]
 """
@@ -29,7 +29,13 @@ with t.Stage() as stage:
     for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
         kafka.client.create_topic(topic, 4)
     config = {"kafka": {"brokers": kafka.bootstrap}}
-    nodes = [stage.troupe(config), stage.troupe(config)]
+    every = []  # node that ever ran
+
+    def start():
+        every.append(stage.troupe(config))
+        return every[-1]
+
+    nodes = [start(), start()]
     for node in nodes:
         node.wait_ready()
 
@@ -52,7 +58,7 @@ with t.Stage() as stage:
         assert leaving.stop(DRAIN + 10) == 0, leaving.stderr()
         took.append(round(time.monotonic() - begun, 2))
         assert took[-1] < DRAIN, took
-        nodes[i % 2] = stage.troupe(config)
+        nodes[i % 2] = start()
         nodes[i % 2].wait_ready()
     t.wait_until(both_own, "both own partitions at the end", 60)
     load.signal(2)
@@ -60,6 +66,10 @@ with t.Stage() as stage:
     report = json.loads(load.stdout())
     print(json.dumps({"stopped_after_s": took, "load": report}))
     assert report["sent"] > 0 and report["lost"] == 0 and report["predicted"] == report["sent"], (status, report, load.stderr())
-    assert report["duplicated"] == 0, report
     for node in nodes:
         assert node.stop() == 0, node.stderr()
+    if report["duplicated"]:
+        said = [line for node in every for line in node.stdout().splitlines() if '"level":"warn"' in line or '"level":"error"' in line]
+        if any('"event":"partitions_lost"' in line for line in said):
+            t.skip(f"the broker dropped a member that was too busy for its heartbeats: {report['duplicated']} answers were given twice")
+        raise AssertionError("\n".join([str(report), *said]))

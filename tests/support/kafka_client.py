@@ -316,6 +316,26 @@ class Client:
         """Partition -> address of its leader. With `create` the broker makes a missing topic with its defaults."""
         return self._retry(lambda: self._leaders(topic, create))
 
+    def in_sync(self) -> Dict[Tuple[str, int], Tuple[int, int]]:
+        """Of each partition of each topic, Kafka's own ones too: how many replicas are in sync, and how many there are."""
+
+        def ask():
+            reader = self._call(self.bootstrap, METADATA, 4, struct.pack(">ib", -1, 0))
+            reader.take("i")
+            for _ in reader.array():
+                reader.take("i"), reader.string(), reader.take("i"), reader.string()
+            reader.string(), reader.take("i")
+            found = {}
+            for _ in reader.array():
+                _, topic, _ = reader.take("h"), reader.string(), reader.take("b")
+                for _ in reader.array():
+                    _, partition, _ = reader.take("hii")
+                    replicas = [reader.take("i") for _ in reader.array()]
+                    found[topic, partition] = len([reader.take("i") for _ in reader.array()]), len(replicas)
+            return found
+
+        return self._retry(ask)
+
     def create_topic(self, topic: str, partitions: int = 4, replicas: int = 1, config: Optional[Dict[str, str]] = None):
         """Waits until every partition has a leader. An existing topic is left as it is."""
         settings = b"".join(_string(name) + _string(value) for name, value in (config or {}).items())

@@ -25,6 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -147,6 +148,7 @@ class Stage:
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="troupe-test-"))
         self.count = 0
+        self.telling = threading.Lock()
         self.guard = subprocess.Popen([sys.executable, "-c", GUARD], stdin=subprocess.PIPE, text=True,
                                       start_new_session=True, stdout=subprocess.DEVNULL)
         if not os.environ.get("TROUPE_TEST_KEEP"):
@@ -172,8 +174,9 @@ class Stage:
             time.sleep(0.02)
 
     def _tell(self, line: str):
-        self.guard.stdin.write(line + "\n")
-        self.guard.stdin.flush()
+        with self.telling:
+            self.guard.stdin.write(line + "\n")
+            self.guard.stdin.flush()
 
     def own(self, pid: int, brutal: bool = False):
         """The stage ends this process when the test ends, with `brutal` by kill -9 at once."""
@@ -195,6 +198,15 @@ class Stage:
 
     def kafka(self, nodes: int = 1, tls: bool = False) -> "Kafka":
         return Kafka(self, nodes, tls)
+
+    def cluster(self, topics: Sequence[str], partitions: int = 4, nodes: int = 3) -> "Kafka":
+        """A cluster that survives the loss of a node: replication factor 3, min.insync.replicas 2, for these topics and for
+        Kafka's own."""
+        kafka = self.kafka(nodes)
+        for topic in topics:
+            kafka.client.create_topic(topic, partitions, replicas=min(3, nodes))
+        kafka.wait_in_sync()
+        return kafka
 
     def redis(self, *options: str) -> "Redis":
         return Redis(self, options)
@@ -299,6 +311,20 @@ class Kafka:
             import kafka_client
             self._client = self.stage.closing.enter_context(kafka_client.Client(self.bootstrap))
         return self._client
+
+    def new_client(self):
+        """A kafka_client.Client of the caller's own, for another thread; the caller closes it."""
+        import kafka_client
+        return kafka_client.Client(self.bootstrap)
+
+    def wait_in_sync(self, client=None, deadline: float = 120):
+        """Until every replica of every partition is in sync: the next node may go."""
+
+        def all_there():
+            sets = (client or self.client).in_sync()
+            return sets and all(there == replicas for there, replicas in sets.values())
+
+        wait_until(all_there, "every replica is in sync", deadline, 0.2)
 
     def kill(self, node: int = 1):
         """kill -9 of a node's process; its data stays."""

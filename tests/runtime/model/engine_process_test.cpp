@@ -249,6 +249,18 @@ TEST_F(RealEngineProcess, StoppedChildIsKilledAtTheLimitAndReplaced) {
   EXPECT_EQ(last, "");
 }
 
+TEST_F(RealEngineProcess, AChildThatHasScoredIsReplacedAtOnceHoweverOften) {
+  auto o = real();
+  o.restarts.factor = 1e9;
+  o.restarts.max_delay = 3600 * policy::second;
+  const engine_process e(graph("elu"), {}, o);
+  for (std::uint64_t kills = 1; kills <= 15; ++kills) {
+    ASSERT_EQ(failure(e, false), "") << "after " << kills - 1 << " kills";
+    kill(e.pid(), SIGKILL);
+    while (e.crashes() < kills) std::this_thread::yield();
+  }
+}
+
 TEST_F(RealEngineProcess, KilledUnderLoadEveryBatchIsAnsweredOrKnownToHaveFailed) {
   const engine_process e(graph("slow"), {}, real());
   std::atomic<int> wrong = 0;
