@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <set>
 #include <sstream>
 #include <thread>
 #include <utility>
@@ -41,6 +42,7 @@
 #include "runtime/kafka/librdkafka_sink.hpp"
 #include "runtime/kafka/librdkafka_source.hpp"
 #include "runtime/kafka/librdkafka_transactions.hpp"
+#include "runtime/kafka/transaction_heir.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/version_loader.hpp"
@@ -124,6 +126,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::string bootstrap;
   std::vector<std::shared_ptr<kafka::record_sink>> sinks;  // one, or those of transactions
   std::shared_ptr<transaction_desk> transactions;          // exactly once
+  std::shared_ptr<kafka::consumer_group> consumers;        // the same
+  std::unique_ptr<kafka::transaction_heir> heir;           // the same
   std::shared_ptr<order_desk> order;                       // null: results go as they are ready
   std::unique_ptr<kafka::record_source> source;
   std::shared_ptr<store::level2_cache> redis;
@@ -761,12 +765,17 @@ struct node::impl final : kafka::assignment_listener, door_state {
     out.transaction_timeout = k.transaction_timeout;
     out.queue_bytes /= k.transaction_groups;
     std::vector<std::shared_ptr<kafka::transactional_sink>> made;
+    std::set<std::string> ids;
     for (std::size_t i = 0; i < k.transaction_groups; ++i) {
       out.transactional_id = k.transaction_groups == 1 ? id : id + "-" + std::to_string(i);
+      ids.insert(out.transactional_id);
       made.push_back(kafka::make_librdkafka_transactions(out, group));
       sinks.push_back(made.back());
     }
     transactions = make_transaction_desk(std::move(made), k.transaction_records);
+    consumers = group;
+    heir = std::make_unique<kafka::transaction_heir>(group->consumer(), k.group, k.requests_topic, out,
+                                                     std::move(ids));
   }
 
   [[nodiscard]] std::size_t answers_under_way() const {
@@ -948,6 +957,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
   }
 
   void assigned(std::vector<std::shared_ptr<kafka::partition_queue>> queues) override {
+    if (heir) {
+      std::vector<std::int32_t> numbers;
+      for (const auto& q : queues) numbers.push_back(q->partition());
+      heir->assigned(std::move(numbers));
+    }
     std::string list;
     for (auto& q : queues) {
       list += (list.empty() ? "" : ",") + std::to_string(q->partition());
@@ -1152,6 +1166,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (registry) registry->stop();
     if (batches) batches->stop();
     if (source) source->close(steady_now());
+    if (heir) heir->stop();
     caf_line::end(supervisor);
     supervisor = supervisor_actor();
     {

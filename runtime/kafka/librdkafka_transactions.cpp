@@ -7,9 +7,13 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstring>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <utility>
+
+#include "runtime/kafka/transaction_heir.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -52,6 +56,13 @@ using metadata_ptr = std::unique_ptr<rd_kafka_consumer_group_metadata_t, metadat
   }
 }
 
+[[nodiscard]] std::string member_of(rd_kafka_t* consumer) {
+  char* id = rd_kafka_memberid(consumer);
+  std::string out = id ? id : "";
+  if (id) rd_kafka_mem_free(consumer, id);
+  return out;
+}
+
 /// The consumer is a member now, as of this metadata. What has no member is accepted by brokers unchecked.
 [[nodiscard]] bool of_a_member(const rd_kafka_consumer_group_metadata_t* group,
                                [[maybe_unused]] rd_kafka_t* consumer) {
@@ -60,10 +71,7 @@ using metadata_ptr = std::unique_ptr<rd_kafka_consumer_group_metadata_t, metadat
   const char* member = rd_kafka_consumer_group_metadata_member_id(group);
   return member && *member && rd_kafka_consumer_group_metadata_generation_id(group) >= 0;
 #else
-  char* member = rd_kafka_memberid(consumer);
-  const bool is = member && *member;
-  if (member) rd_kafka_mem_free(consumer, member);
-  return is;
+  return !member_of(consumer).empty();
 #endif
 }
 
@@ -302,11 +310,14 @@ class librdkafka_transactions final : public transactional_sink {
     const metadata_ptr group(rd_kafka_consumer_group_metadata(group_->consumer()));
     if (!of_a_member(group.get(), group_->consumer()))
       return {false, true, "the group is being joined again"};
+    const std::string by = to_metadata({member_of(group_->consumer()), options_.transactional_id});
     const partition_list offsets(rd_kafka_topic_partition_list_new(static_cast<int>(cuts.size())));
     for (const cut& c : cuts) {
       if (!group_->owns(c.partition, c.generation)) return {false, true, "a partition was taken away"};
-      rd_kafka_topic_partition_list_add(offsets.get(), group_->topic().c_str(), c.partition)->offset =
-          c.next_offset;
+      auto* one = rd_kafka_topic_partition_list_add(offsets.get(), group_->topic().c_str(), c.partition);
+      one->offset = c.next_offset;
+      one->metadata = ::strdup(by.c_str());
+      one->metadata_size = by.size();
     }
     auto* handle = inner()->handle();
     const auto attempt = [&](const char* what, const std::function<rd_kafka_error_t*()>& call) {
