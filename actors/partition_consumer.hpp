@@ -34,7 +34,8 @@ struct partition_consumer_args {
   std::size_t credit_records = 8192;
   std::size_t credit_bytes = std::size_t{8} << 20;
   std::size_t poll_records = 1024;
-  bool rewind = false;  ///< a successor: read again from the stored offset
+  bool rewind = false;          ///< a successor: read again from the stored offset
+  bool iso_timestamps = false;  ///< see record_batch
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
 };
