@@ -26,6 +26,7 @@ using clock = std::chrono::steady_clock;
 
 constexpr int ask_ms = 10'000;
 constexpr std::size_t most_in_flight = 10'000;
+constexpr auto patience = std::chrono::seconds(60);
 
 struct list_deleter {
   void operator()(rd_kafka_topic_partition_list_t* list) const {
@@ -123,7 +124,7 @@ class replayer {
     open();
     rd_kafka_poll_set_consumer(reader_.get());
     assign();
-    auto committed = clock::now();
+    auto committed = heard_ = clock::now();
     while (!stop && !full_ && !enough() && !all_read()) {
       read_one();
       rd_kafka_poll(writer_.get(), 0);
@@ -222,7 +223,13 @@ class replayer {
 
   void read_one() {
     const message_ptr m(rd_kafka_consumer_poll(reader_.get(), 100));
-    if (!m) return;
+    if (!m) {
+      if (clock::now() - heard_ > patience)
+        throw std::runtime_error("nothing comes from " + from_ + " any more: " +
+                                 (reader_.complaint().empty() ? "no answer" : reader_.complaint()));
+      return;
+    }
+    heard_ = clock::now();
     if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
       one_partition& one = partitions_[m->partition];
       one.absent(std::min(m->offset, one.end));  // a transaction's marks, or nothing
@@ -451,6 +458,7 @@ class replayer {
   counts counts_;
   std::int64_t taken_ = 0;
   std::size_t waiting_ = 0;
+  clock::time_point heard_ = clock::now();
   bool full_ = false;
   bool stopped_ = false;
   progress_line line_;
