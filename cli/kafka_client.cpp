@@ -110,7 +110,9 @@ metadata_ptr kafka_client::metadata() const {
     if (reports_->hopeless && clock::now() - begin > std::chrono::seconds(1))
       throw kafka::link_refused(reports_->complaint);
     if (clock::now() - begin < std::chrono::seconds(reports_->complaint.empty() ? 10 : 3)) continue;
-    if (reports_->complaint.empty()) throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error));
+    if (reports_->complaint.empty())
+      throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error) +
+                               "; look at the address, the port and kafka.properties.security.protocol");
     throw std::runtime_error(reports_->complaint);
   }
 }

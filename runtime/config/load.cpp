@@ -617,29 +617,39 @@ class loader {
     } catch (const value_error& e) {
       refuse("kafka.eventhub_connection", e.what());
     }
-    if (const auto it = origins_.find("kafka.brokers"); it != origins_.end()) {
-      if (!starts_with(it->second, result_.file + ":") || result_.file.empty())
+    // Turned on by a variable or flag, it is above a file that only spells the usual names out.
+    const kafka_settings usual;
+    const bool above_file = !from_file("kafka.eventhub");
+    const auto named = [&](const char* key, const std::string& value, const std::string& otherwise) {
+      return origins_.contains(key) && !(above_file && from_file(key) && value == otherwise);
+    };
+    if (named("kafka.brokers", k.brokers, usual.brokers)) {
+      if (!from_file("kafka.brokers"))
         refuse("kafka.brokers",
                "not together with kafka.eventhub, whose connection string names the brokers");
       result_.warnings.push_back(
-          it->second + ": kafka.brokers has no effect: the connection string of Event Hubs names them");
+          origins_.at("kafka.brokers") +
+          ": kafka.brokers has no effect: the connection string of Event Hubs names them");
     }
     const std::string by = "kafka.eventhub";
     k.brokers = to.host + ":" + std::to_string(to.port);
     origins_["kafka.brokers"] = by;
-    const auto otherwise = [&](const char* key, std::string& value, const std::string& ours) {
-      if (origins_.contains(key)) return;
+    const auto fill = [&](const char* key, std::string& value, const std::string& standard,
+                          const std::string& ours) {
+      if (named(key, value, standard)) return;
       value = ours;
       origins_[key] = by;
     };
-    if (!origins_.contains("kafka.requests_topic") && to.entity.empty())
-      refuse("kafka.eventhub",
-             "name the event hub that requests come from: EVENTHUB_NAME, kafka.requests_topic or "
-             "EntityPath in the connection string");
-    otherwise("kafka.requests_topic", k.requests_topic, to.entity);
-    otherwise("kafka.results_topic", k.results_topic, k.requests_topic + "-results");
-    otherwise("kafka.dead_letter_topic", k.dead_letter_topic, k.requests_topic + "-dlq");
-    otherwise("kafka.group", k.group, "$Default");
+    if (!to.entity.empty())
+      fill("kafka.requests_topic", k.requests_topic, usual.requests_topic, to.entity);
+    else if (!origins_.contains("kafka.requests_topic"))
+      refuse(
+          "kafka.eventhub",
+          "name the event hub that requests come from: EVENTHUB_NAME, kafka.requests_topic or EntityPath in "
+          "the connection string");
+    fill("kafka.results_topic", k.results_topic, usual.results_topic, k.requests_topic + "-results");
+    fill("kafka.dead_letter_topic", k.dead_letter_topic, usual.dead_letter_topic, k.requests_topic + "-dlq");
+    fill("kafka.group", k.group, usual.group, "$Default");
     if (!to.entity.empty())
       for (const auto& topic : {k.requests_topic, k.results_topic, k.dead_letter_topic})
         if (topic != to.entity) {
@@ -656,6 +666,11 @@ class loader {
       k.properties[name] = value;
       origins_[std::string(properties) + "." + name] = by;
     }
+  }
+
+  [[nodiscard]] bool from_file(const std::string& key) const {
+    const auto it = origins_.find(key);
+    return it != origins_.end() && !result_.file.empty() && starts_with(it->second, result_.file + ":");
   }
 
   void check_event_hubs_limits() {

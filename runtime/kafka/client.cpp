@@ -256,6 +256,10 @@ verdict judge(int code, std::string_view complaint) {
                   complaint.find("reset") == std::string_view::npos;
       break;
     default:
+      if (complaint.find("SSL connection closed by peer") != std::string_view::npos)
+        v.text +=
+            "; if it is always so, the broker speaks no TLS at this port: "
+            "kafka.properties.security.protocol";
       return v;
   }
   std::string_view words = v.text;

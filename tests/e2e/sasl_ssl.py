@@ -67,9 +67,14 @@ with t.Stage() as stage:
     stranger = kafka.authority.parent / "stranger.pem"
     refused("unknown authority", properties(kafka, authority=stranger), secrets,
             kafka.tls_bootstrap, "authority that is not trusted", "kafka.properties.ssl.ca.location")
-    plain_port = {**properties(kafka), "TROUPE_KAFKA_PROPERTIES_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}
-    done = t.run("check", environment=plain_port)
-    assert done.returncode == 1 and "FAILED" in done.stdout, done.stdout
+    wrong_protocol = {**properties(kafka), "TROUPE_KAFKA_BROKERS": kafka.bootstrap}
+    for environment in (wrong_protocol, {**properties(kafka), "TROUPE_KAFKA_PROPERTIES_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}):
+        done = t.run("results", environment=environment)
+        assert done.returncode == 1 and "kafka.properties.security.protocol" in done.stderr, done
+        assert done.stderr.count("\n") == 1, done
+    two = {**properties(kafka), "TROUPE_KAFKA_BROKERS": f"{kafka.tls_bootstrap},{kafka.bootstrap}"}
+    done = t.run("results", "--topic", "scoring", environment=two)
+    assert done.returncode == 0, ("one of two broker addresses is enough", done)
 
     # --- a connection string that can't be read: 2, and nothing of it shows
 

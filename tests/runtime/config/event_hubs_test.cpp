@@ -175,6 +175,18 @@ TEST(EventHubs, WhatIsNamedWins) {
   EXPECT_THAT(own.warnings, ElementsAre(HasSubstr("opens the event hub 'hub' alone (EntityPath)")));
 }
 
+TEST(EventHubs, AFileOfUsualNamesIsBelowTheVariables) {
+  const std::string file = std::string(TROUPE_SOURCE_DIRECTORY) + "/config/troupe.yaml";
+  const variables hub{{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good}, {"EVENTHUB_NAME", "requests"}};
+  const auto l = load({.file = file, .set = {}, .environment = hub, .search = false});
+  EXPECT_EQ(l.values.kafka.brokers, "ns.servicebus.windows.net:9093");
+  EXPECT_EQ(l.values.kafka.requests_topic, "requests");
+  EXPECT_EQ(l.values.kafka.results_topic, "requests-results");
+  EXPECT_EQ(l.values.kafka.dead_letter_topic, "requests-dlq");
+  EXPECT_EQ(l.values.kafka.group, "$Default");
+  EXPECT_THAT(l.warnings, IsEmpty());
+}
+
 TEST(EventHubs, WithoutItNothingChanges) {
   const auto l = load_all({{"USE_EVENTHUB", "false"}, {"EVENTHUB_NAME", "x"}, {"KAFKA_BROKER", "k:9092"}});
   EXPECT_EQ(l.values.kafka.brokers, "k:9092");
@@ -192,7 +204,8 @@ TEST(EventHubs, WhatDoesNotFitIsRefused) {
       "string (or EVENTHUB_CONNECTION, or kafka.eventhub_connection_file)");
   EXPECT_THAT(error_of({{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good}}),
               HasSubstr("kafka.eventhub: name the event hub that requests come from: EVENTHUB_NAME"));
-  const std::string cut = error_of({{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good.substr(good.find(';') + 1)}});
+  const std::string cut =
+      error_of({{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good.substr(good.find(';') + 1)}});
   EXPECT_THAT(cut,
               HasSubstr("environment EVENTHUB_CONNECTION: kafka.eventhub_connection: it has no Endpoint"));
   EXPECT_THAT(cut, Not(HasSubstr("c2Vjcm")));

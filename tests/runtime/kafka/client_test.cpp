@@ -81,6 +81,10 @@ TEST(Judge, NamesTheOptionAndTheRemedy) {
        "listener? "
        "(after 5ms in state SSL_HANDSHAKE)",
        "h:9092: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "sasl_ssl://h:9092/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state "
+       "SSL_HANDSHAKE)",
+       "h:9092: Disconnected: SSL connection closed by peer", "kafka.properties.security.protocol", false},
       {RD_KAFKA_RESP_ERR__TRANSPORT, "h:9092/1: Disconnected (after 9ms in state UP)", "h:9092: Disconnected",
        "", false},
   };
