@@ -242,6 +242,8 @@ void note_certificate(std::string_view address, int error) {
 }
 
 verdict judge(int code, std::string_view complaint) {
+  // A handshake that fails at its first step is a failed connection to librdkafka.
+  if (complaint.find("certificate verify failed") != std::string_view::npos) code = RD_KAFKA_RESP_ERR__SSL;
   verdict v{plain_reason(complaint), false};
   switch (code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
@@ -308,17 +310,16 @@ void link_monitor::error(int code, std::string_view complaint) {
     case RD_KAFKA_RESP_ERR__SSL:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
-    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE: {
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+    case RD_KAFKA_RESP_ERR__TRANSPORT:  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
+    case RD_KAFKA_RESP_ERR__RESOLVE:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT: {
       auto found = judge(code, complaint);
+      if (hopeless_ && !found.refused) break;  // what follows from the refusal
       why_ = std::move(found.text);
       hopeless_ = found.refused && !ever_connected_;
       break;
     }
-    case RD_KAFKA_RESP_ERR__TRANSPORT:
-    case RD_KAFKA_RESP_ERR__RESOLVE:
-    case RD_KAFKA_RESP_ERR__TIMED_OUT:
-      why_ = plain_reason(complaint);  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
-      break;
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
       connected_ = false;
       if (why_.empty()) why_ = plain_reason(complaint);
