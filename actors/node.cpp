@@ -974,6 +974,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.credit_records = settings.kafka.credit_records;
         a.credit_bytes = settings.kafka.credit_bytes ? settings.kafka.credit_bytes : shares.credit;
         a.poll_records = settings.kafka.poll_records;
+        a.iso_timestamps = settings.kafka.iso_timestamps();
         a.rewind = restart;
         a.transactional = transactions != nullptr;
         a.metrics = metrics;
@@ -1029,6 +1030,14 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const auto in = source->status();
     if (in.up) return {};
     return in.reason.empty() ? "joining the group" : in.reason;
+  }
+
+  /// Why no broker will ever let us in; empty: one may.
+  [[nodiscard]] std::string kafka_refused() const {
+    if (!source || source->rebalances() != 0) return {};
+    for (const auto& link : {source->status(), sink->status()})
+      if (link.refused) return link.reason;
+    return {};
   }
 
   [[nodiscard]] http::health_state health() const override {
@@ -1279,6 +1288,9 @@ bool node::ready() const {
 }
 std::string node::kafka_away() const {
   return impl_->kafka_away();
+}
+std::string node::kafka_refused() const {
+  return impl_->kafka_refused();
 }
 std::string node::brokers() const {
   return impl_->bootstrap;

@@ -52,6 +52,8 @@ class node {
 
   /// Why no records can come from Kafka; empty: they can, or Kafka is off.
   [[nodiscard]] std::string kafka_away() const;
+  /// Why no broker has ever let us in, nor will: credentials or certificates. Empty: one may, or has.
+  [[nodiscard]] std::string kafka_refused() const;
   /// Where clients reach the broker: the configured one, or the embedded one's address.
   [[nodiscard]] std::string brokers() const;
 

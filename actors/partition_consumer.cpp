@@ -183,6 +183,7 @@ void poll(self_ptr self) {
   batch->partition = s.args.queue->partition();
   batch->generation = s.args.queue->generation();
   batch->arrived = caf_line::now(self);
+  batch->iso_timestamps = s.args.iso_timestamps;
   batch->arrived_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
                           std::chrono::system_clock::now().time_since_epoch())
                           .count();

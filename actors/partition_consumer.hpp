@@ -38,6 +38,7 @@ struct partition_consumer_args {
   bool rewind = false;  ///< a successor: read again from the stored offset
   /// Offsets are committed with the answers, by the transactor: what it was asked to settle comes first.
   bool transactional = false;
+  bool iso_timestamps = false;  ///< see record_batch
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
 };

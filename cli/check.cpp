@@ -98,6 +98,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
     // What only the consumer takes is looked at too.
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
                        {{"group.id", s.kafka.group}});
+  } catch (const kafka::link_refused& e) {
+    return {{what, false, e.what()}};
   } catch (const std::exception& e) {
     return {{what, false,
              std::string(e.what()) + "; without a broker: --set kafka.enabled=false, or --brokers embedded"}};
@@ -113,9 +115,12 @@ std::vector<finding> check_kafka(const config::settings& s) {
     }
     if (!creates_topics) creates_topics = client->broker_creates_topics(meta->brokers[0].id);
     out.push_back({"topic " + topic, *creates_topics,
-                   *creates_topics ? "will be created by the broker"
-                                   : "does not exist: kafka-topics.sh --bootstrap-server " + s.kafka.brokers +
-                                         " --create --topic " + topic});
+                   *creates_topics    ? "will be created by the broker"
+                   : s.kafka.eventhub ? "does not exist: az eventhubs eventhub create --resource-group GROUP "
+                                        "--namespace-name NAMESPACE --name " +
+                                            topic
+                                      : "does not exist: kafka-topics.sh --bootstrap-server " +
+                                            s.kafka.brokers + " --create --topic " + topic});
   }
   return out;
 }

@@ -113,6 +113,24 @@ struct results_options {
 };
 int results(const results_options& options);
 
+/// troupe replay: dead letters back to where requests come from.
+struct replay_options {
+  common_options common;
+  std::string from;  ///< empty: kafka.dead_letter_topic
+  std::string to;    ///< empty: kafka.requests_topic
+  std::string group = "troupe-replay";
+  bool from_beginning = false;
+  bool dry_run = false;
+  std::vector<std::string> codes;
+  std::string reason;
+  std::string since, until;  ///< as time_of (replay_letters.hpp) reads them
+  std::int64_t source_partition = -1;
+  std::string source_offset;  ///< one, or first-last
+  std::int64_t limit = 0;     ///< 0: all
+  std::int64_t max_replays = 3;
+};
+int replay(const replay_options& options);
+
 /// troupe models ...: a running node's versions, through its admin port; the MLflow registry.
 struct models_options {
   common_options common;

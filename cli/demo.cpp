@@ -123,8 +123,8 @@ int demo(const demo_options& o) {
           "--set kafka.brokers: the demo has a broker of its own; with another one, run a node with `troupe "
           "serve --brokers HOST:PORT` and send with `troupe load --brokers HOST:PORT`");
   common.set.insert(common.set.begin(),
-                    {"kafka.brokers=embedded", "http.enabled=false", "grpc.enabled=false",
-                     "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
+                    {"kafka.eventhub=false", "kafka.brokers=embedded", "http.enabled=false",
+                     "grpc.enabled=false", "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
                      "models.directory=" + (common.models.empty() ? find_models() : common.models)});
   auto loaded = settings_of(common, true);
   const auto& stop = stop_requested();

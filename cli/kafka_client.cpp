@@ -13,8 +13,10 @@ namespace troupe::cli {
 struct kafka_client::reports {
   std::mutex mutex;
   std::string complaint;
+  bool hopeless = false;  // credentials or certificates
   std::int64_t refused = 0;
   std::vector<std::uintptr_t> opaques;
+  std::function<void(std::uintptr_t, bool)> told;
   std::unique_ptr<kafka::client_rescue> rescue;
 };
 
@@ -46,13 +48,17 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
     auto& r = *static_cast<reports*>(opaque);
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;  // its reasons came before it
+    auto found = kafka::judge(code, text);
     const std::lock_guard lock(r.mutex);
-    r.complaint = kafka::plain_reason(text);
+    if (r.hopeless && !found.refused) return;  // what follows from it
+    r.complaint = std::move(found.text);
+    r.hopeless = found.refused;
   });
   if (kind == kafka::client_kind::producer)
     rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* m, void* opaque) {
-      if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) return;
       auto& r = *static_cast<reports*>(opaque);
+      if (r.told) r.told(reinterpret_cast<std::uintptr_t>(m->_private), m->err == RD_KAFKA_RESP_ERR_NO_ERROR);
+      if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) return;
       const std::lock_guard lock(r.mutex);
       r.complaint = rd_kafka_err2str(m->err);
       ++r.refused;
@@ -70,6 +76,10 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
 kafka_client::~kafka_client() {
   reports_->rescue->stop();
   if (client_) rd_kafka_destroy(client_);
+}
+
+void kafka_client::on_delivery(std::function<void(std::uintptr_t, bool)> told) {
+  reports_->told = std::move(told);
 }
 
 std::string kafka_client::complaint() const {
@@ -92,12 +102,17 @@ metadata_ptr kafka_client::metadata() const {
   const auto begin = clock::now();
   for (;;) {
     const rd_kafka_metadata_t* m = nullptr;
-    const auto error = rd_kafka_metadata(client_, 1, nullptr, &m, 1000);
+    const auto error = rd_kafka_metadata(client_, 1, nullptr, &m, 500);
     if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata_ptr(m);
     rd_kafka_poll(client_, 0);  // complaints
     const std::lock_guard lock(reports_->mutex);
+    // Not of the first broker alone: another one may take us.
+    if (reports_->hopeless && clock::now() - begin > std::chrono::seconds(1))
+      throw kafka::link_refused(reports_->complaint);
     if (clock::now() - begin < std::chrono::seconds(reports_->complaint.empty() ? 10 : 3)) continue;
-    if (reports_->complaint.empty()) throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error));
+    if (reports_->complaint.empty())
+      throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error) +
+                               "; look at the address, the port and kafka.properties.security.protocol");
     throw std::runtime_error(reports_->complaint);
   }
 }

@@ -3,6 +3,7 @@
 // read.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -34,8 +35,8 @@ class kafka_client {
   [[nodiscard]] rd_kafka_s* get() const { return client_; }
 
   /// All topics. Waits for a broker for up to 10 s, or 3 s where there is a reason to give up; then throws
-  /// std::runtime_error:
-  /// "127.0.0.1:9092: Connection refused".
+  /// std::runtime_error: "127.0.0.1:9092: Connection refused". After 1 s kafka::link_refused, where brokers
+  /// refuse the credentials or have a certificate that is not accepted.
   [[nodiscard]] metadata_ptr metadata() const;
   /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also
   /// when the topic does not exist.
@@ -47,6 +48,9 @@ class kafka_client {
   /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve
   /// the client.
   [[nodiscard]] std::string complaint() const;
+  /// Of a producer: called for each record that is reported, by who polls, with the opaque value that it was
+  /// produced with. Set it before producing.
+  void on_delivery(std::function<void(std::uintptr_t opaque, bool delivered)> told);
   /// Records that the broker did not take; complaint() has the reason.
   [[nodiscard]] std::int64_t refused() const;
   /// Of the first few of them, the opaque values that they were produced with.

@@ -187,6 +187,51 @@ int main(int argc, char** argv) {
   c_results->add_option("--topic", results.topic, "Another topic")->type_name("TOPIC");
   c_results->footer("Example:  troupe results --follow --json");
 
+  cli::replay_options replay;
+  auto* c_replay = app.add_subcommand("replay", "Send dead letters to the requests topic again, once each");
+  cli::add_common(c_replay, replay.common,
+                  "The summary as one JSON document; with --dry-run a letter a line first");
+  cli::add_brokers(c_replay, replay.common);
+  c_replay->add_option("--from", replay.from, "Topic of the letters (default: kafka.dead_letter_topic)")
+      ->type_name("TOPIC");
+  c_replay->add_option("--to", replay.to, "Topic to send to (default: kafka.requests_topic)")
+      ->type_name("TOPIC");
+  c_replay
+      ->add_option("--code", replay.codes, "Only letters of this code, such as model_failed; may be repeated")
+      ->type_name("CODE")
+      ->allow_extra_args(false);
+  c_replay->add_option("--reason", replay.reason, "Only letters whose message has this text")
+      ->type_name("TEXT");
+  c_replay
+      ->add_option("--since", replay.since,
+                   "Only requests from this time on: 2024-11-15T05:53:20Z, or how long ago: 30m, 2h, 7d")
+      ->type_name("TIME");
+  c_replay->add_option("--until", replay.until, "Only requests before this time")->type_name("TIME");
+  cli::whole_number(c_replay->add_option("--source-partition", replay.source_partition,
+                                         "Only what was read from this partition"),
+                    0, 1'000'000);
+  c_replay
+      ->add_option("--source-offset", replay.source_offset,
+                   "Only what was read at this offset, or FIRST-LAST")
+      ->type_name("OFFSET");
+  cli::whole_number(c_replay->add_option("--limit", replay.limit, "Send at most so many"), 1,
+                    1'000'000'000'000);
+  cli::whole_number(c_replay
+                        ->add_option("--max-replays", replay.max_replays,
+                                     "Leave out what was sent so often already (header troupe.replays)")
+                        ->capture_default_str(),
+                    1, 1'000'000);
+  c_replay->add_option("--group", replay.group, "Consumer group that remembers what was sent")
+      ->capture_default_str()
+      ->type_name("GROUP");
+  c_replay->add_flag("--from-beginning", replay.from_beginning, "Also what the group has sent already");
+  c_replay->add_flag("--dry-run", replay.dry_run, "List what would be sent; send and remember nothing");
+  c_replay->footer(
+      "Examples:  troupe replay --dry-run\n"
+      "           troupe replay --code model_failed --since 2h\n"
+      "           troupe replay --source-partition 3 --source-offset 1200-1300 --limit 10 --json\n"
+      "Corrected values are sent with: troupe load --raw FILE");
+
   cli::batch_options batch;
   auto* c_batch = app.add_subcommand("batch", "Score a file of requests here, on all cores");
   cli::add_common(c_batch, batch.common, "The summary as one JSON document");
@@ -268,6 +313,7 @@ int main(int argc, char** argv) {
     if (*c_demo) return cli::demo(demo);
     if (*c_load) return cli::load(load);
     if (*c_results) return cli::results(results);
+    if (*c_replay) return cli::replay(replay);
     if (*c_batch) return cli::batch(batch);
     if (models.run) return models.run();
     if (*c_check) return cli::check(check);

@@ -49,6 +49,21 @@ class kafka_watch {
   bool told_ = false;
 };
 
+/// Ends a start that can come to nothing. One broker of several may be behind the others: it has to last.
+class refusal_watch {
+ public:
+  /// The reason, when it is time to give up.
+  std::string look(const std::string& refused) {
+    const auto now = std::chrono::steady_clock::now();
+    if (refused.empty()) since_ = now;
+    return now - since_ < patience ? std::string() : refused;
+  }
+
+ private:
+  static constexpr auto patience = std::chrono::seconds(3);
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+};
+
 }  // namespace
 
 int serve(const serve_options& options) {
@@ -60,9 +75,14 @@ int serve(const serve_options& options) {
   node n(std::move(loaded.values));
   bool was_ready = false;
   kafka_watch kafka;
+  refusal_watch refusal;
   while (!stop && n.failure().empty()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (hang_up.exchange(false)) reload(n, common);
+    if (const std::string why = refusal.look(n.kafka_refused()); !why.empty()) {
+      std::fprintf(stderr, "troupe: Kafka: %s\n", why.c_str());
+      return failed;
+    }
     kafka.look(n.kafka_away());
     const bool ready = n.ready();
     if (ready != was_ready) {

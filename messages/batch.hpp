@@ -107,6 +107,7 @@ struct record_batch {
   troupe::door via = door::kafka;
   nanos arrived = 0;            ///< steady clock
   std::int64_t arrived_ms = 0;  ///< wall clock, epoch milliseconds
+  bool iso_timestamps = false;  ///< answers say their time as an ISO 8601 text, not in epoch milliseconds
 
   std::vector<record> records;
   std::vector<header> headers;

@@ -85,13 +85,17 @@ const result_writer::model_text& result_writer::text_of(const model::loaded_mode
   return texts_[oldest_] = std::move(t);
 }
 
-void result_writer::timestamp(std::string& out, std::int64_t epoch_ms) const {
+bool result_writer::says_iso(const record& request) const {
+  return options_.iso_timestamp || (request.batch != nullptr && request.batch->iso_timestamps);
+}
+
+void result_writer::timestamp(std::string& out, const record& request) const {
   out += ",\"timestamp\":";
-  if (!options_.iso_timestamp) {
-    append_number(out, epoch_ms);
+  if (!says_iso(request)) {
+    append_number(out, request.timestamp_ms);
     return;
   }
-  append_iso_time(out, epoch_ms);
+  append_iso_time(out, request.timestamp_ms);
 }
 
 bool result_writer::prediction(std::string& into, const record& request, const double* outputs,
@@ -135,9 +139,9 @@ bool result_writer::prediction(std::string& into, const record& request, const d
     out += request.fallback_from;
     out += '"';
   }
-  if (options_.iso_timestamp) {
+  if (says_iso(request)) {
     into += out.text();
-    timestamp(into, request.timestamp_ms);
+    timestamp(into, request);
     into += '}';
   } else {
     out += ",\"timestamp\":";
@@ -172,7 +176,7 @@ void result_writer::error(std::string& out, const record& request, error_code co
     out += request.fallback_from;
     out += '"';
   }
-  timestamp(out, request.timestamp_ms);
+  timestamp(out, request);
   out += '}';
 }
 

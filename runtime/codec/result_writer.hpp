@@ -15,8 +15,8 @@
 namespace troupe::codec {
 
 struct writer_options {
-  bool iso_timestamp =
-      false;  ///< `timestamp` as an ISO 8601 string (UTC, milliseconds) instead of epoch milliseconds
+  bool iso_timestamp = false;  ///< `timestamp` as an ISO 8601 string (UTC, milliseconds) instead of epoch
+                               ///< milliseconds, also where the request's batch does not ask for it
   std::uint64_t seed = 0;  ///< of the span ids; 0: the system's randomness
 };
 
@@ -69,7 +69,8 @@ class result_writer {
     prediction_text prediction;
   };
   const model_text& text_of(const model::loaded_model& model);
-  void timestamp(std::string& out, std::int64_t epoch_ms) const;
+  [[nodiscard]] bool says_iso(const record& request) const;
+  void timestamp(std::string& out, const record& request) const;
   std::uint64_t random();
 
   writer_options options_;

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "runtime/config/event_hubs.hpp"
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 #include "runtime/policy/address.hpp"
@@ -42,11 +43,16 @@ constexpr std::pair<const char*, const char*> older_names[] = {
     {"OTEL_EXPORTER_OTLP_HEADERS", "tracing.headers"},
 };
 
+/// Those that are read with Azure Event Hubs only.
+constexpr std::pair<const char*, const char*> hub_names[] = {
+    {"EVENTHUB_CONNECTION", "kafka.eventhub_connection"},
+    {"EVENTHUB_CONNECTION_FILE", "kafka.eventhub_connection_file"},
+    {"EVENTHUB_NAME", "kafka.requests_topic"},
+    {"EVENTHUB_RESULTS", "kafka.results_topic"},
+};
+
 /// And those that have no effect, with what to do instead.
 constexpr std::pair<const char*, const char*> older_without_effect[] = {
-    {"EVENTHUB_CONNECTION", "Azure Event Hubs is not supported yet; set kafka.brokers"},
-    {"EVENTHUB_NAME", "Azure Event Hubs is not supported yet; set kafka.requests_topic"},
-    {"EVENTHUB_RESULTS", "Azure Event Hubs is not supported yet; set kafka.results_topic"},
     {"DEPLOYMENT_NAME", "it is not supported yet"},
 };
 
@@ -451,22 +457,41 @@ class loader {
 
   void read_environment(const sources& from) {
     const auto all = environment_of(from);
-    read_older_names(all);
+    read_older_names(all, from.set);
     std::set<std::string, std::less<>> sections;
     for (const auto& b : bindings_) sections.insert(environment_name(section_of(b.doc.key)) + "_");
     for (const auto& [name, value] : all)
       if (starts_with(name, prefix)) read_variable(name, value, all, sections);
   }
 
-  void read_older_names(const std::map<std::string, std::string>& all) {
+  static bool says_yes(std::string text) {
+    for (char& c : text)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    return text == "true" || text == "1" || text == "yes" || text == "on";
+  }
+
+  /// What kafka.eventhub will be: the older names have to know before the later sources are read.
+  [[nodiscard]] bool hub_wanted(const std::map<std::string, std::string>& all,
+                                const std::vector<std::string>& flags) const {
+    constexpr std::string_view flag = "kafka.eventhub=";
+    bool wanted = values_.kafka.eventhub;
+    if (const auto it = all.find(environment_name("kafka.eventhub")); it != all.end())
+      wanted = says_yes(it->second);
+    for (const auto& one : flags)
+      if (starts_with(one, flag)) wanted = says_yes(one.substr(flag.size()));
+    return wanted;
+  }
+
+  void read_older_names(const std::map<std::string, std::string>& all,
+                        const std::vector<std::string>& flags) {
     const auto value_of = [&](const char* name) {
       const auto it = all.find(name);
       return it == all.end() ? std::string() : it->second;
     };
-    const std::string hub = value_of("USE_EVENTHUB");
-    if (hub == "true" || hub == "True" || hub == "TRUE" || hub == "1" || hub == "yes")
-      fail("environment USE_EVENTHUB",
-           "Azure Event Hubs is not supported yet; unset it and name the brokers in kafka.brokers");
+    const std::string use = value_of("USE_EVENTHUB");
+    if (!use.empty())
+      assign("kafka.eventhub", says_yes(use) ? "true" : "false", "", "environment USE_EVENTHUB");
+    const bool hub = hub_wanted(all, flags);
     for (const auto& [name, key] : older_names) {
       const std::string value = value_of(name);
       if (value.empty()) continue;
@@ -475,7 +500,20 @@ class loader {
         continue;
       }
       const std::string origin = std::string("environment ") + name;
-      assign(key, value, origin, origin);
+      if (hub && key == std::string_view("kafka.brokers"))
+        result_.warnings.push_back(origin +
+                                   " has no effect: the connection string of Event Hubs names the brokers");
+      else
+        assign(key, value, origin, origin);
+    }
+    for (const auto& [name, key] : hub_names) {
+      const std::string value = value_of(name);
+      if (value.empty()) continue;
+      const std::string origin = std::string("environment ") + name;
+      if (hub)
+        assign(key, value, origin, origin);
+      else
+        result_.warnings.push_back(origin + " has no effect without USE_EVENTHUB=true");
     }
     older_model_ = {value_of("MODEL_NAME"), value_of("MODEL_VERSION"), value_of("MODEL_STAGE")};
     for (const auto& [name, instead] : older_without_effect)
@@ -561,8 +599,107 @@ class loader {
     origins_["mlflow.models"] = "environment MODEL_NAME";
   }
 
+  /// Brokers, topics, group and properties from the connection string, where nothing else names them.
+  void use_event_hubs() {
+    auto& k = values_.kafka;
+    if (!k.eventhub) {
+      if (!k.eventhub_connection.empty())
+        result_.warnings.push_back("kafka.eventhub_connection has no effect without kafka.eventhub: true");
+      return;
+    }
+    if (k.eventhub_connection.empty())
+      refuse("kafka.eventhub",
+             "needs kafka.eventhub_connection, the namespace's connection string (or EVENTHUB_CONNECTION, or "
+             "kafka.eventhub_connection_file)");
+    event_hubs_connection to;
+    try {
+      to = parse_connection_string(k.eventhub_connection);
+    } catch (const value_error& e) {
+      refuse("kafka.eventhub_connection", e.what());
+    }
+    // Turned on by a variable or flag, it is above a file that only spells the usual names out.
+    const kafka_settings usual;
+    const bool above_file = !from_file("kafka.eventhub");
+    const auto named = [&](const char* key, const std::string& value, const std::string& otherwise) {
+      return origins_.contains(key) && !(above_file && from_file(key) && value == otherwise);
+    };
+    if (named("kafka.brokers", k.brokers, usual.brokers)) {
+      if (!from_file("kafka.brokers"))
+        refuse("kafka.brokers",
+               "not together with kafka.eventhub, whose connection string names the brokers");
+      result_.warnings.push_back(
+          origins_.at("kafka.brokers") +
+          ": kafka.brokers has no effect: the connection string of Event Hubs names them");
+    }
+    const std::string by = "kafka.eventhub";
+    k.brokers = to.host + ":" + std::to_string(to.port);
+    origins_["kafka.brokers"] = by;
+    const auto fill = [&](const char* key, std::string& value, const std::string& standard,
+                          const std::string& ours) {
+      if (named(key, value, standard)) return;
+      value = ours;
+      origins_[key] = by;
+    };
+    if (!to.entity.empty())
+      fill("kafka.requests_topic", k.requests_topic, usual.requests_topic, to.entity);
+    else if (!origins_.contains("kafka.requests_topic"))
+      refuse(
+          "kafka.eventhub",
+          "name the event hub that requests come from: EVENTHUB_NAME, kafka.requests_topic or EntityPath in "
+          "the connection string");
+    fill("kafka.results_topic", k.results_topic, usual.results_topic, k.requests_topic + "-results");
+    fill("kafka.dead_letter_topic", k.dead_letter_topic, usual.dead_letter_topic, k.requests_topic + "-dlq");
+    fill("kafka.group", k.group, usual.group, "$Default");
+    if (!to.entity.empty())
+      for (const auto& topic : {k.requests_topic, k.results_topic, k.dead_letter_topic})
+        if (topic != to.entity) {
+          result_.warnings.push_back("kafka.eventhub_connection opens the event hub " + in_quotes(to.entity) +
+                                     " alone (EntityPath), not " + in_quotes(topic) +
+                                     ": take the connection string of the namespace");
+          break;
+        }
+    check_event_hubs_limits();
+    for (auto& [name, value] : event_hubs_properties(to)) {
+      if (k.properties.contains(name) ||
+          (name == "sasl.mechanism" && k.properties.contains("sasl.mechanisms")))
+        continue;
+      k.properties[name] = value;
+      origins_[std::string(properties) + "." + name] = by;
+    }
+  }
+
+  [[nodiscard]] bool from_file(const std::string& key) const {
+    const auto it = origins_.find(key);
+    return it != origins_.end() && !result_.file.empty() && starts_with(it->second, result_.file + ":");
+  }
+
+  void check_event_hubs_limits() {
+    const auto& k = values_.kafka;
+    if (k.delivery == delivery::exactly_once && !k.eventhub_transactions)
+      refuse("kafka.delivery",
+             "exactly_once needs transactions, a preview in Event Hubs Premium and Dedicated: use "
+             "at_least_once, or "
+             "say kafka.eventhub_transactions: true where the namespace has them");
+    const auto own = [&](const char* name) {
+      const auto it = k.properties.find(name);
+      return it == k.properties.end() ? std::string() : it->second;
+    };
+    for (const char* name : {"compression.type", "compression.codec"})
+      if (const std::string kind = own(name); !kind.empty() && kind != "none" && kind != "gzip")
+        refuse(std::string(properties) + "." + name,
+               "Event Hubs takes none, and in Premium and Dedicated gzip; not " + in_quotes(kind));
+    if (const std::string every = own("auto.commit.interval.ms"); !every.empty()) {
+      int ms = 0;
+      const auto [end, error] = std::from_chars(every.data(), every.data() + every.size(), ms);
+      if (error == std::errc() && end == every.data() + every.size() && ms < 250)
+        refuse(std::string(properties) + ".auto.commit.interval.ms",
+               "Event Hubs takes four commits a second of a partition: at least 250");
+    }
+  }
+
   void check() {
     use_older_model();
+    use_event_hubs();
     if (!values_.mlflow.models.empty() && values_.mlflow.uri.empty())
       refuse("mlflow.models", "needs mlflow.uri, the address of the MLflow server");
     if (!values_.mlflow.models.empty() && !starts_with(values_.mlflow.uri, "http://") &&

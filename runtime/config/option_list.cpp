@@ -252,6 +252,18 @@ std::vector<binding> bind(settings& s) {
              "gather until those before them are acknowledged, at most 50 ms. 0: they never wait.");
   b.choice("kafka.result_timestamp", s.kafka.result_timestamp, {"produced", "request"},
            "Timestamp of result records: when they are written, or the request's own.");
+  b.choice("kafka.timestamp_format", s.kafka.timestamp_format, {"auto", "epoch_ms", "iso8601"},
+           "`timestamp` in results and error values: epoch milliseconds, or a text in UTC; auto: a text with "
+           "kafka.eventhub.");
+  b.boolean(
+      "kafka.eventhub", s.kafka.eventhub,
+      "Azure Event Hubs: brokers, topics and properties follow from the connection string and its event "
+      "hub.");
+  b.text("kafka.eventhub_connection", s.kafka.eventhub_connection,
+         "Connection string of the Event Hubs namespace; needs kafka.eventhub.")
+      .doc.secret = true;
+  b.boolean("kafka.eventhub_transactions", s.kafka.eventhub_transactions,
+            "Whether kafka.delivery may be exactly_once there: transactions are a preview of some tiers.");
   b.count("kafka.embedded_partitions", s.kafka.embedded_partitions, 1, 1000, "partitions",
           "Partitions of the topics of the embedded broker.");
   b.add("kafka.properties", value_type::map,

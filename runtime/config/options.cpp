@@ -199,7 +199,9 @@ std::string markdown() {
       "OpenTelemetry's\n"
       "`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_HEADERS` and "
       "`OTEL_SERVICE_NAME`\n"
-      "are `tracing.endpoint`, `tracing.headers` and `tracing.service_name`.\n";
+      "are `tracing.endpoint`, `tracing.headers` and `tracing.service_name`. `USE_EVENTHUB` and "
+      "`EVENTHUB_...`:\n"
+      "[Azure Event Hubs](eventhubs.md).\n";
   settings defaults;
   std::string section;
   for (const auto& b : bind(defaults)) {

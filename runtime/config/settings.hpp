@@ -19,6 +19,7 @@ using policy::nanos;
 enum class delivery { at_least_once, exactly_once };
 enum class output_order { completion, partition };
 enum class result_timestamp { produced, request };
+enum class timestamp_format { automatic, epoch_ms, iso8601 };
 enum class engine { automatic, builtin, onnxruntime };
 enum class isolation { process, none };
 enum class cache_mode { automatic, on, off };
@@ -49,8 +50,18 @@ struct kafka_settings {
   nanos gather_min = 0;
   nanos gather_max = 10 * policy::millisecond;
   config::result_timestamp result_timestamp = result_timestamp::request;
+  config::timestamp_format timestamp_format = config::timestamp_format::automatic;
   int embedded_partitions = 4;
+  bool eventhub = false;            ///< Azure Event Hubs: load() then fills in brokers, topics, properties
+  std::string eventhub_connection;  ///< a secret
+  bool eventhub_transactions = false;
   std::map<std::string, std::string> properties;  ///< librdkafka's, passed through
+
+  /// Whether `timestamp` in results is a text.
+  [[nodiscard]] bool iso_timestamps() const {
+    return timestamp_format == config::timestamp_format::iso8601 ||
+           (timestamp_format == config::timestamp_format::automatic && eventhub);
+  }
 };
 
 struct tls_settings {

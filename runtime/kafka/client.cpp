@@ -1,6 +1,7 @@
 #include "runtime/kafka/client.hpp"
 
 #include <librdkafka/rdkafka.h>
+#include <openssl/x509_vfy.h>
 
 #include <algorithm>
 #include <array>
@@ -80,6 +81,105 @@ constexpr std::array reserved_names = {
     reserved{"transactional.id", "set kafka.delivery and kafka.transactional_id"},
     reserved{"transaction.timeout.ms", "set kafka.transaction_timeout"}};
 
+/// "host:port" of "sasl_ssl://host:port/id"; empty when it is none.
+std::string_view address_of(std::string_view broker) {
+  if (const auto scheme = broker.find("://"); scheme != std::string_view::npos)
+    broker.remove_prefix(scheme + 3);
+  broker = broker.substr(0, broker.rfind('/'));
+  const auto port = broker.rfind(':');
+  const bool address = port != std::string_view::npos && port + 1 < broker.size() &&
+                       broker.find(' ') == std::string_view::npos &&
+                       broker.find_first_not_of("0123456789", port + 1) == std::string_view::npos;
+  return address ? broker : std::string_view();
+}
+
+class certificate_notes {
+ public:
+  void add(std::string_view address, int error) {
+    const std::lock_guard lock(mutex_);
+    if (notes_.size() >= most && !notes_.contains(address)) notes_.clear();
+    notes_.insert_or_assign(std::string(address), error);
+  }
+  [[nodiscard]] int of(std::string_view address) const {
+    const std::lock_guard lock(mutex_);
+    const auto it = notes_.find(address);
+    return it == notes_.end() ? X509_V_OK : it->second;
+  }
+
+ private:
+  static constexpr std::size_t most = 1000;
+  mutable std::mutex mutex_;
+  std::map<std::string, int, std::less<>> notes_;
+};
+
+certificate_notes& certificates() {
+  static certificate_notes all;
+  return all;
+}
+
+/// On the broker's thread, once for each certificate of its chain and for each fault of one.
+int certificate_seen(rd_kafka_t*, const char* broker, std::int32_t, int* error, int, const char*, std::size_t,
+                     char* text, std::size_t size, void*) {
+  if (*error == X509_V_OK) return 1;
+  note_certificate(address_of(broker), *error);
+  if (size > 0) *text = '\0';
+  return 0;
+}
+
+std::string certificate_text(int error) {
+  switch (error) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+      return "the broker's certificate has expired: renew it there, or correct this machine's clock";
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      return "the broker's certificate is not valid yet: correct this machine's clock, or the certificate";
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+      return "the broker's certificate is for another host name: name the broker in kafka.brokers, and the "
+             "cluster its advertised.listeners, as the certificate does "
+             "(kafka.properties.ssl.endpoint.identification.algorithm=none leaves the name unchecked)";
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+      return "the broker's certificate comes from an authority that is not trusted here: name the "
+             "authority's "
+             "PEM file in kafka.properties.ssl.ca.location";
+    default:
+      return "the broker's certificate is not accepted (OpenSSL's error " + std::to_string(error) +
+             "): look at it, and at kafka.properties.ssl.ca.location";
+  }
+}
+
+/// Behind the address; empty: nothing more is known than librdkafka says.
+std::string refusal_text(int code, std::string_view address, std::string_view complaint) {
+  const auto says = [&](std::string_view what) { return complaint.find(what) != std::string_view::npos; };
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+      return "the broker refuses the credentials (" + std::string(complaint) +
+             "): correct kafka.properties.sasl.username and sasl.password; with kafka.eventhub, "
+             "kafka.eventhub_connection";
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+      return "the broker does not take this mechanism (" + std::string(complaint) +
+             "): correct kafka.properties.sasl.mechanism";
+    case RD_KAFKA_RESP_ERR__SSL:
+      if (says("certificate verify failed")) {
+        if (const int error = certificates().of(address); error != X509_V_OK) return certificate_text(error);
+        return certificate_text(X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
+      }
+      if (says("wrong version number") || says("packet length too long"))
+        return "the broker speaks no TLS at this port: correct the port in kafka.brokers, or "
+               "kafka.properties.security.protocol";
+      if (says("alert"))
+        return "the broker ends the TLS handshake; it may want a certificate of ours: "
+               "kafka.properties.ssl.certificate.location and ssl.key.location";
+      return "";
+    default:
+      return "";
+  }
+}
+
 template <class List>
 [[nodiscard]] bool in(const List& list, std::string_view name) {
   return std::find(list.begin(), list.end(), name) != list.end();
@@ -132,6 +232,49 @@ void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind ki
     const bool other = kind == client_kind::producer ? in(consumer_only, name) : in(producer_only, name);
     if (!other) set_property(conf, name, value);
   }
+  const auto verify = own.find("enable.ssl.certificate.verification");
+  if (verify == own.end() || verify->second != "false")
+    rd_kafka_conf_set_ssl_cert_verify_cb(conf, &certificate_seen);
+}
+
+void note_certificate(std::string_view address, int error) {
+  certificates().add(address, error);
+}
+
+verdict judge(int code, std::string_view complaint) {
+  // A handshake that fails at its first step is a failed connection to librdkafka.
+  if (complaint.find("certificate verify failed") != std::string_view::npos) code = RD_KAFKA_RESP_ERR__SSL;
+  verdict v{plain_reason(complaint), false};
+  switch (code) {
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+    case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
+      v.refused = true;
+      break;
+    case RD_KAFKA_RESP_ERR__SSL:
+      // A broker that is just going, or a proxy without one behind it, ends the handshake in the middle.
+      v.refused = complaint.find("Disconnected") == std::string_view::npos &&
+                  complaint.find("reset") == std::string_view::npos;
+      break;
+    default:
+      if (complaint.find("SSL connection closed by peer") != std::string_view::npos)
+        v.text +=
+            "; if it is always so, the broker speaks no TLS at this port: "
+            "kafka.properties.security.protocol";
+      return v;
+  }
+  std::string_view words = v.text;
+  std::string_view address;
+  if (const auto colon = words.find(": "); colon != std::string_view::npos) {
+    address = address_of(words.substr(0, colon));
+    if (!address.empty()) words.remove_prefix(colon + 2);
+  }
+  std::string text = refusal_text(code, address, words);
+  if (text.empty()) return v;
+  if (!address.empty()) text.insert(0, std::string(address) + ": ");
+  v.text = std::move(text);
+  return v;
 }
 
 std::string plain_reason(std::string_view complaint) {
@@ -142,17 +285,8 @@ std::string plain_reason(std::string_view complaint) {
   // the text.
   std::string_view who;
   if (const auto end = text.find(": "); end != std::string_view::npos) {
-    std::string_view address = text.substr(0, end);
-    if (const auto scheme = address.find("://"); scheme != std::string_view::npos)
-      address.remove_prefix(scheme + 3);
-    address = address.substr(0, address.rfind('/'));
-    const auto port = address.rfind(':');
-    if (port != std::string_view::npos && port + 1 < address.size() &&
-        address.find(' ') == std::string_view::npos &&
-        address.find_first_not_of("0123456789", port + 1) == std::string_view::npos) {
-      who = address;
-      text.remove_prefix(end + 2);
-    }
+    who = address_of(text.substr(0, end));
+    if (!who.empty()) text.remove_prefix(end + 2);
   }
   if (text.starts_with("Connect to ")) {
     constexpr auto failed = " failed: "sv;
@@ -177,14 +311,15 @@ void link_monitor::error(int code, std::string_view complaint) {
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
     case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
-      why_ = plain_reason(complaint);
-      hopeless_ = !ever_connected_;
-      break;
-    case RD_KAFKA_RESP_ERR__TRANSPORT:
+    case RD_KAFKA_RESP_ERR__TRANSPORT:  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
     case RD_KAFKA_RESP_ERR__RESOLVE:
-    case RD_KAFKA_RESP_ERR__TIMED_OUT:
-      why_ = plain_reason(complaint);  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
+    case RD_KAFKA_RESP_ERR__TIMED_OUT: {
+      auto found = judge(code, complaint);
+      if (hopeless_ && !found.refused) break;  // what follows from the refusal
+      why_ = std::move(found.text);
+      hopeless_ = found.refused && !ever_connected_;
       break;
+    }
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
       connected_ = false;
       if (why_.empty()) why_ = plain_reason(complaint);
@@ -307,10 +442,10 @@ void link_monitor::update() {
 
 link_status link_monitor::status() const {
   const std::lock_guard lock(mutex_);
-  if (!broken_.empty()) return {false, true, broken_};
-  if (!connected_) return {false, hopeless_, why_};
-  if (!refusal_.empty()) return {false, refusal_hopeless_, refusal_};
-  return {true, false, {}};
+  if (!broken_.empty()) return {false, true, broken_, false};
+  if (!connected_) return {false, hopeless_, why_, hopeless_};
+  if (!refusal_.empty()) return {false, refusal_hopeless_, refusal_, false};
+  return {true, false, {}, false};
 }
 
 }  // namespace troupe::kafka

@@ -37,7 +37,8 @@ enum class client_kind { consumer, producer };
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value);
 
 /// The user's own properties, which win over ours; those of the other kind of client are skipped. Throws
-/// property_error, also for a property on which the delivery guarantee rests.
+/// property_error, also for a property on which the delivery guarantee rests. Refused certificates are noted
+/// for judge().
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
 
 /// What set_properties would throw, before there is any client.
@@ -47,6 +48,24 @@ void check_properties(const properties& own);
 /// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
+
+/// What a complaint about a connection comes to.
+struct verdict {
+  std::string text;      ///< one line, without what only librdkafka's authors need; with the option and the
+                         ///< remedy where it is known
+  bool refused = false;  ///< our credentials, or the broker's certificate: waiting is in vain
+};
+/// `code` is librdkafka's. Which certificate was refused for what is remembered for the process, by address,
+/// because librdkafka's own words are the same for all of them.
+[[nodiscard]] verdict judge(int code, std::string_view complaint);
+
+/// What OpenSSL found wrong with the certificate of the broker at host:port (X509_V_ERR_...).
+void note_certificate(std::string_view address, int error);
+
+/// A broker refuses us, or we refuse it. The text is a verdict's.
+struct link_refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 /// Finds out when librdkafka does not go on by itself. A cluster whose brokers are all fenced (the only one
 /// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none, and

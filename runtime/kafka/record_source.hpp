@@ -61,7 +61,8 @@ class assignment_listener {
 struct link_status {
   bool up = false;
   bool fatal = false;
-  std::string reason;  ///< empty while up
+  std::string reason;    ///< empty while up
+  bool refused = false;  ///< fatal: credentials or certificates, which no broker has ever accepted
 };
 
 class record_source {

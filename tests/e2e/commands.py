@@ -10,7 +10,7 @@ import time
 
 import troupe_test as t
 
-COMMANDS = ("serve", "demo", "load", "results", "check", "config", "version")
+COMMANDS = ("serve", "demo", "load", "results", "replay", "check", "config", "version")
 DOORS = ("--set", "http.port=0", "--set", "http.bind=127.0.0.1", "--set", "grpc.port=0", "--set", "grpc.bind=127.0.0.1")
 ELSEWHERE = ("--set", "metrics.port=0", "--set", "metrics.bind=127.0.0.1", *DOORS)
 

@@ -14,7 +14,7 @@ with t.Stage() as stage:
     tests = stage.start(
         [BUILD / "tests/test_runtime_kafka", "--gtest_filter=RealBroker.*"], "tests",
         {"TROUPE_TEST_KAFKA": kafka.bootstrap, "TROUPE_TEST_KAFKA_TLS": kafka.tls_bootstrap,
-         "TROUPE_TEST_KAFKA_CA": str(kafka.authority), "TROUPE_TEST_KAFKA_PASSWORD": kafka.SECRET,
+         "TROUPE_TEST_KAFKA_CA": str(kafka.authority), "TROUPE_TEST_KAFKA_PASSWORD": kafka.secret,
          "TROUPE_TEST_KAFKA_ORDERS": str(orders)})
     does = {"kill": kafka.kill, "start": kafka.start}
 

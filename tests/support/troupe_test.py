@@ -35,6 +35,7 @@ SUPPORT = pathlib.Path(__file__).resolve().parent
 ROOT = SUPPORT.parent.parent
 TROUPE = pathlib.Path(os.environ.get("TROUPE") or ROOT / "build/release/troupe")
 SKIPPED = 77
+OWN = ("TROUPE_", "KAFKA_", "REDIS_", "MLFLOW_", "MODEL_", "OTEL_", "EVENTHUB_", "USE_EVENTHUB", "CONSUMER_GROUP")
 
 
 def skip(reason: str):
@@ -58,6 +59,19 @@ def free_ports(count: int) -> List[int]:
     finally:
         for one in held:
             one.close()
+
+
+def free_run(count: int) -> int:
+    """The first of so many ports in a row that nobody listens on."""
+    while True:
+        first = random.randrange(20000, 32000 - count)
+        try:
+            with contextlib.ExitStack() as held:
+                for port in range(first, first + count):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
 
 
 def wait_until(condition: Callable[[], object], what: str, deadline: float = 30, every: float = 0.05):
@@ -222,7 +236,7 @@ class Process:
         self.stage, self.name = stage, name
         self.out, self.err = stage.path(name + ".out"), stage.path(name + ".err")
         # Nothing of the caller's own settings may change a test.
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TROUPE_", "KAFKA_", "REDIS_", "MLFLOW_", "MODEL_", "OTEL_"))}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(OWN)}
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                             cwd=cwd or ROOT, env={**inherited, **environment})
@@ -271,9 +285,10 @@ class Process:
 
 
 class Kafka:
-    """A real cluster. Node numbers begin at 1. bootstrap: the plain listeners; tls_bootstrap: SASL_SSL."""
+    """A real cluster. Node numbers begin at 1. bootstrap: the plain listeners; tls_bootstrap: SASL_SSL, with `secret` as
+    password, which is the connection string of an Event Hubs namespace."""
 
-    SECRET = "Endpoint=sb://localhost/;SharedAccessKeyName=test;SharedAccessKey=c2VjcmV0"
+    KEY = "dGhlLWtleS1vZi10aGUtdGVzdA=="
 
     def __init__(self, stage: Stage, nodes: int, tls: bool):
         self.stage = stage
@@ -281,7 +296,12 @@ class Kafka:
         self.folder = stage.path(f"{stage.count}-kafka")
         self.pids: Dict[int, int] = {}
         self.ports: Dict[int, int] = {}
-        self._run("--nodes", str(nodes), *(["--tls", "--secret", self.SECRET] if tls else []))
+        secured = []
+        if tls:
+            first = free_run(10 * nodes)
+            self.secret = f"Endpoint=sb://localhost:{first + 2}/;SharedAccessKeyName=test;SharedAccessKey={self.KEY}"
+            secured = ["--port", str(first), "--tls", "--secret", self.secret]
+        self._run("--nodes", str(nodes), *secured)
         self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
         if tls:
             ports = [(self.folder / f"node{node}/tls_port").read_text().strip() for node in self.ports]
@@ -303,6 +323,17 @@ class Kafka:
         for line in result.read_text().splitlines():
             node, pid, port = map(int, line.split())
             self.pids[node], self.ports[node] = pid, port
+
+    def present(self, certificate: str):
+        """The nodes start again with another of make_certificates.sh's: server, expired or other."""
+        self.stop()
+        folder = self.folder / "certificates"
+        for node in self.ports:
+            properties = self.folder / f"node{node}/server.properties"
+            text = re.sub(r"(keystore.location=).*", rf"\g<1>{folder}/{certificate}.pem", properties.read_text())
+            properties.write_text(text)
+        for node in list(self.ports):
+            self.start(node)
 
     @property
     def client(self):
@@ -434,7 +465,7 @@ class Troupe(Process):
 def run(*words: str, environment: Optional[Dict[str, str]] = None, deadline: float = 60,
         stdin: Optional[str] = None) -> subprocess.CompletedProcess:
     """Runs one command of troupe to its end, with output as text."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TROUPE_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(OWN)}
     return subprocess.run([str(TROUPE), *words], text=True, capture_output=True, timeout=deadline, cwd=ROOT, input=stdin,
                           env={**inherited, **(environment or {})})
 

@@ -172,6 +172,30 @@ TEST(ResultWriter, IsoTimestamps) {
   EXPECT_EQ(at(951782400000), "2000-02-29T00:00:00.000Z");
 }
 
+TEST(ResultWriter, ABatchMayAskForIsoTimestamps) {
+  const auto m = make_model("m", "1", {});
+  result_writer writer;
+  const double output = 1;
+  for (const bool iso : {true, false, true}) {
+    test_batch b;
+    record& r = b.add("{}", {}, 1731650000123);
+    b.batch->iso_timestamps = iso;
+    r.request_id = "\"r\"";
+    r.model = m.get();
+    r.rows = 1;
+    std::string result, error;
+    ASSERT_TRUE(writer.prediction(result, r, &output));
+    writer.error(error, r, error_code::unavailable, "x");
+    for (const auto& text : {result, error}) {
+      const auto timestamp = nlohmann::json::parse(text)["timestamp"];
+      if (iso)
+        EXPECT_EQ(timestamp, "2024-11-15T05:53:20.123Z") << text;
+      else
+        EXPECT_EQ(timestamp, 1731650000123) << text;
+    }
+  }
+}
+
 TEST(ResultWriter, Errors) {
   const auto models = make_models(false);
   const auto error = [&](std::string_view value) {

@@ -323,9 +323,6 @@ TEST_F(Options, ErrorsOfVariablesAndFlags) {
             "environment TROUPE_DRAIN_DEADLINE: drain.deadline: 'soon' is not allowed; expected a duration "
             "from 0 to 1h, "
             "written like 250ms, 10s or 1h");
-  EXPECT_EQ(variable("USE_EVENTHUB", "true"),
-            "environment USE_EVENTHUB: Azure Event Hubs is not supported yet; unset it and name the brokers "
-            "in kafka.brokers");
   EXPECT_EQ(variable("REDIS_PORT", "x"),
             "environment REDIS_PORT: redis.port: 'x' is not allowed; expected an integer from 1 to 65535");
   const auto flag = [](const char* text) { return error_of("", {}, {text}); };
@@ -393,8 +390,7 @@ TEST_F(Options, OlderVariablesAreUnderstood) {
   EXPECT_EQ(l.values.models.default_model, "iris-classifier");
   EXPECT_EQ(shown(l, "redis.password").origin, "default");
   EXPECT_THAT(l.warnings,
-              ElementsAre("environment EVENTHUB_CONNECTION has no effect: Azure Event Hubs is not supported "
-                          "yet; set kafka.brokers"));
+              ElementsAre("environment EVENTHUB_CONNECTION has no effect without USE_EVENTHUB=true"));
 }
 
 TEST_F(Options, SecretsComeFromFilesAndAreNeverShown) {

@@ -42,6 +42,64 @@ TEST(PlainReason, KeepsWhoAndWhy) {
   for (const auto& [complaint, plain] : table) EXPECT_EQ(plain_reason(complaint), plain);
 }
 
+TEST(Judge, NamesTheOptionAndTheRemedy) {
+  constexpr int expired = 10, unknown_issuer = 20, other_name = 62;  // X509_V_ERR_...
+  const std::string verify =
+      "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate "
+      "could "
+      "not be verified, verify that ssl.ca.location is correctly configured (after 6ms in state "
+      "SSL_HANDSHAKE)";
+  note_certificate("expired:9093", expired);
+  note_certificate("unknown:9093", unknown_issuer);
+  note_certificate("other:9093", other_name);
+  const struct {
+    int code;
+    std::string complaint, says, option;
+    bool refused = true;
+  } table[] = {
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_ssl://h:9093/bootstrap: SASL authentication error: Authentication failed (after 5ms in state "
+       "AUTH_REQ)",
+       "h:9093: the broker refuses the credentials (SASL authentication error: Authentication failed): ",
+       "sasl.password; with kafka.eventhub, kafka.eventhub_connection"},
+      {RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, "sasl_ssl://h:9093/1: no",
+       "h:9093: the broker does not take this mechanism (no)", "kafka.properties.sasl.mechanism"},
+      {RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://expired:9093/bootstrap: " + verify,
+       "expired:9093: the broker's certificate has expired", "renew it there"},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "sasl_ssl://expired:9093/bootstrap: error:0A000086:SSL routines::certificate verify failed",
+       "expired:9093: the broker's certificate has expired", "renew it there"},
+      {RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://unknown:9093/bootstrap: " + verify,
+       "unknown:9093: the broker's certificate comes from an authority that is not trusted here",
+       "kafka.properties.ssl.ca.location"},
+      {RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://other:9093/bootstrap: " + verify,
+       "other:9093: the broker's certificate is for another host name", "kafka.brokers"},
+      {RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://never-seen:9093/bootstrap: " + verify,
+       "never-seen:9093: the broker's certificate", "kafka.properties.ssl.ca.location"},
+      {RD_KAFKA_RESP_ERR__SSL,
+       "ssl://h:9092/bootstrap: SSL handshake failed: SSL routines::wrong version number",
+       "h:9092: the broker speaks no TLS at this port", "kafka.properties.security.protocol"},
+      {RD_KAFKA_RESP_ERR__SSL,
+       "ssl://h:9092/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker "
+       "listener? "
+       "(after 5ms in state SSL_HANDSHAKE)",
+       "h:9092: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "sasl_ssl://h:9092/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state "
+       "SSL_HANDSHAKE)",
+       "h:9092: Disconnected: SSL connection closed by peer", "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT, "h:9092/1: Disconnected (after 9ms in state UP)", "h:9092: Disconnected",
+       "", false},
+  };
+  for (const auto& c : table) {
+    const verdict v = judge(c.code, c.complaint);
+    EXPECT_EQ(v.refused, c.refused) << c.complaint;
+    EXPECT_TRUE(v.text.starts_with(c.says)) << v.text;
+    EXPECT_NE(v.text.find(c.option), std::string::npos) << v.text;
+    EXPECT_EQ(v.text.find('\n'), std::string::npos) << v.text;
+  }
+}
+
 constexpr auto up = R"({"name":"x","brokers":{"a":{"state":"DOWN"},"b":{"nodeid":1,"state":"UP"}}})";
 constexpr auto down = R"({"name":"x","brokers":{"a":{"state":"DOWN"}},"cgrp":{"state":"up"}})";
 
@@ -114,14 +172,17 @@ TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
        {RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
         RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED}) {
     link_monitor m;
+    const std::string why = judge(code, "h:1/bootstrap: no").text;
     m.error(code, "h:1/bootstrap: no");
     m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
-    expect(m, false, true, "h:1: no");
+    expect(m, false, true, why);
+    EXPECT_TRUE(m.status().refused);
     m.statistics(up);
     expect(m, true, false, "");
     m.error(code, "h:1/bootstrap: no");
     m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
-    expect(m, false, false, "h:1: no");
+    expect(m, false, false, why);
+    EXPECT_FALSE(m.status().refused);
   }
 }
 
