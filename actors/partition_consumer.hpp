@@ -15,6 +15,10 @@
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/kafka/record_source.hpp"
 
+namespace troupe::faults {
+class fault_points;
+}
+
 namespace troupe::model {
 class live_models;
 }
@@ -37,6 +41,7 @@ struct partition_consumer_args {
   bool rewind = false;  ///< a successor: read again from the stored offset
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
+  faults::fault_points* faults = nullptr;                   ///< null: faults are off
 };
 
 [[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system,

@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
 constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
 constexpr std::size_t reports_a_go = 1'024;  // then others get their turn
-constexpr nanos flight_at_most = 50'000'000;  // waited for, under load: one broker must not hold up the others
+constexpr nanos flight_at_most =
+    50'000'000;  // waited for, under load: one broker must not hold up the others
 constexpr nanos retry_pause = 1'000'000'000;
 constexpr nanos sweep = 200'000'000;
 
@@ -34,7 +35,7 @@ struct producer_state {
   std::vector<kafka::outgoing> run;
   bool timer_set = false;
   bool awaits_landing = false;  // what is held goes when nothing is on its way any more
-  bool blocked = false;  // the sink's queue is full: go on after reports
+  bool blocked = false;         // the sink's queue is full: go on after reports
   delivery_tally tally;
 
   ~producer_state() {
@@ -194,7 +195,12 @@ struct producer_state {
     finished.reserve(reports.size());
     for (const auto& rep : reports) {
       auto* a = static_cast<answer*>(rep.opaque);
+      if (a->delivered) {
+        finished.push_back(a->set);
+        continue;
+      }
       if (rep.ok) {
+        a->delivered = true;
         auto* to = a->request->batch->owner.get();
         if (to != owner) {
           hand_over();
@@ -247,8 +253,8 @@ void send_or_hold(self_ptr self, std::size_t fresh) {
   const nanos now = caf_line::now(self);
   if (fresh != 0) s.gather.observe(now, fresh);
   const nanos hold = s.gather.hold(now);
-  // librdkafka's idempotent producer sends a partition's next request when the one before is acknowledged. What
-  // it is given earlier waits there, in small requests, while its thread polls without a pause.
+  // librdkafka's idempotent producer sends a partition's next request when the one before is acknowledged.
+  // What it is given earlier waits there, in small requests, while its thread polls without a pause.
   const bool busy = s.gather.busy_at(now);
   if (busy ? s.args.sink->in_flight() == 0 : hold == 0 || s.held.size() >= flush_at) {
     s.flush(now);

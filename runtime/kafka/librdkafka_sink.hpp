@@ -27,6 +27,7 @@ struct sink_options {
   std::size_t max_message_bytes = std::size_t{10} << 20;  ///< the broker has the last word
   properties own;
   log_function log;
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 /// Throws property_error.

@@ -33,6 +33,7 @@ struct source_options {
   nanos drain_timeout = 30'000'000'000;  ///< what a revoked partition gets to come to rest, at most
   properties own;
   log_function log;
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 /// Throws property_error.
