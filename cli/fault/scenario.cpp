@@ -2,7 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <cmath>
+#include <algorithm>
 #include <cstdlib>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -36,12 +36,13 @@ class reader {
     }
   }
 
+  [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string of(const std::string& key) const {
     return path_.empty() ? key : path_ + "." + key;
   }
 
   [[noreturn]] void fail(const YAML::Node& at, const std::string& key, const std::string& what) const {
-    throw usage_error(file_ + ":" + std::to_string(at.Mark().line + 1) + ": " + key +
+    throw usage_error(file_ + ":" + std::to_string(std::max(0, at.Mark().line) + 1) + ": " + key +
                       (key.empty() ? "" : ": ") + what);
   }
 
@@ -147,7 +148,7 @@ scenario_step step(const reader& r, const YAML::Node& node) {
     s.body = body.dump();
     s.fault = faults::parse_fault(s.body, wide);
   } catch (const std::exception& e) {
-    r.fail(node, r.of(""), e.what());
+    r.fail(node, r.path(), e.what());
   }
   return s;
 }

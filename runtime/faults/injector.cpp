@@ -134,11 +134,11 @@ struct injector::impl {
   }
 
   report inject(const fault& f) {
+    if (f.what == kind::actor_crash && f.every == 0) return crash_once(f);
     const std::lock_guard lock(doing);
     if (stopped) throw cannot_inject("the node is stopping");
     const kind_info& of = info(f.what);
     check(f, of);
-    if (f.what == kind::actor_crash && f.every == 0) return crash_once(f);
     std::unique_ptr<ballast> taken;
     if (f.what == kind::memory_pressure) {
       taken = std::make_unique<ballast>(f.size);

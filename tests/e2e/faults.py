@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 
+import small_registry
 import troupe_test as t
 
 parser = argparse.ArgumentParser()
@@ -30,6 +31,9 @@ FAULTS = [
     {"fault": "kafka_cut"},
     {"fault": "kafka_slow", "delay": "20ms"},
     {"fault": "kafka_corrupt", "probability": 0.2},
+    {"fault": "registry_cut"},
+    {"fault": "registry_slow", "delay": "5s"},
+    {"fault": "registry_corrupt"},
     {"fault": "report_drop", "probability": 0.1},
     {"fault": "report_duplicate", "probability": 0.5},
     {"fault": "rebalance_storm", "every": "500ms"},
@@ -46,6 +50,9 @@ with t.Stage() as stage:
         "kafka": {"brokers": kafka.bootstrap},
         "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "500ms"},
         "cache": {"mode": "on"},
+        "breaker": {"threshold": 0, "failure_rate": 2},  # else a fault's failures go on after it
+        "models": {"default": "diabetes-rf-model"},
+        "mlflow": small_registry.SmallRegistry(stage).settings,
         "faults": {"enabled": True, "max_duration": "1m"},
         "admin": {"token": SECRET},
     })
@@ -69,7 +76,7 @@ with t.Stage() as stage:
     # What can't be is said, and changes nothing.
     assert ask("GET") == (200, {"faults": []})
     for body, status, says in (({"fault": "redis_cutt"}, 400, "did you mean redis_cut?"), ({"fault": "freeze", "duration": "2m"}, 400, "faults.max_duration"),
-                               ({"fault": "redis_cut", "model": "m"}, 400, "model: no field"), ({"fault": "registry_cut"}, 409, "no connection"),
+                               ({"fault": "redis_cut", "model": "m"}, 400, "model: no field"), ({"fault": "clock_jump"}, 400, "shift: missing"),
                                ({"fault": "actor_crash", "actor": "nobody"}, 404, "no actor"), ({}, 400, "known: ")):
         got = ask("POST", body)
         assert got[0] == status and says in got[1]["error"], (body, got)
