@@ -196,12 +196,14 @@ struct broken_link::impl {
         due = due < 0 ? d.pieces.front().due : std::min(due, d.pieces.front().due);
         return false;
       };
+      // One that nothing is wanted of is left out, or its end would be told again and again.
+      const auto watch = [&fds](const descriptor& d, bool read, bool write) {
+        const auto events = static_cast<short>((read ? POLLIN : 0) | (write ? POLLOUT : 0));
+        fds.push_back({events ? d.get() : -1, events, 0});
+      };
       for (auto& p : pairs) {
-        const auto wants = [](bool read, bool write) {
-          return static_cast<short>((read ? POLLIN : 0) | (write ? POLLOUT : 0));
-        };
-        fds.push_back({p.client.get(), wants(!p.up.ended && p.up.held < most_held, sends(p.down)), 0});
-        fds.push_back({p.server.get(), wants(!p.down.ended && p.down.held < most_held, sends(p.up)), 0});
+        watch(p.client, !p.up.ended && p.up.held < most_held, sends(p.down));
+        watch(p.server, !p.down.ended && p.down.held < most_held, sends(p.up));
       }
       const nanos wait = due < 0 ? 0 : std::max<nanos>(0, due - now);
       const timespec timeout{static_cast<std::time_t>(wait / 1'000'000'000),
