@@ -8,6 +8,7 @@ nothing is lost; and `troupe fault run` with a scenario that passes and one that
 import argparse
 import json
 import os
+import random
 import subprocess
 import time
 
@@ -57,6 +58,13 @@ with t.Stage() as stage:
         "admin": {"token": SECRET},
     })
     node.wait_ready()
+
+    def fresh_rows(count):
+        """Rows that no cache knows yet, so that everything on the way of a record has work."""
+        file = stage.path("rows.jsonl")
+        file.write_text("".join(json.dumps([random.uniform(-0.1, 0.1) for _ in range(10)]) + "\n" for _ in range(count)))
+        return file
+
     url = f"http://127.0.0.1:{node.port}/admin/faults"
 
     def ask(method, body=None, path=""):
@@ -90,7 +98,7 @@ with t.Stage() as stage:
         name = fault["fault"]
         records = options.rate * 6
         load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
-                            "--distinct", records, "--wait-for", "60s", "--json"], "load")
+                            "--features-file", fresh_rows(records), "--wait-for", "60s", "--json"], "load")
         before = node.metrics().total("inference_requests_total")
         t.wait_until(lambda: node.metrics().total("inference_requests_total") > before + options.rate / 4, "answers come")
         status, begun = ask("POST", {**fault, "duration": "2s"})
@@ -129,7 +137,7 @@ with t.Stage() as stage:
     # A scenario that passes, one that fails, one that finds no steady state. Without a floor quiet is steady.
     seconds = 60
     load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", options.rate * seconds, "--rate", options.rate,
-                        "--wait-for", "60s", "--json"], "load")
+                        "--features-file", fresh_rows(options.rate * seconds), "--wait-for", "60s", "--json"], "load")
     def scenario(name, text):
         file = stage.path(name)
         file.write_text(text)
