@@ -45,17 +45,17 @@ steps:
 )",
                                 "s.yaml");
   EXPECT_EQ(s.name, "all of it");
-  EXPECT_EQ(s.steady.pipeline.p95_s, 0.05);
-  EXPECT_EQ(s.steady.pipeline.errors, 0.002);
-  EXPECT_EQ(s.steady.api.p95_s, 0.2) << "what is not named stays";
-  EXPECT_EQ(s.steady.api.errors, 0.05);
+  EXPECT_DOUBLE_EQ(s.steady.pipeline.p95_s, 0.05);
+  EXPECT_DOUBLE_EQ(s.steady.pipeline.errors, 0.002);
+  EXPECT_DOUBLE_EQ(s.steady.api.p95_s, 0.2) << "what is not named stays";
+  EXPECT_DOUBLE_EQ(s.steady.api.errors, 0.05);
   EXPECT_EQ(s.steady.lag_s, 2);
   EXPECT_EQ(s.steady.throughput, 100);
   EXPECT_FALSE(s.steady.ready);
   EXPECT_EQ(s.window_s, 3);
   EXPECT_EQ(s.warm_up_s, 20);
   EXPECT_EQ(s.detect_within_s, 4);
-  EXPECT_EQ(s.recover_within_s, 60);
+  EXPECT_DOUBLE_EQ(s.recover_within_s, 60);
   ASSERT_EQ(s.steps.size(), 2U);
   EXPECT_EQ(s.steps[0].fault.what, faults::kind::shard_delay);
   EXPECT_EQ(s.steps[0].fault.version, "3");

@@ -73,7 +73,7 @@ with t.Stage() as stage:
         if (options.only and name not in options.only.split(",")):
             continue
         step = f"fault: {name}" + (f", {fields}" if fields else "") + (f", duration: {options.duration}" if name != "actor_crash" else "")
-        records = options.rate * 25
+        records = options.rate * 18
         load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
                             "--features-file", fresh_rows(records), "--wait-for", "90s", "--json"], "load")
         file = stage.path("one.yaml")
