@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -29,6 +30,7 @@
 #include "actors/scheduler.hpp"
 #include "actors/shadow_scorer.hpp"
 #include "actors/supervisor.hpp"
+#include "actors/transactor.hpp"
 #include "runtime/batches/service.hpp"
 #include "runtime/config/reload.hpp"
 #include "runtime/door/caller.hpp"
@@ -41,6 +43,7 @@
 #include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
 #include "runtime/kafka/librdkafka_source.hpp"
+#include "runtime/kafka/librdkafka_transactions.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/model/version_loader.hpp"
@@ -122,8 +125,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::vector<std::string> registry_models;  // by the order of mlflow.models
   std::unique_ptr<kafka::embedded_broker> broker;
   std::string bootstrap;
-  std::unique_ptr<faults::injector> injector;  // null: faults are off
-  std::shared_ptr<kafka::record_sink> sink;
+  std::unique_ptr<faults::injector> injector;              // null: faults are off
+  std::vector<std::shared_ptr<kafka::record_sink>> sinks;  // one, or those of transactions
+  std::shared_ptr<transaction_desk> transactions;          // exactly once
+  std::shared_ptr<order_desk> order;                       // null: results go as they are ready
   std::unique_ptr<kafka::record_source> source;
   std::shared_ptr<store::level2_cache> redis;
   std::unique_ptr<node_door> door;
@@ -250,6 +255,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.bounds.max_size = settings.faults.max_memory;
     o.seed = std::random_device{}();
     o.kafka = settings.kafka.enabled;
+    o.reports = o.kafka && settings.kafka.delivery == config::delivery::at_least_once;
     o.redis = !settings.redis.host.empty();
     o.registry = !settings.mlflow.models.empty();
     o.crash = [this](const std::string& name) { return crash_one(name); };
@@ -755,6 +761,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
       observe::log_every(log_level(level), "librdkafka", facility, 30, text, {});
     };
     try {
+      const bool exactly_once = settings.kafka.delivery == config::delivery::exactly_once;
+      kafka::source_options in;
+      in.brokers = bootstrap;
+      in.group = settings.kafka.group;
+      in.topic = settings.kafka.requests_topic;
+      in.prefetch_bytes = shares.prefetch;
+      in.drain_timeout = settings.drain.deadline;
+      in.transactional = exactly_once;
+      in.own = settings.kafka.properties;
+      // The embedded broker answers an empty fetch only when its whole wait is over.
+      if (broker) in.fetch_wait_ms = 5;
+      in.log = log;
+      if (injector) in.sockets = injector->kafka();
+      auto group = kafka::make_librdkafka_source(in);
+
       kafka::sink_options out;
       out.brokers = bootstrap;
       out.results_topic = settings.kafka.results_topic;
@@ -765,24 +786,43 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.own = settings.kafka.properties;
       out.log = log;
       if (injector) out.sockets = injector->kafka();
-      sink = kafka::make_librdkafka_sink(out);
-      if (injector) sink = faults::make_faulty_sink(sink, injector->points());
-
-      kafka::source_options in;
-      in.brokers = bootstrap;
-      in.group = settings.kafka.group;
-      in.topic = settings.kafka.requests_topic;
-      in.prefetch_bytes = shares.prefetch;
-      in.drain_timeout = settings.drain.deadline;
-      in.own = settings.kafka.properties;
-      // The embedded broker answers an empty fetch only when its whole wait is over.
-      if (broker) in.fetch_wait_ms = 5;
-      in.log = log;
-      if (injector) in.sockets = injector->kafka();
-      source = kafka::make_librdkafka_source(in);
+      if (exactly_once) {
+        open_transactions(std::move(out), group->group());
+      } else {
+        sinks.push_back(kafka::make_librdkafka_sink(out));
+        if (injector) sinks.back() = faults::make_faulty_sink(sinks.back(), injector->points());
+      }
+      if (settings.kafka.output_order == config::output_order::partition) order = make_order_desk();
+      source = std::move(group);
     } catch (const std::exception& e) {
       throw startup_error(e.what());
     }
+  }
+
+  void open_transactions(kafka::sink_options out, const std::shared_ptr<kafka::consumer_group>& group) {
+    const auto& k = settings.kafka;
+    std::string id = k.transactional_id;
+    if (id.empty()) {
+      std::random_device random;
+      std::ostringstream unique;
+      unique << k.group << '-' << host_name() << '-' << ::getpid() << '-' << std::hex << random();
+      id = unique.str();
+    }
+    out.transaction_timeout = k.transaction_timeout;
+    out.queue_bytes /= k.transaction_groups;
+    std::vector<std::shared_ptr<kafka::transactional_sink>> made;
+    for (std::size_t i = 0; i < k.transaction_groups; ++i) {
+      out.transactional_id = k.transaction_groups == 1 ? id : id + "-" + std::to_string(i);
+      made.push_back(kafka::make_librdkafka_transactions(out, group));
+      sinks.push_back(made.back());
+    }
+    transactions = make_transaction_desk(std::move(made), k.transaction_records);
+  }
+
+  [[nodiscard]] std::size_t answers_under_way() const {
+    std::size_t n = 0;
+    for (const auto& s : sinks) n += s->in_flight();
+    return n;
   }
 
   void open_redis() {
@@ -875,10 +915,19 @@ struct node::impl final : kafka::assignment_listener, door_state {
     sup.escalate = [this](const std::string& why) { fail(why); };
     supervisor = spawn_supervisor(*actors, std::move(sup));
 
-    if (sink)
+    if (transactions)
+      child("producer", "producer", [this](bool) {
+        transactor_args a;
+        a.desk = transactions;
+        a.metrics = metrics;
+        a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
+        return caf_line::untyped(spawn_transactor(*actors, std::move(a)));
+      });
+    else if (!sinks.empty())
       child("producer", "producer", [this](bool) {
         producer_args a;
-        a.sink = sink;
+        a.sink = sinks.front();
+        a.order = order;
         a.metrics = metrics;
         a.gather_min = settings.kafka.gather_min;
         a.gather_max = settings.kafka.gather_max;
@@ -963,6 +1012,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.credit_bytes = settings.kafka.credit_bytes ? settings.kafka.credit_bytes : shares.credit;
         a.poll_records = settings.kafka.poll_records;
         a.rewind = restart;
+        a.transactional = transactions != nullptr;
         a.metrics = metrics;
         a.tracer = tracer;
         a.faults = fault_points();
@@ -1057,9 +1107,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
         not_ready(std::move(why));
     };
     if (const std::string away = kafka_away(); !away.empty()) kafka_lost("Kafka: " + away);
-    if (sink) {
+    for (const auto& sink : sinks) {
       const auto out = sink->status();
-      if (!out.up && !out.reason.empty()) kafka_lost("Kafka producer: " + out.reason);
+      if (out.up || out.reason.empty()) continue;
+      kafka_lost("Kafka producer: " + out.reason);
+      break;
     }
     if (redis) {
       const auto r = redis->status();
@@ -1150,7 +1202,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     answered &= !grpc || grpc->open() == 0;
     if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
-    const std::size_t left = sink ? sink->in_flight() : 0;
+    const std::size_t left = answers_under_way();
     observe::log(
         left ? observe::level::warn : observe::level::info, "node", "drain_finished",
         left ? "drained with answers still on their way" : "drained: everything delivered and committed",
@@ -1184,7 +1236,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (grpc) grpc->stop(std::chrono::milliseconds(100));
     if (guard) guard->stop();
     loader.reset();
-    if (sink) sink->close();
+    for (const auto& sink : sinks) sink->close();
     if (spans) spans->stop();
   }
 };

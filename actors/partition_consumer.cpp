@@ -16,6 +16,8 @@ namespace troupe {
 namespace {
 
 constexpr nanos sweep = 100'000'000;
+constexpr nanos ask_again = 1'000'000'000;     // whether it is settled: who was asked may have crashed
+constexpr nanos settle_at_most = 500'000'000;  // behind the deadline of a retire
 constexpr std::size_t span_factor =
     8;  // offsets between the oldest unfinished record and the newest, in credits
 
@@ -54,6 +56,9 @@ struct consumer_state {
   bool again = false;  // a records_ready of our own is in the mailbox
   std::optional<retire> leaving;
   bool left = false;
+  bool waits = false;  // for `settled`: polls nothing until then
+  bool settled = false;
+  nanos asked = 0;
 
   ~consumer_state() {
     if (args.queue) args.queue->on_records({});
@@ -70,6 +75,7 @@ struct consumer_state {
   }
 
   void store() {
+    if (args.transactional) return;
     if (const auto next = ledger.committable()) {
       if (!args.queue->store(*next))
         observe::log_every(
@@ -158,9 +164,17 @@ void submit_batch(self_ptr self, record_batch& b, bool again_only) {
   if (bad) caf_line::send(self, s.to.producer, answers{std::move(bad)});
 }
 
+void ask_to_settle(self_ptr self) {
+  auto& s = self->state;
+  s.asked = caf_line::now(self);
+  caf_line::send(
+      self, s.to.producer,
+      settle_for{s.args.queue->partition(), s.args.queue->generation(), partition_consumer_actor(self)});
+}
+
 void poll(self_ptr self) {
   auto& s = self->state;
-  if (s.leaving) return;
+  if (s.leaving || s.waits) return;
   if (!s.has_credit()) {
     s.stalled = true;
     return;
@@ -202,7 +216,16 @@ void leave_when_done(self_ptr self) {
   auto& s = self->state;
   if (!s.leaving || s.left) return;
   const bool clean = s.in_flight == 0;
-  if (!clean && !s.leaving->lost && caf_line::now(self) < s.leaving->deadline) return;
+  const nanos now = caf_line::now(self);
+  if (!clean && !s.leaving->lost && now < s.leaving->deadline) return;
+  if (!clean && !s.waits) {
+    s.waits = true;
+    ask_to_settle(self);
+  }
+  // What is unfinished must not be committed once another member has the partition.
+  if (s.args.transactional && !clean && !s.leaving->lost && !s.settled &&
+      now < s.leaving->deadline + settle_at_most)
+    return;
   s.store();
   s.left = true;
   s.args.queue->on_records({});
@@ -231,7 +254,12 @@ partition_consumer_actor::behavior_type behavior(self_ptr self,
   st.ledger.reset(args->queue->generation());
   partition_consumer_actor me(self);
   st.port = std::make_shared<mailbox_port>(me);
-  if (args->rewind) args->queue->rewind();
+  if (args->rewind && args->transactional) {
+    st.waits = true;
+    ask_to_settle(self);
+  } else if (args->rewind) {
+    args->queue->rewind();
+  }
   args->queue->on_records([me] { caf_line::post(me, records_ready{}); });
   caf_line::send(self, me, records_ready{});
   caf_line::send_later(self, sweep, tick{});
@@ -251,6 +279,17 @@ partition_consumer_actor::behavior_type behavior(self_ptr self,
           poll(self);
         }
       },
+      [self](settled) {
+        auto& s = self->state;
+        if (!s.waits) return;
+        if (s.leaving) {
+          s.settled = true;
+          return leave_when_done(self);
+        }
+        s.waits = false;
+        s.args.queue->rewind();
+        poll(self);
+      },
       [self](const retire& m) {
         auto& s = self->state;
         if (s.leaving) {
@@ -266,6 +305,7 @@ partition_consumer_actor::behavior_type behavior(self_ptr self,
         publish(self);
         leave_when_done(self);
         if (s.left) return;
+        if (s.waits && caf_line::now(self) - s.asked >= ask_again) ask_to_settle(self);
         if (s.stalled && s.has_credit()) s.stalled = false;
         poll(self);
         caf_line::send_later(self, sweep, tick{});

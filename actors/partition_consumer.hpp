@@ -5,7 +5,8 @@
 // is stored only when every record up to it was answered and the answers are with the broker; what a crashed
 // neighbour held is submitted again (the producer drops second answers); a retired partition ends with its
 // offsets stored. Dies of: an exception of its own. Its successor reads again from the stored offset, so
-// answers that were on their way are given twice: at least once.
+// answers that were on their way are given twice: at least once. Where offsets are committed by transactions, it
+// first waits until nothing of its predecessor can be committed any more, and reads again from there.
 
 #include <cstddef>
 #include <memory>
@@ -39,6 +40,8 @@ struct partition_consumer_args {
   std::size_t credit_bytes = std::size_t{8} << 20;
   std::size_t poll_records = 1024;
   bool rewind = false;  ///< a successor: read again from the stored offset
+  /// Offsets are committed with the answers, by the transactor: what it was asked to settle comes first.
+  bool transactional = false;
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
   faults::fault_points* faults = nullptr;                   ///< null: faults are off

@@ -2,16 +2,57 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <utility>
 
+#include "actors/sending.hpp"
 #include "actors/tally.hpp"
-#include "runtime/codec/result_writer.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/policy/gather.hpp"
+#include "runtime/policy/in_order.hpp"
 
 namespace troupe {
+
+class order_desk {
+ public:
+  struct window {
+    std::uint32_t generation = 0;
+    std::shared_ptr<completion_port> owner;
+    policy::in_order<answer*> answers;  // each counts once on its set
+    nanos waits_since = 0;              // 0: nothing waits for what is before it
+
+    window() = default;
+    window(const window&) = delete;
+    window& operator=(const window&) = delete;
+    ~window() {
+      answers.clear([](answer* a) { a->set->release(); });
+    }
+  };
+  std::map<std::int32_t, window> windows;
+
+  /// None for an assignment that is over.
+  window* of(const record_batch& b) {
+    auto at = windows.find(b.partition);
+    if (at != windows.end() && at->second.owner != b.owner) {
+      if (b.generation < at->second.generation) return nullptr;
+      windows.erase(at);
+      at = windows.end();
+    }
+    if (at == windows.end()) {
+      at = windows.try_emplace(b.partition).first;
+      at->second.generation = b.generation;
+      at->second.owner = b.owner;
+    }
+    return &at->second;
+  }
+};
+
+std::shared_ptr<order_desk> make_order_desk() {
+  return std::make_shared<order_desk>();
+}
+
 namespace {
 
 constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
@@ -27,11 +68,10 @@ struct producer_state {
 
   producer_args args;
   policy::gather gather;
-  codec::result_writer writer;
+  answer_form form;
   std::deque<answer*> held;  // each counts once on its set
   std::vector<std::pair<nanos, answer*>> refused;
   std::vector<kafka::delivery_report> reports;
-  std::vector<header> headers;
   std::vector<kafka::outgoing> run;
   bool timer_set = false;
   bool awaits_landing = false;  // what is held goes when nothing is on its way any more
@@ -44,59 +84,56 @@ struct producer_state {
     if (args.sink) args.sink->on_reports({});
   }
 
-  void take(const answers& m) {
+  void take(const answers& m, nanos now) {
     auto& set = *m.set;
     for (auto& a : set.answers) {
       a.set = &set;
+      if (args.order && put_in_order(a)) continue;
       set.retain();
       held.push_back(&a);
     }
+    if (args.order) release_in_order(now);
   }
 
-  [[nodiscard]] kafka::outgoing outgoing_of(answer& a) {
-    const record& r = *a.request;
-    const record_batch& b = *r.batch;
-    kafka::outgoing out;
-    out.key = r.key;
-    out.source_partition = b.partition;
-    out.opaque = &a;
-    std::span<const header> own(b.headers.data() + r.headers_begin, r.headers_count);
-    headers.clear();
-    if (a.dead) {
-      out.to = kafka::destination::dead_letters;
-      out.timestamp_ms = a.tries & 2 ? 0 : r.timestamp_ms;
-      out.headers = own;
-      const std::string_view reason(a.set->text.data() + a.reason_begin, a.reason_size);
-      // The broker copies headers when it takes the record, so texts may live here.
-      writer.dead_letter_headers(headers, r, a.code, reason);
-      if (r.trace) writer.trace_header(headers, own, r.trace->sends(r.trace->now()));
-      if (a.tries & 1) {  // refused for its size: coordinates and length must do
-        writer.dropped_value_headers(headers, r);
-      } else {
-        out.value = r.value;
+  /// False: its turn is over, so it goes as it comes (and is dropped where it was answered).
+  bool put_in_order(answer& a) {
+    // What a partition_consumer that crashed had is marked, and must not touch its successor's.
+    if (a.request->answered.load(std::memory_order_relaxed)) return true;
+    auto* w = args.order->of(*a.request->batch);
+    if (!w) return true;
+    if (w->answers.put(a.request->seq, &a)) {
+      a.set->retain();
+      return true;
+    }
+    return a.request->seq >= w->answers.head();
+  }
+
+  /// Moves what has its turn to what is held. It stays in its window until the sink has it: there a successor
+  /// begins.
+  void release_in_order(nanos now) {
+    for (auto& [partition, w] : args.order->windows) {
+      while (w.answers.ready() != 0) {
+        answer* a = w.answers.give();
+        a->set->retain();
+        held.push_back(a);
       }
-      out.more_headers = headers;
-    } else {
-      out.value = {a.set->text.data() + a.begin, a.size};
-      if (args.keep_timestamp && !(a.tries & 2)) out.timestamp_ms = r.timestamp_ms;
-      if (r.headers_count != 0 || r.trace) {
-        writer.result_headers(headers, own, r.trace ? r.trace->sends(r.trace->now()) : std::string());
-        out.headers = headers;
+      const bool waits = w.answers.size() != w.answers.given();
+      if (waits && w.waits_since == 0) w.waits_since = now;
+      if (!waits && w.waits_since != 0) {
+        args.metrics->order_wait(static_cast<double>(now - w.waits_since) * 1e-9);
+        w.waits_since = 0;
       }
     }
-    return out;
   }
 
-  [[nodiscard]] static bool has_headers(const answer& a) {
-    return a.dead || a.request->headers_count != 0 || a.request->trace != nullptr;
-  }
-
-  /// An answer to a request that is traced is with the broker.
-  static void tell_delivered(const answer& a, nanos now) {
-    const auto& t = *a.request->trace;
-    t.sent(now, a.dead, {});
-    t.end(now, a.dead ? observe::attributes{{"troupe.dead_letter", true}} : observe::attributes(),
-          a.code == error_code::none ? std::string_view() : to_string(a.code));
+  /// The sink has it, or it waits for another try.
+  void had_its_turn(const answer& a) {
+    if (!args.order) return;
+    const auto at = args.order->windows.find(a.request->batch->partition);
+    if (at == args.order->windows.end() || at->second.owner != a.request->batch->owner) return;
+    auto& w = at->second.answers;
+    if (w.given() == 0 || w.head() != a.request->seq) return;
+    w.settle_first([](answer* mine) { mine->set->release(); });
   }
 
   /// Gives what gathered to the sink, neighbours without headers of their own in one call.
@@ -110,15 +147,16 @@ struct producer_state {
         answer* a = held.front();
         if (a->request->answered.load(std::memory_order_relaxed)) {
           held.pop_front();
+          had_its_turn(*a);
           a->set->release();
           continue;
         }
-        if (!run.empty() && has_headers(*a)) break;
+        if (!run.empty() && answer_form::has_headers(*a)) break;
         // Marked at once, so that a second answer to the same record in this run is dropped as well.
         a->request->answered.store(true, std::memory_order_relaxed);
         held.pop_front();
-        run.push_back(outgoing_of(*a));
-        if (has_headers(*a)) break;  // its headers live in one buffer
+        run.push_back(form.outgoing_of(*a));
+        if (answer_form::has_headers(*a)) break;  // its headers live in one buffer
       }
       give(now);
     }
@@ -129,7 +167,10 @@ struct producer_state {
     std::span<const kafka::outgoing> rest(run);
     while (!rest.empty()) {
       kafka::produced stopped = kafka::produced::ok;
-      rest = rest.subspan(args.sink->produce_many(rest, stopped));
+      const std::size_t taken = args.sink->produce_many(rest, stopped);
+      if (args.order)
+        for (const auto& o : rest.first(taken)) had_its_turn(*static_cast<answer*>(o.opaque));
+      rest = rest.subspan(taken);
       if (rest.empty()) return;
       auto* a = static_cast<answer*>(rest.front().opaque);
       if (stopped == kafka::produced::queue_full) {
@@ -142,6 +183,7 @@ struct producer_state {
         return;
       }
       rest = rest.subspan(1);
+      had_its_turn(*a);
       if (stopped == kafka::produced::too_large) {
         too_large(a, now);
       } else {
@@ -151,31 +193,12 @@ struct producer_state {
     }
   }
 
-  /// A result that the broker won't take for its size becomes a dead letter; a dead letter loses its value.
   void too_large(answer* a, nanos now) {
     a->request->answered.store(false, std::memory_order_relaxed);
-    if (!a->dead) {
-      a->dead = true;
-      a->code = error_code::too_large;
-      a->reason_size = 0;
+    if (answer_form::shrink(*a))
       held.push_back(a);
-      return;
-    }
-    if (!(a->tries & 1)) {
-      a->tries |= 1;
-      held.push_back(a);
-      return;
-    }
-    observe::fields which = {{"topic", *a->request->batch->topic},
-                             {"partition", std::to_string(a->request->batch->partition)},
-                             {"offset", std::to_string(a->request->offset)}};
-    if (a->request->trace) which.emplace_back("trace_id", a->request->trace->id());
-    observe::log_every(
-        observe::level::error, "producer", "dead_letter_refused", 60,
-        "the dead-letter topic refuses a record even without its value; its partition can't commit past "
-        "it until the topic accepts it",
-        which);
-    refused.emplace_back(now + 10 * retry_pause, a);
+    else
+      refused.emplace_back(now + 10 * retry_pause, a);
   }
 
   void drain_reports(nanos now) {
@@ -207,7 +230,7 @@ struct producer_state {
           owner = to;
         }
         done.push_back(a->request);
-        if (a->request->trace) tell_delivered(*a, now);
+        if (a->request->trace) answer_form::tell_delivered(*a, now);
         tally.add(*a, now);
         finished.push_back(a->set);
         continue;
@@ -215,8 +238,7 @@ struct producer_state {
       if (a->request->trace) a->request->trace->sent(now, a->dead, "not_delivered");
       if (rep.too_large) {
         too_large(a, now);
-      } else if (rep.bad_timestamp && !(a->tries & 2)) {
-        a->tries |= 2;
+      } else if (rep.bad_timestamp && answer_form::drop_timestamp(*a)) {
         a->request->answered.store(false, std::memory_order_relaxed);
         held.push_back(a);
       } else {
@@ -270,14 +292,19 @@ producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<prod
   caf_line::die_of_exceptions(self);
   auto& s = self->state;
   s.args = *args;
+  s.form = answer_form(args->keep_timestamp);
   s.gather = policy::gather(args->gather_min, args->gather_max);
+  if (args->order) {
+    for (auto& [partition, w] : args->order->windows) w.answers.take_back();
+    s.release_in_order(caf_line::now(self));
+  }
   producer_actor me(self);
   args->sink->on_reports([me] { caf_line::post(me, reports_ready{}); });
   caf_line::send(self, me, reports_ready{});  // reports that came while nobody listened
   caf_line::send_later(self, sweep, tick{});
   return {
       [self](const answers& m) {
-        self->state.take(m);
+        self->state.take(m, caf_line::now(self));
         send_or_hold(self, m.set->answers.size());
       },
       [self](reports_ready) {
@@ -290,6 +317,13 @@ producer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<prod
       [self](hold_over) {
         self->state.timer_set = false;
         self->state.flush(caf_line::now(self));
+      },
+      [self](const settle_for& m) {
+        if (const auto& order = self->state.args.order) {
+          const auto at = order->windows.find(m.partition);
+          if (at != order->windows.end() && at->second.generation <= m.generation) order->windows.erase(at);
+        }
+        caf_line::send(self, m.from, settled{});
       },
       [self](tick) {
         auto& st = self->state;

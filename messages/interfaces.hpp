@@ -13,6 +13,7 @@
 
 namespace troupe {
 struct wiring;
+struct settle_for;
 struct shard_idle;
 struct supervise;
 struct dismiss;
@@ -33,6 +34,8 @@ TROUPE_LOCAL_MESSAGE(troupe::answers)
 TROUPE_LOCAL_MESSAGE(troupe::reports_ready)
 TROUPE_LOCAL_MESSAGE(troupe::hold_over)
 TROUPE_LOCAL_MESSAGE(troupe::delivered)
+TROUPE_LOCAL_MESSAGE(troupe::settle_for)
+TROUPE_LOCAL_MESSAGE(troupe::settled)
 TROUPE_LOCAL_MESSAGE(troupe::scored)
 TROUPE_LOCAL_MESSAGE(troupe::shadow_work)
 TROUPE_LOCAL_MESSAGE(troupe::source_changed)
@@ -53,8 +56,8 @@ namespace troupe {
 
 /// One a partition and assignment: polls within its credit, parses, submits; commits when answers are
 /// delivered.
-using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(retire),
-                                                    void(tick), void(wiring), void(crash)>;
+using partition_consumer_actor = caf_line::actor_of<void(records_ready), void(delivered), void(settled),
+                                                    void(retire), void(tick), void(wiring), void(crash)>;
 
 /// One a thread of a door: reads calls, submits them, ends each with its reply.
 using gateway_actor =
@@ -75,9 +78,10 @@ using breaker_actor = caf_line::actor_of<void(outcome), void(tick), void(wiring)
 /// One an engine: scores a granted batch and formats its answers.
 using model_shard_actor = caf_line::actor_of<void(grant), void(wiring), void(crash)>;
 
-/// One a node: gathers answers, gives them to the sink, tells the partition_consumers what was delivered.
-using producer_actor = caf_line::actor_of<void(answers), void(reports_ready), void(hold_over), void(tick),
-                                          void(wiring), void(crash)>;
+/// One a node: gathers answers, gives them to the sink, tells the partition_consumers what was delivered. Two
+/// kinds: `producer`, at least once, and `transactor`, exactly once.
+using producer_actor = caf_line::actor_of<void(answers), void(reports_ready), void(hold_over),
+                                          void(settle_for), void(tick), void(wiring), void(crash)>;
 
 /// One a node: says which versions are loaded and which of them answers; watches rollouts and rolls back.
 using model_keeper_actor =
@@ -90,6 +94,14 @@ using shadow_scorer_actor = caf_line::actor_of<void(shadow_work), void(wiring), 
 /// One a node: starts children, restarts what crashes within its budget, ends the process when that is spent.
 using supervisor_actor =
     caf_line::actor_of<void(supervise), void(dismiss), void(kill_child), void(report_tree), void(tick)>;
+
+/// This assignment is over with answers unfinished, or is read again by a successor: forget them, and say
+/// `settled` when no transaction can commit one of them any more (partition_consumer -> producer).
+struct settle_for {
+  std::int32_t partition = 0;
+  std::uint32_t generation = 0;
+  partition_consumer_actor from;
+};
 
 /// A shard offers itself for the next batch of its model (model_shard -> scheduler).
 struct shard_idle {

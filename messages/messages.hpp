@@ -199,6 +199,10 @@ struct delivered {
   std::shared_ptr<row_refs> rows;
 };
 
+/// The answers of a settle_for are forgotten; what was committed until now is where the partition goes on
+/// (producer -> partition_consumer).
+struct settled {};
+
 // --- control
 // --------------------------------------------------------------------------------------------------------
 

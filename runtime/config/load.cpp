@@ -569,8 +569,9 @@ class loader {
         !starts_with(values_.mlflow.uri, "https://"))
       refuse("mlflow.uri", "expected an address like http://mlflow:5000");
     const auto& k = values_.kafka;
-    if (k.delivery == delivery::exactly_once)
-      refuse("kafka.delivery", "exactly_once is not available yet; use at_least_once");
+    if (k.delivery == delivery::exactly_once && k.enabled && k.brokers == "embedded")
+      refuse("kafka.delivery",
+             "the embedded broker has no transactions; use at_least_once, or name a Kafka in kafka.brokers");
     for (const auto& [key, name] : {std::pair{"kafka.class", k.default_class},
                                     {"http.class", values_.http.default_class},
                                     {"grpc.class", values_.grpc.default_class},

@@ -216,9 +216,23 @@ std::vector<binding> bind(settings& s) {
   b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
          "Topic for records that can't be parsed or can't be answered.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
-           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once is not "
-           "available yet.");
-  b.choice("kafka.output_order", s.kafka.output_order, {"completion"}, "Order in which results are written.");
+           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once writes results "
+           "and offsets in transactions, for consumers with isolation.level=read_committed.");
+  b.choice("kafka.output_order", s.kafka.output_order, {"completion", "partition"},
+           "Order in which results are written: as they are ready, or in that of the records of their "
+           "partition (exactly_once always does).");
+  b.count("kafka.transaction_records", s.kafka.transaction_records, std::size_t{1}, std::size_t{100'000},
+          "records",
+          "Most answers of a transaction; fewer go in one while fewer come (exactly_once).");
+  b.duration("kafka.transaction_timeout", s.kafka.transaction_timeout, second, 900 * second,
+             "When brokers abort the transaction of an instance that is gone: until then it holds up readers "
+             "(exactly_once).");
+  b.count("kafka.transaction_groups", s.kafka.transaction_groups, std::size_t{1}, std::size_t{64}, "",
+          "Transactional producers, which share the partitions out among them (exactly_once).");
+  b.text("kafka.transactional_id", s.kafka.transactional_id,
+         "Identity of this instance's transactions, which no other running instance may have. A restarted "
+         "instance with the same one ends its predecessor's transaction at once; empty: a new one each start "
+         "(exactly_once).");
   b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
   b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
              "Age at which a record without `timeout_ms` is answered with deadline_exceeded; 0: never.");

@@ -17,7 +17,7 @@ namespace troupe::config {
 using policy::nanos;
 
 enum class delivery { at_least_once, exactly_once };
-enum class output_order { completion };
+enum class output_order { completion, partition };
 enum class result_timestamp { produced, request };
 enum class engine { automatic, builtin, onnxruntime };
 enum class isolation { process, none };
@@ -36,6 +36,10 @@ struct kafka_settings {
   std::string dead_letter_topic = "inference-requests-dlq";
   config::delivery delivery = delivery::at_least_once;
   config::output_order output_order = output_order::completion;
+  std::size_t transaction_records = 10'000;
+  nanos transaction_timeout = 10 * policy::second;
+  std::size_t transaction_groups = 1;
+  std::string transactional_id;  ///< empty: unique to the process
   std::string default_class = "bulk";  ///< kafka.class
   nanos queue_timeout = 0;             ///< 0: none
   std::size_t max_record_bytes = std::size_t{1} << 20;

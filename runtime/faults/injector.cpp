@@ -169,10 +169,12 @@ struct injector::impl {
             throw cannot_inject(std::string(k.name) + " is active on that link: stop fault " +
                                 std::to_string(id) + " first");
     }
-    if ((f.what == kind::rebalance_storm || f.what == kind::report_drop ||
-         f.what == kind::report_duplicate) &&
-        !options.kafka)
+    const bool report = of.at == point::produce;
+    if ((f.what == kind::rebalance_storm || report) && !options.kafka)
       throw cannot_inject(std::string(of.name) + ": this node has no connection to Kafka");
+    if (report && !options.reports)
+      throw cannot_inject(std::string(of.name) +
+                          ": with kafka.delivery: exactly_once there are no reports, but transactions");
     if (f.what == kind::freeze && ::getpid() == 1)
       throw cannot_inject(
           "freeze: the kernel does not stop PID 1 of a container; run the node under an init (docker run "

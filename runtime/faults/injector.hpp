@@ -28,7 +28,8 @@ struct no_such_actor : cannot_inject {
 struct injector_options {
   limits bounds;
   std::uint64_t seed = 1;
-  bool kafka = false;  ///< which links there are
+  bool kafka = false;    ///< which links there are
+  bool reports = false;  ///< answers are followed by delivery reports, not by transactions
   bool redis = false;
   bool registry = false;
   /// Crashes the actor of this name, any for ""; the one it was, empty when there is none.

@@ -40,7 +40,6 @@ constexpr std::array producer_only = {"acks"sv,
                                       "message.timeout.ms"sv,
                                       "delivery.timeout.ms"sv,
                                       "partitioner"sv,
-                                      "transaction.timeout.ms"sv,
                                       "request.timeout.ms"sv,
                                       "message.send.max.retries"sv,
                                       "retries"sv,
@@ -85,7 +84,8 @@ constexpr std::array reserved_names = {
     reserved{"auto.commit.enable", "offsets are committed as answers are delivered; remove it"},
     reserved{"enable.auto.commit", "offsets are committed as answers are delivered; remove it"},
     reserved{"delivery.report.only.error", "offsets wait for delivery reports; remove it"},
-    reserved{"transactional.id", "set kafka.delivery"}};
+    reserved{"transactional.id", "set kafka.delivery and kafka.transactional_id"},
+    reserved{"transaction.timeout.ms", "set kafka.transaction_timeout"}};
 
 template <class List>
 [[nodiscard]] bool in(const List& list, std::string_view name) {

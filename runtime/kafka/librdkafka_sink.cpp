@@ -67,9 +67,10 @@ class hurrier {
   std::thread thread_;
 };
 
-class librdkafka_sink final : public record_sink {
+class librdkafka_sink final : public librdkafka_producer {
  public:
-  explicit librdkafka_sink(const sink_options& o) : log_(o.log), sockets_(o.sockets), rescue_(o.brokers) {
+  explicit librdkafka_sink(const sink_options& o)
+      : log_(o.log), sockets_(o.sockets), transactional_(!o.transactional_id.empty()), rescue_(o.brokers) {
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf, o);
@@ -104,7 +105,7 @@ class librdkafka_sink final : public record_sink {
       close();
       throw property_error("Kafka topic '" + *names[i] + "': " + why);
     }
-    if (o.linger_ms > 0) hurrier_ = std::make_unique<hurrier>(producer_);
+    if (o.linger_ms > 0 && !transactional_) hurrier_ = std::make_unique<hurrier>(producer_);
   }
 
   ~librdkafka_sink() override { close(); }
@@ -114,14 +115,14 @@ class librdkafka_sink final : public record_sink {
     if (hurrier_) hurrier_->given();
     auto* topic = topic_of(r);
     const std::int32_t partition = partition_of(r);
-    in_flight_.fetch_add(1, std::memory_order_relaxed);
+    count(1);
     auto code = send(topic, partition, r);
     if (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && partition != RD_KAFKA_PARTITION_UA) {
       absent_from_ = std::min(absent_from_, partition);
       code = send(topic, RD_KAFKA_PARTITION_UA, r);
     }
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) return produced::ok;
-    in_flight_.fetch_sub(1, std::memory_order_relaxed);
+    uncount(1);
     return refused(code, topic);
   }
 
@@ -162,7 +163,7 @@ class librdkafka_sink final : public record_sink {
       }
       event_.reset();
     }
-    in_flight_.fetch_sub(n, std::memory_order_relaxed);
+    uncount(n);
     return n;
   }
 
@@ -186,6 +187,8 @@ class librdkafka_sink final : public record_sink {
   std::string error_text(int code) const override {
     return rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
   }
+
+  rd_kafka_s* handle() const override { return producer_; }
 
   void close() override {
     if (!producer_) return;
@@ -215,10 +218,22 @@ class librdkafka_sink final : public record_sink {
     auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
     set("bootstrap.servers", o.brokers);
     set("client.id", "troupe");
-    set("enable.idempotence", "true");     // with it acks=all, and order within a partition
-    set("message.timeout.ms", "0");        // an answer is never given up: its offset would be stuck
-    set("partitioner", "murmur2_random");  // as Java's clients
-    set("linger.ms", std::to_string(o.linger_ms));
+    set("enable.idempotence", "true");  // with it acks=all, and order within a partition
+    if (o.transactional_id.empty()) {
+      set("message.timeout.ms", "0");  // an answer is never given up: its offset would be stuck
+      set("linger.ms", std::to_string(o.linger_ms));
+    } else {
+      const auto timeout = std::to_string(o.transaction_timeout / 1'000'000);
+      set("transactional.id", o.transactional_id);
+      set("transaction.timeout.ms", timeout);
+      set("message.timeout.ms", timeout);  // then the transaction is aborted, and all of it sent again
+      set("delivery.report.only.error", "true");
+      set("linger.ms", "5");  // the commit waits for none of it
+      // The broker still writes the markers of the last transaction when the next one wants to add its
+      // offsets, and says so: with the default of 100 ms that answer, one a transaction, is most of its time.
+      set("retry.backoff.ms", "5");
+    }
+    set("partitioner", "murmur2_random");   // as Java's clients
     set("statistics.interval.ms", "1000");  // for link_monitor
     set("socket.nagle.disable", "true");
     set("socket.keepalive.enable", "true");
@@ -230,6 +245,14 @@ class librdkafka_sink final : public record_sink {
     set("message.max.bytes", std::to_string(o.max_message_bytes));
     set("log.queue", "true");
     set_properties(conf, o.own, client_kind::producer);
+  }
+
+  // A transactional producer's successes are not reported, so they can't be counted either.
+  void count(std::size_t n) {
+    if (!transactional_) in_flight_.fetch_add(n, std::memory_order_relaxed);
+  }
+  void uncount(std::size_t n) {
+    if (!transactional_) in_flight_.fetch_sub(n, std::memory_order_relaxed);
   }
 
   [[nodiscard]] rd_kafka_topic_t* topic_of(const outgoing& r) const {
@@ -283,11 +306,11 @@ class librdkafka_sink final : public record_sink {
       m._private = r.opaque;
     }
     auto* topic = topic_of(records.front());
-    in_flight_.fetch_add(records.size(), std::memory_order_relaxed);
+    count(records.size());
     const int good =
         rd_kafka_produce_batch(topic, partition, 0, many_.data(), static_cast<int>(many_.size()));
     if (static_cast<std::size_t>(good) == records.size()) return records.size();
-    in_flight_.fetch_sub(records.size() - static_cast<std::size_t>(good), std::memory_order_relaxed);
+    uncount(records.size() - static_cast<std::size_t>(good));
     std::size_t first = 0;
     while (many_[first].err == RD_KAFKA_RESP_ERR_NO_ERROR) ++first;
     if (static_cast<std::size_t>(good) ==
@@ -302,7 +325,7 @@ class librdkafka_sink final : public record_sink {
       const std::lock_guard lock(reports_mutex_);
       for (std::size_t i = first; i < records.size(); ++i) {
         if (many_[i].err == RD_KAFKA_RESP_ERR_NO_ERROR) continue;
-        in_flight_.fetch_add(1, std::memory_order_relaxed);
+        count(1);
         delivery_report& r = last_reports_.emplace_back();
         r.opaque = records[i].opaque;
         r.to = records[i].to;
@@ -392,6 +415,7 @@ class librdkafka_sink final : public record_sink {
   bool again_anywhere(const rd_kafka_message_t& m) {
     if (closing_ || m.key || m.partition < 0) return false;
     absent_from_ = std::min(absent_from_, m.partition);
+    if (transactional_) return false;  // its transaction can't be committed any more: all of it comes again
     rd_kafka_headers_t* headers = nullptr;
     if (rd_kafka_message_detach_headers(const_cast<rd_kafka_message_t*>(&m), &headers) !=
         RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -446,6 +470,7 @@ class librdkafka_sink final : public record_sink {
 
   log_function log_;
   std::shared_ptr<policy::socket_watch> sockets_;  // null: nobody watches
+  const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
   std::array<rd_kafka_topic_t*, 2> topics_{};
@@ -466,7 +491,7 @@ class librdkafka_sink final : public record_sink {
 
 }  // namespace
 
-std::unique_ptr<record_sink> make_librdkafka_sink(const sink_options& options) {
+std::unique_ptr<librdkafka_producer> make_librdkafka_sink(const sink_options& options) {
   return std::make_unique<librdkafka_sink>(options);
 }
 

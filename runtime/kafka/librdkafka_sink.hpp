@@ -14,6 +14,9 @@
 
 #include "runtime/kafka/client.hpp"
 #include "runtime/kafka/record_sink.hpp"
+#include "runtime/policy/time.hpp"
+
+struct rd_kafka_s;
 
 namespace troupe::kafka {
 
@@ -25,12 +28,20 @@ struct sink_options {
   std::size_t queue_bytes = std::size_t{32}
                             << 20;  ///< of values; at least one record of the largest size fits
   std::size_t max_message_bytes = std::size_t{10} << 20;  ///< the broker has the last word
+  /// Not empty: a transactional producer, for librdkafka_transactions. It reports refused records only.
+  std::string transactional_id;
+  nanos transaction_timeout = 10 * policy::second;
   properties own;
   log_function log;
   std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
+class librdkafka_producer : public record_sink {
+ public:
+  [[nodiscard]] virtual rd_kafka_s* handle() const = 0;
+};
+
 /// Throws property_error.
-[[nodiscard]] std::unique_ptr<record_sink> make_librdkafka_sink(const sink_options& options);
+[[nodiscard]] std::unique_ptr<librdkafka_producer> make_librdkafka_sink(const sink_options& options);
 
 }  // namespace troupe::kafka

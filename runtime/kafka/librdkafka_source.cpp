@@ -115,11 +115,12 @@ struct polled_messages {
 class librdkafka_queue final : public partition_queue {
  public:
   librdkafka_queue(std::shared_ptr<client> owner, std::string topic, std::int32_t partition,
-                   std::uint32_t generation)
+                   std::uint32_t generation, bool transactional)
       : client_(std::move(owner)),
         topic_(std::make_shared<const std::string>(std::move(topic))),
         partition_(partition),
         generation_(generation),
+        transactional_(transactional),
         queue_(rd_kafka_queue_get_partition(client_->handle, topic_->c_str(), partition)) {
     rd_kafka_queue_forward(queue_, nullptr);  // before the assignment: nothing may reach the main queue
   }
@@ -175,13 +176,22 @@ class librdkafka_queue final : public partition_queue {
 
   bool store(std::int64_t next_offset) override {
     const std::lock_guard lock(mutex_);
-    if (fenced_) return false;
+    if (fenced_ || transactional_) return false;
     const auto list = list_of(*topic_, partition_, next_offset);
     if (rd_kafka_offsets_store(client_->handle, list.get()) != RD_KAFKA_RESP_ERR_NO_ERROR ||
         list->elems[0].err != RD_KAFKA_RESP_ERR_NO_ERROR)
       return false;
     stored_ = next_offset;
     return true;
+  }
+
+  [[nodiscard]] bool fenced() const {
+    const std::lock_guard lock(mutex_);
+    return fenced_;
+  }
+  void committed(std::int64_t next_offset) {
+    const std::lock_guard lock(mutex_);
+    stored_ = next_offset;
   }
 
   void rewind() override {
@@ -300,6 +310,7 @@ class librdkafka_queue final : public partition_queue {
   std::shared_ptr<const std::string> topic_;
   std::int32_t partition_;
   std::uint32_t generation_;
+  const bool transactional_;
   rd_kafka_queue_t* queue_;
   mutable std::mutex mutex_;
   bool fenced_ = false;
@@ -314,9 +325,42 @@ class librdkafka_queue final : public partition_queue {
   std::function<void()> wake_;
 };
 
-class librdkafka_source final : public record_source {
+/// The partitions that are assigned now.
+class librdkafka_group final : public consumer_group {
  public:
-  explicit librdkafka_source(const source_options& o) : options_(o), client_(std::make_shared<client>()) {
+  librdkafka_group(std::shared_ptr<client> owner, std::string topic)
+      : client_(std::move(owner)), topic_(std::move(topic)) {}
+
+  rd_kafka_s* consumer() const override { return client_->handle; }
+  const std::string& topic() const override { return topic_; }
+  bool owns(std::int32_t partition, std::uint32_t generation) const override {
+    const auto q = find(partition);
+    return q && q->generation() == generation && !q->fenced();
+  }
+  void committed(std::int32_t partition, std::uint32_t generation, std::int64_t next_offset) override {
+    if (const auto q = find(partition); q && q->generation() == generation) q->committed(next_offset);
+  }
+
+  mutable std::mutex mutex;
+  std::map<std::int32_t, std::shared_ptr<librdkafka_queue>> queues;
+
+ private:
+  [[nodiscard]] std::shared_ptr<librdkafka_queue> find(std::int32_t partition) const {
+    const std::lock_guard lock(mutex);
+    const auto it = queues.find(partition);
+    return it == queues.end() ? nullptr : it->second;
+  }
+
+  std::shared_ptr<client> client_;
+  std::string topic_;
+};
+
+class librdkafka_source final : public librdkafka_record_source {
+ public:
+  explicit librdkafka_source(const source_options& o)
+      : options_(o),
+        client_(std::make_shared<client>()),
+        group_(std::make_shared<librdkafka_group>(client_, o.topic)) {
     client_->log = o.log;
     auto* conf = rd_kafka_conf_new();
     try {
@@ -400,6 +444,7 @@ class librdkafka_source final : public record_source {
     return s;
   }
 
+  std::shared_ptr<consumer_group> group() const override { return group_; }
   std::size_t assigned_partitions() const override { return assigned_; }
   std::uint64_t rebalances() const override { return rebalances_; }
 
@@ -423,7 +468,10 @@ class librdkafka_source final : public record_source {
         std::to_string(std::max<nanos>(300'000, options_.drain_timeout / 1'000'000 + 60'000)));
     set("auto.offset.reset", "earliest");
     set("enable.auto.offset.store", "false");
-    set("auto.commit.interval.ms", "1000");
+    if (options_.transactional)
+      set("enable.auto.commit", "false");
+    else
+      set("auto.commit.interval.ms", "1000");
     set("statistics.interval.ms", "1000");  // for link_monitor
     set("socket.nagle.disable", "true");
     set("socket.keepalive.enable", "true");
@@ -469,9 +517,9 @@ class librdkafka_source final : public record_source {
   void pause() {
     partition_list list;
     {
-      const std::lock_guard lock(mutex_);
-      list.reset(rd_kafka_topic_partition_list_new(static_cast<int>(queues_.size())));
-      for (const auto& [p, q] : queues_)
+      const std::lock_guard lock(group_->mutex);
+      list.reset(rd_kafka_topic_partition_list_new(static_cast<int>(group_->queues.size())));
+      for (const auto& [p, q] : group_->queues)
         rd_kafka_topic_partition_list_add(list.get(), options_.topic.c_str(), p);
     }
     rd_kafka_pause_partitions(client_->handle, list.get());
@@ -490,14 +538,14 @@ class librdkafka_source final : public record_source {
     std::vector<std::shared_ptr<partition_queue>> fresh;
     const auto generation = next_generation();
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(group_->mutex);
       for (int i = 0; i < list->cnt; ++i) {
         auto q = std::make_shared<librdkafka_queue>(client_, list->elems[i].topic, list->elems[i].partition,
-                                                    generation);
-        queues_[list->elems[i].partition] = q;
+                                                    generation, options_.transactional);
+        group_->queues[list->elems[i].partition] = q;
         fresh.push_back(std::move(q));
       }
-      assigned_ = queues_.size();
+      assigned_ = group_->queues.size();
     }
     if (cooperative)
       client_->check("assign", rd_kafka_incremental_assign(client_->handle, list));
@@ -517,10 +565,10 @@ class librdkafka_source final : public record_source {
     std::vector<std::shared_ptr<partition_queue>> gone;
     std::vector<std::shared_ptr<librdkafka_queue>> ours;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(group_->mutex);
       for (int i = 0; i < list->cnt; ++i) {
-        const auto it = queues_.find(list->elems[i].partition);
-        if (it == queues_.end()) continue;
+        const auto it = group_->queues.find(list->elems[i].partition);
+        if (it == group_->queues.end()) continue;
         gone.push_back(it->second);
         ours.push_back(it->second);
       }
@@ -530,21 +578,22 @@ class librdkafka_source final : public record_source {
       listener_->revoked(gone, lost, lost ? now : closing_ ? deadline_.load() : now + options_.drain_timeout);
       for (auto& q : ours) q->fence();
       // Without a broker this would wait for the whole session time-out, for nothing.
-      if (!lost && client_->link.status().up)
+      if (!lost && !options_.transactional && client_->link.status().up)
         client_->committed(rd_kafka_commit(client_->handle, nullptr, 0));
     }
     if (cooperative)
       client_->check("unassign", rd_kafka_incremental_unassign(client_->handle, list));
     else
       client_->check("unassign", rd_kafka_assign(client_->handle, nullptr));
-    const std::lock_guard lock(mutex_);
-    for (int i = 0; i < list->cnt; ++i) queues_.erase(list->elems[i].partition);
-    assigned_ = queues_.size();
+    const std::lock_guard lock(group_->mutex);
+    for (int i = 0; i < list->cnt; ++i) group_->queues.erase(list->elems[i].partition);
+    assigned_ = group_->queues.size();
     if (lost) joined_ = false;
   }
 
   source_options options_;
   std::shared_ptr<client> client_;
+  std::shared_ptr<librdkafka_group> group_;
   assignment_listener* listener_ = nullptr;
   std::thread thread_;
   bool thread_started_ = false;
@@ -555,13 +604,11 @@ class librdkafka_source final : public record_source {
   std::atomic<bool> joined_{false};
   std::atomic<std::size_t> assigned_{0};
   std::atomic<std::uint64_t> rebalances_{0};
-  std::mutex mutex_;
-  std::map<std::int32_t, std::shared_ptr<librdkafka_queue>> queues_;
 };
 
 }  // namespace
 
-std::unique_ptr<record_source> make_librdkafka_source(const source_options& options) {
+std::unique_ptr<librdkafka_record_source> make_librdkafka_source(const source_options& options) {
   return std::make_unique<librdkafka_source>(options);
 }
 

@@ -10,13 +10,28 @@
 // itself. Pausing would throw away what was fetched, so it is only done by stop_intake().
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "runtime/kafka/client.hpp"
 #include "runtime/kafka/record_source.hpp"
 
+struct rd_kafka_s;
+
 namespace troupe::kafka {
+
+/// What a transaction must know of the group whose records it answers. Thread safe; may outlive the source.
+class consumer_group {
+ public:
+  virtual ~consumer_group() = default;
+  [[nodiscard]] virtual rd_kafka_s* consumer() const = 0;
+  [[nodiscard]] virtual const std::string& topic() const = 0;
+  /// This assignment of the partition is still ours.
+  [[nodiscard]] virtual bool owns(std::int32_t partition, std::uint32_t generation) const = 0;
+  /// A transaction committed this offset: rewind() goes back to here.
+  virtual void committed(std::int32_t partition, std::uint32_t generation, std::int64_t next_offset) = 0;
+};
 
 struct source_options {
   std::string brokers;
@@ -31,12 +46,19 @@ struct source_options {
   /// less than 6000 unless told so (group.min.session.timeout.ms).
   int session_timeout_ms = 6'000;
   nanos drain_timeout = 30'000'000'000;  ///< what a revoked partition gets to come to rest, at most
+  /// Offsets are committed by transactions alone: store() refuses.
+  bool transactional = false;
   properties own;
   log_function log;
   std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
+class librdkafka_record_source : public record_source {
+ public:
+  [[nodiscard]] virtual std::shared_ptr<consumer_group> group() const = 0;
+};
+
 /// Throws property_error.
-[[nodiscard]] std::unique_ptr<record_source> make_librdkafka_source(const source_options& options);
+[[nodiscard]] std::unique_ptr<librdkafka_record_source> make_librdkafka_source(const source_options& options);
 
 }  // namespace troupe::kafka

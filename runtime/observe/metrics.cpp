@@ -103,7 +103,12 @@ struct metrics::impl {
                  "From the reading of a request's record to the delivery of its answer",
                  latency_bounds(options.class_targets)),
         batch_rows("troupe_batch_rows", "Rows of a batch that a model scored at once",
-                   {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}) {
+                   {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}),
+        commits("troupe_transaction_commit_seconds", "How long commits of Kafka transactions took",
+                {0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30}),
+        order_waits("troupe_output_order_wait_seconds",
+                    "How long answers waited for those before them in their partition, a spell each",
+                    {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30}) {
     gauge("troupe_build_info", "1; the build is in the labels")
         .Add({{"version", TROUPE_VERSION}, {"revision", TROUPE_GIT_REVISION}, {"compiler", TROUPE_COMPILER}})
         .Set(1);
@@ -166,6 +171,10 @@ struct metrics::impl {
       counter("troupe_rebalances_total", "Rebalances of the consumer group");
   prometheus::Family<Counter>& delivery_failures = counter(
       "troupe_delivery_errors_total", "Results that the broker did not take at once; they are sent again");
+  prometheus::Family<Counter>& transactions =
+      counter("troupe_transactions_total", "Kafka transactions, by result: committed or aborted");
+  prometheus::Family<Counter>& transaction_records = counter(
+      "troupe_transaction_records_total", "Answers in Kafka transactions, by result: committed or aborted");
 
   prometheus::Family<Counter>& cache_hits =
       counter("troupe_cache_hits_total", "Look-ups answered by a cache level");
@@ -267,6 +276,8 @@ struct metrics::impl {
   histogram_family latency;
   histogram_family duration;
   histogram_family batch_rows;
+  histogram_family commits;
+  histogram_family order_waits;
 
   std::mutex mutex;  // guards the maps; what they point to is atomic and stays
   std::map<std::size_t, class_series> by_class;
@@ -595,6 +606,17 @@ void metrics::delivery_errors(std::size_t count) {
   impl_->delivery_failures.Add({}).Increment(as_number(count));
 }
 
+void metrics::transaction(bool committed, std::size_t records, double seconds) {
+  const labels with = {{"result", committed ? "committed" : "aborted"}};
+  impl_->transactions.Add(with).Increment();
+  impl_->transaction_records.Add(with).Increment(as_number(records));
+  if (committed) impl_->commits.add({}).observe(seconds);
+}
+
+void metrics::order_wait(double seconds) {
+  impl_->order_waits.add({}).observe(seconds);
+}
+
 void metrics::cache_lookups(int level, std::size_t hits, std::size_t misses) {
   const labels with = {{"level", std::to_string(level)}};
   if (hits) impl_->cache_hits.Add(with).Increment(as_number(hits));
@@ -669,7 +691,7 @@ request_totals metrics::totals() const {
 
 std::vector<prometheus::MetricFamily> metrics::impl::collect(exemplars* shown) const {
   auto families = registry.Collect();
-  for (const auto* h : {&latency, &duration, &batch_rows}) {
+  for (const auto* h : {&latency, &duration, &batch_rows, &commits, &order_waits}) {
     auto family = h->collect(shown ? &(*shown)[h->name()] : nullptr);
     if (!family.metric.empty()) families.push_back(std::move(family));
   }

@@ -118,6 +118,10 @@ class metrics {
   void partition_gone(int partition);
   void assigned_partitions(std::size_t count, std::uint64_t rebalances);
   void delivery_errors(std::size_t count);
+  /// A transaction ended, `seconds` after it began to.
+  void transaction(bool committed, std::size_t records, double seconds);
+  /// An answer waited so long for those before it in its partition.
+  void order_wait(double seconds);
 
   // Stores. `level`: 1 in process, 2 Redis.
   void cache_lookups(int level, std::size_t hits, std::size_t misses);

@@ -89,7 +89,7 @@ for words, parts in (
     (("--set", "metrics.port=70000"), ("metrics.port", "65535")),
     (("--set", "cache.mode=sometimes"), ("cache.mode", "auto", "on", "off")),
     (("--set", "drain.deadline=10"), ("drain.deadline",)),
-    (("--set", "kafka.delivery=exactly_once"), ("kafka.delivery",)),
+    (("--set", "kafka.delivery=exactly_once", "--set", "kafka.brokers=embedded"), ("kafka.delivery", "embedded")),
     (("--set", "kafka.brokers"), ("--set",)),
     (("--set", "kafka.properties.lingr.ms=5"), ("kafka.properties.lingr.ms", "linger.ms")),
     (("--config", "/no/such/file.yaml"), ("/no/such/file.yaml",)),

@@ -21,6 +21,7 @@
 #include "actors/producer.hpp"
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
+#include "actors/transactor.hpp"
 #include "runtime/faults/fault_points.hpp"
 #include "runtime/faults/faulty_sink.hpp"
 #include "runtime/kafka/record_sink.hpp"
@@ -50,12 +51,16 @@ struct request {
   bool expires = false;  // it may end with deadline_exceeded
   double answer = 0;
   int answers = 0;
+  bool sent = false;  // an answer of ours was given to the sink, or somebody else has answered it
+  std::size_t partition = 0;
+  std::size_t place = 0;  // in its log
 };
 
 struct log_partition {
   std::int32_t number = 0;
   std::deque<std::size_t> log;  // requests; addresses of their values stay valid
   std::size_t committed = 0;    // where the next owner begins
+  std::size_t all_sent = 0;     // so many from the first one on were sent
   std::uint32_t generation = 0;
   std::string child;
   std::shared_ptr<class queue> owned;
@@ -85,9 +90,14 @@ class world {
         .count();
   }
   void told(const std::string& line) { out.story += std::to_string(now() / ms) + " ms: " + line + "\n"; }
+  void sent(const kafka::outgoing& o);
   void delivered(const kafka::outgoing& o, std::string_view value);
+  [[nodiscard]] bool owns(std::int32_t partition, std::uint32_t generation) const;
+  void commit(const kafka::cut& c);
 
   history out;
+  bool exactly_once = false;
+  bool in_order = false;
   bool faulty = false;        // anything failed so far that may double an answer
   bool model_failed = false;  // an engine refused rows so far
   bool shard_crashed = false;
@@ -98,6 +108,7 @@ class world {
  private:
   friend class queue;
   struct sink;
+  struct transactional;
   struct second_level;
   struct engine;
   struct caller;
@@ -108,6 +119,9 @@ class world {
   void build();
   void step();
   void settle_leaving();
+  [[nodiscard]] std::size_t request_in(std::string_view value) const;
+  void deliver(std::size_t n, double refuses);
+  void limit_sink(std::size_t records);
   void send_records();
   void send_calls();
   void crash_one();
@@ -125,8 +139,9 @@ class world {
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
   std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
   faults::fault_points points;
-  std::shared_ptr<sink> results;
-  std::shared_ptr<kafka::record_sink> reporting;  // what the producer knows: `results` with faults
+  std::shared_ptr<sink> results;                  // at least once
+  std::shared_ptr<kafka::record_sink> reporting;  // the same, with faults
+  std::shared_ptr<transactional> committing;      // exactly once
   std::shared_ptr<second_level> redis;
   supervisor_actor supervisor;
   wiring who;
@@ -183,6 +198,7 @@ class queue final : public kafka::partition_queue {
   void on_records(std::function<void()> wake) override { wake_ = std::move(wake); }
   bool store(std::int64_t next_offset) override {
     if (fenced) return false;
+    if (world_->exactly_once) world_->violated("commit", "an offset was stored beside the transactions");
     const auto upto = static_cast<std::size_t>((next_offset + stride - 1) / stride);
     for (std::size_t i = of_->committed; i < upto; ++i)
       if (world_->requests[of_->log[i]].answers == 0)
@@ -220,6 +236,7 @@ struct world::sink final : kafka::record_sink {
   };
   kafka::produced produce(const kafka::outgoing& o) override {
     if (waiting.size() >= capacity) return kafka::produced::queue_full;
+    in->sent(o);
     waiting.push_back({o, std::string(o.value)});
     return kafka::produced::ok;
   }
@@ -259,6 +276,105 @@ struct world::sink final : kafka::record_sink {
   std::deque<sent> waiting;
   std::vector<kafka::delivery_report> done;
   std::function<void()> wake;
+};
+
+struct world::transactional final : kafka::transactional_sink {
+  explicit transactional(world& w) : in(&w) {}
+  kafka::produced produce(const kafka::outgoing& o) override {
+    if (now_ != kafka::transaction_phase::open) in->violated("once", "an answer outside of a transaction");
+    if (waiting.size() >= capacity) return kafka::produced::queue_full;
+    in->sent(o);
+    waiting.push_back({o, std::string(o.value)});
+    return kafka::produced::ok;
+  }
+  std::size_t reports(std::vector<kafka::delivery_report>& to, std::size_t max) override {
+    const std::size_t n = std::min(max, refused.size());
+    to.insert(to.end(), refused.begin(), refused.begin() + static_cast<std::ptrdiff_t>(n));
+    refused.erase(refused.begin(), refused.begin() + static_cast<std::ptrdiff_t>(n));
+    return n;
+  }
+  void on_reports(std::function<void()> w) override { wake = std::move(w); }
+  void hurry() override {}
+  std::size_t in_flight() const override { return waiting.size(); }
+  kafka::link_status status() const override { return {true, false, {}}; }
+  std::string error_text(int) const override { return "simulated"; }
+  void close() override {}
+
+  kafka::transaction_phase phase() const override { return now_; }
+  void begin() override {
+    if (now_ != kafka::transaction_phase::ready) in->violated("once", "a transaction in a transaction");
+    now_ = kafka::transaction_phase::open;
+  }
+  void commit(std::vector<kafka::cut> c) override { end(true, std::move(c)); }
+  void abort() override { end(false, {}); }
+  bool owns(std::int32_t partition, std::uint32_t generation) const override {
+    return in->owns(partition, generation);
+  }
+  std::optional<kafka::transaction_result> ended() override { return std::exchange(result, std::nullopt); }
+
+  /// The broker's turn.
+  void go_on(double refuses) {
+    if (now_ == kafka::transaction_phase::preparing) {
+      now_ = kafka::transaction_phase::ready;
+    } else if (now_ == kafka::transaction_phase::open && !waiting.empty() && in->chance(refuses / 2)) {
+      kafka::delivery_report r;
+      r.opaque = waiting[in->pick(0, waiting.size() - 1)].what.opaque;
+      r.code = -1;
+      refused.push_back(r);
+      spoiled = true;
+    } else if (now_ == kafka::transaction_phase::ending) {
+      result = committed_or_not(refuses);
+      now_ = !result->committed && in->chance(0.2) ? kafka::transaction_phase::preparing
+                                                   : kafka::transaction_phase::ready;
+      waiting.clear();
+      spoiled = false;
+    }
+    if (wake) wake();
+  }
+
+  world* in;
+  std::size_t capacity = SIZE_MAX;
+  std::function<void()> wake;
+
+ private:
+  struct given {
+    kafka::outgoing what;
+    std::string value;
+  };
+
+  void end(bool with_commit, std::vector<kafka::cut> c) {
+    if (now_ != kafka::transaction_phase::open) in->violated("once", "the end of no transaction");
+    wants_commit = with_commit;
+    cuts = std::move(c);
+    now_ = kafka::transaction_phase::ending;
+  }
+
+  kafka::transaction_result committed_or_not(double refuses) {
+    if (!wants_commit) return {};
+    if (spoiled) return {false, false, "a record was refused"};
+    if (in->chance(refuses)) return {false, in->chance(0.5), "simulated"};
+    for (const auto& c : cuts)
+      if (!in->owns(c.partition, c.generation)) return {false, true, "a partition was taken away"};
+    for (const auto& g : waiting) {
+      const auto& r = in->requests[in->request_in(g.value)];
+      const auto cut = std::find_if(cuts.begin(), cuts.end(), [&](const kafka::cut& c) {
+        return static_cast<std::size_t>(c.partition) == r.partition;
+      });
+      if (cut == cuts.end() || static_cast<std::int64_t>(r.place) * stride >= cut->next_offset)
+        in->violated("cut", "an answer of partition " + std::to_string(r.partition) + " beyond its cut");
+      in->delivered(g.what, g.value);
+    }
+    for (const auto& c : cuts) in->commit(c);
+    return {true, false, {}};
+  }
+
+  kafka::transaction_phase now_ = kafka::transaction_phase::preparing;
+  std::vector<given> waiting;
+  std::vector<kafka::delivery_report> refused;
+  std::vector<kafka::cut> cuts;
+  bool wants_commit = false;
+  bool spoiled = false;
+  std::optional<kafka::transaction_result> result;
 };
 
 struct world::second_level final : store::level2_cache {
@@ -399,6 +515,8 @@ void world::build() {
   const std::size_t class_limit = chance(0.3) ? pick(2, 12) : 100'000;
   const bool cache = chance(0.5);
   const bool express = chance(0.7);
+  exactly_once = chance(0.4);
+  in_order = exactly_once || chance(0.4);
 
   std::vector<model::feature> features(2);
   features[0].name = "a";
@@ -441,11 +559,22 @@ void world::build() {
   };
   supervisor = system.own(spawn_supervisor(system.actors, std::move(sup)));
 
-  results = std::make_shared<sink>(*this);
-  reporting = faults::make_faulty_sink(results, points);
-  child("producer", "producer", [this](bool) {
+  std::shared_ptr<transaction_desk> transactions;
+  std::shared_ptr<order_desk> order;
+  if (exactly_once) {
+    committing = std::make_shared<transactional>(*this);
+    transactions = make_transaction_desk({committing}, pick(1, 64));
+  } else {
+    results = std::make_shared<sink>(*this);
+    reporting = faults::make_faulty_sink(results, points);
+    if (in_order) order = make_order_desk();
+  }
+  child("producer", "producer", [this, transactions, order](bool) {
+    if (transactions)
+      return caf_line::untyped(spawn_transactor(system.actors, {transactions, metrics, false}));
     producer_args a;
     a.sink = reporting;
+    a.order = order;
     a.metrics = metrics;
     return caf_line::untyped(spawn_producer(system.actors, std::move(a)));
   });
@@ -528,15 +657,62 @@ void world::assign(log_partition& p) {
     a.credit_records = credit;
     a.poll_records = poll_records;
     a.rewind = restart;
+    a.transactional = exactly_once;
     a.metrics = metrics;
     return caf_line::untyped(spawn_partition_consumer(system.actors, std::move(a), who));
   });
 }
 
-void world::delivered(const kafka::outgoing& o, std::string_view value) {
+std::size_t world::request_in(std::string_view value) const {
   const std::size_t at = value.find("r-");
   std::size_t n = requests.size();
   if (at != std::string_view::npos) std::from_chars(value.data() + at + 2, value.data() + value.size(), n);
+  return n;
+}
+
+bool world::owns(std::int32_t partition, std::uint32_t generation) const {
+  const auto& p = partitions[static_cast<std::size_t>(partition)];
+  return p.owned && p.generation == generation && !p.owned->fenced;
+}
+
+/// Where order is promised: nothing is sent before all that lies before it in its partition.
+void world::sent(const kafka::outgoing& o) {
+  const std::size_t n = request_in(o.value);
+  if (n >= requests.size()) return;
+  auto& r = requests[n];
+  auto& p = partitions[r.partition];
+  while (p.all_sent < p.log.size() && requests[p.log[p.all_sent]].sent) ++p.all_sent;
+  if (in_order && r.place > p.all_sent)
+    violated("order", "record " + std::to_string(n) + " was answered before record " +
+                          std::to_string(p.log[p.all_sent]));
+  r.sent = true;
+}
+
+void world::commit(const kafka::cut& c) {
+  auto& p = partitions[static_cast<std::size_t>(c.partition)];
+  const auto upto = static_cast<std::size_t>((c.next_offset + stride - 1) / stride);
+  for (std::size_t i = p.committed; i < upto; ++i)
+    if (requests[p.log[i]].answers == 0)
+      violated("commit", "offset " + std::to_string(c.next_offset) + " of partition " +
+                             std::to_string(c.partition) + " past record " + std::to_string(p.log[i]) +
+                             ", which has no answer");
+  if (upto < p.committed) violated("commit", "a cut lies before the one before");
+  p.committed = upto;
+}
+
+void world::deliver(std::size_t n, double refuses) {
+  if (committing)
+    committing->go_on(refuses);
+  else
+    results->deliver(n, refuses);
+}
+
+void world::limit_sink(std::size_t records) {
+  (committing ? committing->capacity : results->capacity) = records;
+}
+
+void world::delivered(const kafka::outgoing& o, std::string_view value) {
+  const std::size_t n = request_in(value);
   if (n >= requests.size()) return violated("right", "an answer to nobody: " + std::string(value));
   auto& r = requests[n];
   const bool dead = o.to == kafka::destination::dead_letters;
@@ -560,6 +736,7 @@ void world::delivered(const kafka::outgoing& o, std::string_view value) {
   }
   if (++r.answers > 1) {
     ++out.duplicates;
+    if (exactly_once) violated("once", "a second answer, " + told);
     if (!faulty) violated("once", "a second answer although nothing failed, " + told);
   }
 }
@@ -596,6 +773,8 @@ void world::send_records() {
       r.deserves = fate::dead_letter;
       r.value.pop_back();
     }
+    r.partition = static_cast<std::size_t>(p.number);
+    r.place = p.log.size();
     p.log.push_back(requests.size() - 1);
     ++out.records;
   }
@@ -662,8 +841,11 @@ void world::settle_leaving() {
     p.owned->fenced = true;
     p.leaving.reset();
     const std::size_t elsewhere = chance(0.5) ? pick(0, 8) : 0;
-    for (std::size_t i = 0; i < elsewhere && p.committed < p.log.size(); ++i)
-      ++requests[p.log[p.committed++]].answers;
+    for (std::size_t i = 0; i < elsewhere && p.committed < p.log.size(); ++i) {
+      auto& r = requests[p.log[p.committed++]];
+      r.sent = true;
+      if (++r.answers > 1 && exactly_once) violated("once", "answered here and elsewhere: " + r.value);
+    }
     told("partition " + std::to_string(p.number) + " comes back at " + std::to_string(p.committed));
     assign(p);
   }
@@ -682,9 +864,11 @@ void world::step() {
       return send_calls();
     case 6:
       return crash_one();
-    case 7:
-      results->capacity = chance(0.5) ? pick(0, 8) : SIZE_MAX;
-      return told("the sink takes " + std::to_string(results->capacity));
+    case 7: {
+      const std::size_t takes = chance(0.5) ? pick(0, 8) : SIZE_MAX;
+      limit_sink(takes);
+      return told("the sink takes " + std::to_string(takes));
+    }
     case 8: {
       const bool failing = chance(0.5);
       engine_fails = failing ? 0.5 : 0;
@@ -715,11 +899,11 @@ void world::step() {
       return;
     case 12: {
       const double refuses = chance(0.1) ? 0.3 : 0;
-      return results->deliver(pick(1, 30), refuses);
+      return deliver(pick(1, 30), refuses);
     }
     case 13:
     case 14:
-      return results->deliver(pick(1, 30), 0);
+      return deliver(pick(1, 30), 0);
     case 15:
       if (redis) redis->answer(pick(1, 8));
       return;
@@ -745,7 +929,7 @@ std::string world::unanswered() const {
 
 void world::finish() {
   told("all faults end");
-  results->capacity = SIZE_MAX;
+  limit_sink(SIZE_MAX);
   engine_fails = engine_dies = 0;
   points.sweep(std::numeric_limits<nanos>::max());
   if (redis) {
@@ -758,7 +942,7 @@ void world::finish() {
       settle_leaving();
       some_messages(100'000);
       if (system.scheduler().has_job()) violated("moving", "messages go round and round");
-      results->deliver(1'000, 0);
+      deliver(1'000, 0);
       if (redis) redis->answer(1'000);
       some_messages(100'000);
     }
@@ -807,7 +991,7 @@ void world::finish() {
   for (const nanos until = now() + 5 * a_minute; now() < until && !at_rest();) {
     system.scheduler().advance_time(std::chrono::nanoseconds(10 * ms));
     some_messages(100'000);
-    results->deliver(1'000, 0);
+    deliver(1'000, 0);
     if (redis) redis->answer(1'000);
     some_messages(100'000);
   }

@@ -7,7 +7,9 @@
 //   answered    every record is answered: its prediction, an error it deserves, or a dead letter
 //   right       a prediction is that of its own record, and an innocent record is not dead-lettered
 //   commit      no offset is stored past a record without a delivered answer, and none by a former owner
-//   once        where nothing failed, nothing is answered twice
+//   once        where nothing failed, nothing is answered twice; exactly once: nothing ever is
+//   cut         a transaction has no answer at or beyond a cut, and all that lies below it
+//   order       where it is promised, no record is answered before one that lies before it in its partition
 //   credit      no more records of a partition are unanswered than its credit
 //   calls       a caller gets one end, and the right one; who has gone gets at most one
 //   restarts    what crashes is started again, and nothing else

@@ -55,6 +55,7 @@ with t.Stage() as stage:
         "kafka": {"brokers": kafka.bootstrap},
         "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "1s"},
         "cache": {"mode": "on"},
+        "breaker": {"open": "2s"},
         "models": {"default": "diabetes-rf-model"},
         "mlflow": small_registry.SmallRegistry(stage).settings,
         "faults": {"enabled": True},
@@ -73,7 +74,7 @@ with t.Stage() as stage:
         if (options.only and name not in options.only.split(",")):
             continue
         step = f"fault: {name}" + (f", {fields}" if fields else "") + (f", duration: {options.duration}" if name != "actor_crash" else "")
-        records = options.rate * 18
+        records = options.rate * 16
         load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
                             "--features-file", fresh_rows(records), "--wait-for", "90s", "--json"], "load")
         file = stage.path("one.yaml")

@@ -268,8 +268,9 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:2: kafka.properties: expected librdkafka properties below it, such as linger.ms: 5"},
       {"kafka:\n  properties:\n    a: {b: c}\n",
        "x.yaml:3: kafka.properties.a: expected one value, not a section"},
-      {"kafka: {delivery: exactly_once}\n",
-       "x.yaml:1: kafka.delivery: exactly_once is not available yet; use at_least_once"},
+      {"kafka: {brokers: embedded, delivery: exactly_once}\n",
+       "x.yaml:1: kafka.delivery: the embedded broker has no transactions; use at_least_once, or name a Kafka in "
+       "kafka.brokers"},
       {"log: {requests: some}\n",
        "x.yaml:1: log.requests: 'some' is not allowed; expected off, sampled or all"},
       {"tracing: {endpoint: 'c:4317'}\n",

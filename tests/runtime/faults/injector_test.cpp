@@ -35,7 +35,7 @@ struct stage {
   stage() : faults(options()) {}
   injector_options options() {
     injector_options o;
-    o.kafka = o.redis = o.registry = true;
+    o.kafka = o.reports = o.redis = o.registry = true;
     o.crash = [this](const std::string& name) {
       ++crashes;
       return name == "nobody" ? "" : name.empty() ? "scheduler" : name;

@@ -158,6 +158,9 @@ void use_everything(metrics& m) {
   m.partition(0, 1, 2, 3, 0.4);
   m.assigned_partitions(1, 1);
   m.delivery_errors(1);
+  m.transaction(true, 100, 0.02);
+  m.transaction(false, 100, 0.02);
+  m.order_wait(0.003);
   m.cache_lookups(1, 1, 1);
   m.cache_coalesced(1);
   m.cache_errors(2, 1);
