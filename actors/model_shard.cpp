@@ -8,6 +8,7 @@
 #include "messages/own_thread.hpp"
 #include "runtime/codec/explanation.hpp"
 #include "runtime/codec/result_writer.hpp"
+#include "runtime/faults/fault_points.hpp"
 #include "runtime/model/engine_process.hpp"
 #include "runtime/model/input_step.hpp"
 #include "runtime/model/model.hpp"
@@ -54,6 +55,14 @@ struct shard_state {
     }
   }
 
+  /// What an injected fault does to this batch; true: it fails.
+  [[nodiscard]] bool faulty() {
+    const auto hit = args.faults->at(faults::point::score, args.model->name(), args.model->version());
+    if (!hit || hit.what == faults::kind::shard_fail) return static_cast<bool>(hit);
+    args.faults->hold(hit.id, hit.what == faults::kind::shard_hang ? -1 : hit.delay);
+    return false;
+  }
+
   /// Scores everything; `failed`: by record, those that the engine would not score even alone. Empty: none.
   nanos score(const row_refs& refs, std::vector<double>& out, std::vector<failure>& failed) {
     const auto& m = *args.model;
@@ -64,6 +73,10 @@ struct shard_state {
       for (std::uint32_t i = 0; i < r->rows; ++i) rows.push_back(r->batch->row(*r, i, in_width));
     out.resize(rows.size() * out_width);
     const nanos begin = args.clock();
+    if (args.faults && faulty()) {
+      failed.assign(refs.size(), {error_code::model_failed, "injected fault: shard_fail", false});
+      return args.clock() - begin;
+    }
     try {
       m.engine().score(rows, out.data());
     } catch (const model::model_error& e) {

@@ -9,6 +9,10 @@
 
 #include "messages/interfaces.hpp"
 
+namespace troupe::faults {
+class fault_points;
+}
+
 namespace troupe::model {
 class recent_rows;
 }
@@ -30,6 +34,7 @@ struct model_shard_args {
   std::shared_ptr<shadow_gate> gate = nullptr;           ///< of the shadow_scorer; may be null
   bool express = false;                                  ///< for urgent rows only, on a thread of its own
   nanos (*clock)() = &steady_time;                       ///< of what a batch took
+  faults::fault_points* faults = nullptr;                ///< null: faults are off
 };
 
 [[nodiscard]] model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,

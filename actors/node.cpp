@@ -36,6 +36,9 @@
 #include "runtime/config/reload.hpp"
 #include "runtime/door/caller.hpp"
 #include "runtime/door/routes.hpp"
+#include "runtime/faults/fault_json.hpp"
+#include "runtime/faults/faulty_sink.hpp"
+#include "runtime/faults/injector.hpp"
 #include "runtime/grpc/server.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/embedded_broker.hpp"
@@ -124,6 +127,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::vector<std::string> registry_models;  // by the order of mlflow.models
   std::unique_ptr<kafka::embedded_broker> broker;
   std::string bootstrap;
+  std::unique_ptr<faults::injector> injector;              // null: faults are off
   std::vector<std::shared_ptr<kafka::record_sink>> sinks;  // one, or those of transactions
   std::shared_ptr<transaction_desk> transactions;          // exactly once
   std::shared_ptr<kafka::consumer_group> consumers;        // the same
@@ -172,6 +176,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     make_metrics();
     make_tracer();
     make_request_log();
+    make_injector();
     ask_registry();
     load_models();
     kept_default = kept->default_model;
@@ -179,9 +184,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     open_loader();
     parser = parser_of();
     try {
-      door = std::make_unique<node_door>(door_options{settings.metrics.bind, settings.metrics.port,
-                                                      settings.admin.token, settings.faults.enabled},
-                                         *this);
+      door = std::make_unique<node_door>(
+          door_options{settings.metrics.bind, settings.metrics.port, settings.admin.token}, *this);
     } catch (const http::bind_error& e) {
       throw startup_error(e.what());
     }
@@ -245,6 +249,43 @@ struct node::impl final : kafka::assignment_listener, door_state {
         l.requests == config::log_requests::all, l.sample_ratio, l.slow_request});
   }
 
+  // --- faults
+  // ---------------------------------------------------------------------------------------------------------
+
+  void make_injector() {
+    if (!settings.faults.enabled) return;
+    faults::injector_options o;
+    o.bounds.max_duration = settings.faults.max_duration;
+    o.bounds.max_size = settings.faults.max_memory;
+    o.seed = std::random_device{}();
+    o.kafka = settings.kafka.enabled;
+    o.reports = o.kafka && settings.kafka.delivery == config::delivery::at_least_once;
+    o.redis = !settings.redis.host.empty();
+    o.registry = !settings.mlflow.models.empty();
+    o.crash = [this](const std::string& name) { return crash_one(name); };
+    o.rejoin = [this] {
+      if (up) source->rejoin();
+    };
+    o.tell = [](const faults::report& r) {
+      const std::string what = faults::in_words(r.what);
+      if (r.ended.empty())
+        observe::log(observe::level::warn, "faults", "fault_started", "an injected fault begins: " + what,
+                     {{"fault", std::string(faults::info(r.what.what).name)}, {"id", std::to_string(r.id)}});
+      else
+        observe::log(observe::level::warn, "faults", "fault_ended",
+                     "an injected fault ends (" + r.ended + "): " + what,
+                     {{"fault", std::string(faults::info(r.what.what).name)},
+                      {"id", std::to_string(r.id)},
+                      {"strikes", std::to_string(r.strikes)}});
+    };
+    injector = std::make_unique<faults::injector>(std::move(o));
+  }
+
+  /// Null: faults are off.
+  [[nodiscard]] faults::fault_points* fault_points() const {
+    return injector ? &injector->points() : nullptr;
+  }
+
   // --- the registry
   // -------------------------------------------------------------------------------------------------------
 
@@ -259,6 +300,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     try {
       auto o = registry::poller_options_of(settings.mlflow);
       o.seed = std::random_device{}();
+      if (injector) o.client.sockets = injector->registry();
       o.verify = [this, engines = model_options(settings).engines](const model::version_on_disk& v) {
         return try_out(v, engines);
       };
@@ -408,6 +450,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (registry) note_source(registry->current());
   }
 
+  [[nodiscard]] model_shard_args shard_of(const std::shared_ptr<const model::loaded_model>& m, bool express) {
+    model_shard_args a{next_shard++, m, metrics, recent, gate, express};
+    a.faults = fault_points();
+    return a;
+  }
+
   void start_version(const std::shared_ptr<const model::loaded_model>& m) {
     const std::string base = m->name() + "/" + m->version();
     std::string id = base;
@@ -429,12 +477,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     });
     for (std::size_t i = 0; i < slots; ++i)
       child("model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
-        return caf_line::untyped(
-            spawn_model_shard(*actors, {next_shard++, m, metrics, recent, gate}, neighbours()));
+        return caf_line::untyped(spawn_model_shard(*actors, shard_of(m, false), neighbours()));
       });
     child("model_shard", "model_shard " + id + "#express", [this, m](bool) {
-      return caf_line::untyped(
-          spawn_model_shard(*actors, {next_shard++, m, metrics, recent, gate, true}, neighbours()));
+      return caf_line::untyped(spawn_model_shard(*actors, shard_of(m, true), neighbours()));
     });
   }
 
@@ -731,6 +777,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       // The embedded broker answers an empty fetch only when its whole wait is over.
       if (broker) in.fetch_wait_ms = 5;
       in.log = log;
+      if (injector) in.sockets = injector->kafka();
       auto group = kafka::make_librdkafka_source(in);
 
       kafka::sink_options out;
@@ -742,10 +789,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.queue_bytes = shares.producer_queue;
       out.own = settings.kafka.properties;
       out.log = log;
-      if (exactly_once)
+      if (injector) out.sockets = injector->kafka();
+      if (exactly_once) {
         open_transactions(std::move(out), group->group());
-      else
+      } else {
         sinks.push_back(kafka::make_librdkafka_sink(out));
+        if (injector) sinks.back() = faults::make_faulty_sink(sinks.back(), injector->points());
+      }
       if (settings.kafka.output_order == config::output_order::partition) order = make_order_desk();
       source = std::move(group);
     } catch (const std::exception& e) {
@@ -801,6 +851,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         observe::log_every(log_level(level), "redis", event, 30, text, {});
       if (connected) lost = false;
     };
+    if (injector) o.sockets = injector->redis();
     redis = store::make_redis(o);
   }
 
@@ -979,6 +1030,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.transactional = transactions != nullptr;
         a.metrics = metrics;
         a.tracer = tracer;
+        a.faults = fault_points();
         return caf_line::untyped(spawn_partition_consumer(*actors, std::move(a), neighbours()));
       });
     }
@@ -1088,11 +1140,19 @@ struct node::impl final : kafka::assignment_listener, door_state {
       const auto r = redis->status();
       if (!r.connected) h.degraded.push_back("redis: " + r.reason);
     }
+    if (injector)
+      for (const auto& r : injector->list())
+        if (r.ended.empty()) h.degraded.push_back("fault active: " + faults::in_words(r.what));
     return h;
   }
 
   [[nodiscard]] http::response metrics_page(std::string_view accept) const override {
     metrics->ready(health().ready);
+    if (injector)
+      for (const auto& k : faults::kinds()) {
+        const auto t = injector->points().totals_of(k.what);
+        metrics->faults(k.name, t.active, t.strikes);
+      }
     auto page = metrics->expose(accept);
     return {200, std::move(page.text), std::move(page.type), {{"Vary", "Accept"}}};
   }
@@ -1105,7 +1165,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return result.get();
   }
 
-  [[nodiscard]] std::string crash_one(const std::string& name) override {
+  faults::injector* injected() override { return injector.get(); }
+
+  /// The child's name, empty if there is none of that name; an empty name: any.
+  [[nodiscard]] std::string crash_one(const std::string& name) {
     auto promise = std::make_shared<std::promise<std::string>>();
     auto result = promise->get_future();
     caf_line::post_urgent(supervisor, kill_child{name, 0, promise});
@@ -1151,6 +1214,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   bool drain() {
     if (closed.exchange(true)) return true;
     draining = true;
+    if (injector) injector->stop();
     const nanos deadline = steady_now() + settings.drain.deadline;
     observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
     if (source) source->stop_intake();
@@ -1172,6 +1236,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void stop() {
     closed = true;
+    if (injector) injector->stop();
     if (registry) registry->stop();
     if (batches) batches->stop();
     if (source) source->close(steady_now());

@@ -1,11 +1,14 @@
 #include "actors/node_door.hpp"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "runtime/config/options.hpp"
+#include "runtime/faults/fault_json.hpp"
+#include "runtime/faults/injector.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/policy/rollout_spec.hpp"
 
@@ -28,18 +31,55 @@ http::response tree(const door_state& state) {
           {}};
 }
 
-http::response faults(door_state& state, bool enabled, const std::string& body) {
-  if (!enabled) return http::error_response(403, "faults are off: set faults.enabled: true");
+http::response made(int status, std::string body) {
+  return {status, std::move(body) + "\n", "application/json", {}};
+}
+
+/// What was there before there were other faults.
+http::response crash(faults::injector& faults, const json& wanted) {
+  if (!wanted["crash"].is_string())
+    return http::error_response(400, "crash: expected a name from /admin/tree, or \"random\"");
+  faults::fault f;
+  f.what = faults::kind::actor_crash;
+  f.actor = wanted["crash"];
+  return made(200, json({{"crashed", faults.inject(f).what.actor}}).dump());
+}
+
+http::response inject(faults::injector& faults, const std::string& body) {
   const json wanted = json::parse(body, nullptr, false);
-  if (!wanted.is_object() || !wanted.contains("crash") || !wanted["crash"].is_string())
-    return http::error_response(400,
-                                "expected {\"crash\": \"NAME\"} with a name from /admin/tree, or \"random\"");
-  const std::string name = wanted["crash"];
-  const std::string crashed = state.crash_one(name == "random" ? "" : name);
-  if (crashed.empty())
+  try {
+    if (wanted.is_object() && wanted.contains("crash") && wanted.size() == 1) return crash(faults, wanted);
+    const auto r = faults.inject(faults::parse_fault(body, faults.bounds()));
+    return made(201, faults::report_json(r, faults.now()));
+  } catch (const faults::bad_fault& e) {
+    return http::error_response(400, e.what());
+  } catch (const faults::no_such_actor& e) {
+    return http::error_response(404, e.what());
+  } catch (const faults::cannot_inject& e) {
+    return http::error_response(409, e.what());
+  }
+}
+
+http::response end_fault(faults::injector& faults, std::string_view path) {
+  constexpr std::string_view all = "/admin/faults";
+  if (path == all) return made(200, json({{"stopped", faults.end_all()}}).dump());
+  const std::string_view text = path.substr(all.size() + 1);
+  std::uint64_t id = 0;
+  const auto end = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (end.ec != std::errc() || end.ptr != text.data() + text.size())
+    return http::error_response(400, "expected the id of a fault, a number: GET /admin/faults lists them");
+  if (!faults.end(id))
     return http::error_response(
-        404, "no actor of that name runs now (it may be restarting); /admin/tree lists them");
-  return {200, json({{"crashed", crashed}}).dump() + "\n", "application/json", {}};
+        404, "no fault " + std::to_string(id) + " is active: GET /admin/faults lists them");
+  return made(200, json({{"stopped", 1}}).dump());
+}
+
+http::response on_faults(door_state& state, const http::request& r) {
+  faults::injector* injected = state.injected();
+  if (!injected) return http::error_response(403, "faults are off: set faults.enabled: true");
+  if (r.method == "POST") return inject(*injected, r.body);
+  if (r.method == "DELETE") return end_fault(*injected, r.path);
+  return made(200, faults::reports_json(injected->list(), injected->now()));
 }
 
 json side_of(const side_report& s) {
@@ -167,6 +207,11 @@ http::response rollout(door_state& state, const std::string& body) {
   return answer(state.command(std::move(c)));
 }
 
+constexpr std::pair<const char*, const char*> fault_routes[] = {{"GET", "/admin/faults"},
+                                                                {"POST", "/admin/faults"},
+                                                                {"DELETE", "/admin/faults"},
+                                                                {"DELETE", "/admin/faults/*"}};
+
 }  // namespace
 
 node_door::node_door(const door_options& o, door_state& state) {
@@ -199,18 +244,17 @@ node_door::node_door(const door_options& o, door_state& state) {
                                                          {"/admin/models/rollback", what::rollback}};
     for (const auto& [path, op] : commands)
       guarded("POST", path, [&state, op = op](const http::request& r) { return command(state, op, r.body); });
-    routes.push_back({"POST", "/admin/faults",
-                      http::require_bearer(o.admin_token, [&state, on = o.faults](const http::request& r) {
-                        return faults(state, on, r.body);
-                      })});
+    for (const auto& [method, path] : fault_routes)
+      guarded(method, path, [&state](const http::request& r) { return on_faults(state, r); });
   } else {
     const auto closed = [](const http::request&) {
       return http::error_response(404, "/admin is closed: set admin.token, then call it with that token");
     };
     for (const char* path : {"/admin/tree", "/admin/models"}) routes.push_back({"GET", path, closed});
     for (const char* path : {"/admin/rollout", "/admin/models/load", "/admin/models/unload",
-                             "/admin/models/promote", "/admin/models/rollback", "/admin/faults"})
+                             "/admin/models/promote", "/admin/models/rollback"})
       routes.push_back({"POST", path, closed});
+    for (const auto& [method, path] : fault_routes) routes.push_back({method, path, closed});
   }
   http::server_options so;
   so.bind = o.bind;

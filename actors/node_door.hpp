@@ -3,7 +3,10 @@
 //
 //   GET  /metrics /health /ready /readiness /liveness
 //   GET  /admin/tree                         the supervision tree: children, restarts, last reasons
-//   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any (faults.enabled)
+//   GET  /admin/faults                       faults that are active or ended lately (faults.enabled)
+//   POST /admin/faults {"fault": "redis_cut", "duration": "10s"}   begins one
+//   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any
+//   DELETE /admin/faults, /admin/faults/ID   ends all, or one
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
 //   GET  /admin/registry                     what the references of the registry stand for
@@ -21,6 +24,10 @@
 #include "runtime/http/message.hpp"
 #include "runtime/registry/registry_poller.hpp"
 
+namespace troupe::faults {
+class injector;
+}
+
 namespace troupe::http {
 class server;
 }
@@ -34,8 +41,8 @@ class door_state {
   [[nodiscard]] virtual http::health_state health() const = 0;
   [[nodiscard]] virtual http::response metrics_page(std::string_view accept) const = 0;
   [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
-  /// The child's name, empty if there is none of that name; an empty name: any.
-  [[nodiscard]] virtual std::string crash_one(const std::string& name) = 0;
+  /// Null where faults are off.
+  [[nodiscard]] virtual faults::injector* injected() = 0;
   [[nodiscard]] virtual models_report models_now() const = 0;
   /// Waits for its result a few seconds at most; loads go on behind it.
   [[nodiscard]] virtual command_result command(model_command c) = 0;
@@ -49,7 +56,6 @@ struct door_options {
   std::string bind = "0.0.0.0";
   int port = 8000;
   std::string admin_token;  ///< empty: no /admin
-  bool faults = false;
 };
 
 class node_door {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/codec/result_writer.hpp"
+#include "runtime/faults/fault_points.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
@@ -187,6 +188,7 @@ void poll(self_ptr self) {
   batch->arrived_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
                           std::chrono::system_clock::now().time_since_epoch())
                           .count();
+  if (s.args.faults) batch->arrived_ms += s.args.faults->wall_shift_ms();
   batch->owner = s.port;
   const std::size_t want = std::min(s.args.poll_records, s.args.credit_records - s.in_flight);
   const std::size_t n = s.args.queue->poll(*batch, want, s.args.credit_bytes - s.in_flight_bytes);

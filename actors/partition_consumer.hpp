@@ -16,6 +16,10 @@
 #include "runtime/codec/request_parser.hpp"
 #include "runtime/kafka/record_source.hpp"
 
+namespace troupe::faults {
+class fault_points;
+}
+
 namespace troupe::model {
 class live_models;
 }
@@ -41,6 +45,7 @@ struct partition_consumer_args {
   bool iso_timestamps = false;  ///< see record_batch
   std::shared_ptr<observe::metrics> metrics;
   std::shared_ptr<const observe::tracer> tracer = nullptr;  ///< null: nothing is traced
+  faults::fault_points* faults = nullptr;                   ///< null: faults are off
 };
 
 [[nodiscard]] partition_consumer_actor spawn_partition_consumer(caf_line::system& system,

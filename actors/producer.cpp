@@ -218,7 +218,12 @@ struct producer_state {
     finished.reserve(reports.size());
     for (const auto& rep : reports) {
       auto* a = static_cast<answer*>(rep.opaque);
+      if (a->delivered) {
+        finished.push_back(a->set);
+        continue;
+      }
       if (rep.ok) {
+        a->delivered = true;
         auto* to = a->request->batch->owner.get();
         if (to != owner) {
           hand_over();

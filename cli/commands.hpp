@@ -57,7 +57,7 @@ struct http_answer {
 };
 /// One request to http://host:port/path. Throws usage_error, std::runtime_error when nobody answers.
 [[nodiscard]] http_answer http_call(const std::string& method, const std::string& url,
-                                    const std::string& token, const std::string& body);
+                                    const std::string& token, const std::string& body, int patience_s = 10);
 
 /// The body of GET http://host:port/path. Throws usage_error, std::runtime_error.
 [[nodiscard]] std::string fetch(const std::string& url);

@@ -86,7 +86,7 @@ void progress_line::clear() {
 }
 
 http_answer http_call(const std::string& method, const std::string& url, const std::string& token,
-                      const std::string& body) {
+                      const std::string& body, int patience_s) {
   constexpr std::string_view scheme = "http://";
   if (!url.starts_with(scheme)) throw usage_error(url + ": expected http://host:port/path");
   const auto slash = url.find('/', scheme.size());
@@ -106,7 +106,7 @@ http_answer http_call(const std::string& method, const std::string& url, const s
   for (const addrinfo* to = found; to; to = to->ai_next) {
     const int fd = ::socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) continue;
-    const timeval limit{10, 0};
+    const timeval limit{patience_s, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     std::string all;

@@ -10,6 +10,7 @@
 #include "actors/node.hpp"
 #include "cli/command_line.hpp"
 #include "cli/commands.hpp"
+#include "cli/fault/options.hpp"
 #include "cli/models/options.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/policy/nearest.hpp"
@@ -262,6 +263,9 @@ int main(int argc, char** argv) {
   cli::models_command models;
   cli::add_models_commands(app, models);
 
+  cli::fault_command fault;
+  cli::add_fault_commands(app, fault);
+
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   cli::add_common(c_check, check.common);
@@ -316,6 +320,7 @@ int main(int argc, char** argv) {
     if (*c_replay) return cli::replay(replay);
     if (*c_batch) return cli::batch(batch);
     if (models.run) return models.run();
+    if (fault.run) return fault.run();
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
     if (*c_key) return cli::make_key(key);

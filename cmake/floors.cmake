@@ -52,6 +52,8 @@ troupe_library(troupe_codec runtime/codec
 troupe_library(troupe_batches runtime/batches
   USES troupe_messages troupe_policy troupe_model troupe_codec vendor_nlohmann_json)
 troupe_library(troupe_kafka runtime/kafka USES troupe_messages troupe_policy vendor_rdkafka)
+troupe_library(troupe_faults runtime/faults
+  USES troupe_messages troupe_policy troupe_config troupe_kafka vendor_nlohmann_json vendor_caf)
 troupe_library(troupe_store runtime/store USES troupe_messages troupe_policy vendor_hiredis vendor_openssl)
 troupe_library(troupe_http runtime/http
   USES troupe_messages troupe_policy vendor_boost vendor_openssl vendor_nlohmann_json vendor_zlib)
@@ -96,12 +98,12 @@ troupe_library(troupe_registry runtime/registry
 troupe_library(troupe_traffic runtime/traffic
   USES troupe_protocols vendor_grpc vendor_openssl vendor_nlohmann_json)
 set(TROUPE_RUNTIME_LIBRARIES troupe_policy troupe_config troupe_observe troupe_model troupe_codec troupe_kafka
-  troupe_store troupe_http troupe_guard troupe_batches troupe_door troupe_grpc troupe_registry)
+  troupe_faults troupe_store troupe_http troupe_guard troupe_batches troupe_door troupe_grpc troupe_registry)
 
 troupe_library(troupe_actors actors USES ${TROUPE_RUNTIME_LIBRARIES} vendor_caf)
 
 # main.cpp is the program; the rest of cli/ is a library, so that tests can call it.
-troupe_library(troupe_cli cli EXCEPT main.cpp ALSO cli/models
+troupe_library(troupe_cli cli EXCEPT main.cpp ALSO cli/models cli/fault
   USES troupe_actors troupe_traffic troupe_version vendor_cli11 vendor_nlohmann_json)
 if(EXISTS "${PROJECT_SOURCE_DIR}/cli/main.cpp")
   add_executable(troupe cli/main.cpp)

@@ -145,6 +145,7 @@ struct answer {
   error_code code = error_code::none;
   bool dead = false;  ///< to the dead-letter topic: the request's own value, with the reason in its headers
   std::uint8_t tries = 0;          ///< deliveries refused so far
+  bool delivered = false;          ///< a report said so; another one is only let go
   std::uint32_t reason_begin = 0;  ///< dead letters, and errors of other doors: the message, in the text
   std::uint32_t reason_size = 0;
 };

@@ -17,6 +17,11 @@ class admin_client {
   [[nodiscard]] std::string post(const std::string& path, const std::string& body) const {
     return call("POST", path, body);
   }
+  [[nodiscard]] std::string remove(const std::string& path) const { return call("DELETE", path, {}); }
+  /// GET without the token, whatever the status. Throws std::runtime_error when no answer comes in time.
+  [[nodiscard]] http_answer plain(const std::string& path, int patience_s) const {
+    return http_call("GET", url_ + path, {}, {}, patience_s);
+  }
   /// POST /admin/models/<verb> for the options' model and version; prints what came of it. An exit status.
   int command(const std::string& verb, const models_options& o) const;
 

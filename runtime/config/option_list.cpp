@@ -572,7 +572,12 @@ std::vector<binding> bind(settings& s) {
   b.duration("drain.deadline", s.drain.deadline, 0, hour, "How long a shutdown waits for what is in flight.")
       .doc.live = true;
 
-  b.boolean("faults.enabled", s.faults.enabled, "Whether faults may be injected through /admin/faults.");
+  b.boolean("faults.enabled", s.faults.enabled,
+            "Whether faults may be injected through /admin/faults; see [faults.md](faults.md).");
+  b.duration("faults.max_duration", s.faults.max_duration, 100 * millisecond, 24 * hour,
+             "The longest that a fault may be asked to last.");
+  b.size("faults.max_memory", s.faults.max_memory, mib, 1024 * gib,
+         "The most that the fault memory_pressure may take.");
 
   return b.take();
 }

@@ -268,6 +268,8 @@ struct drain_settings {
 
 struct faults_settings {
   bool enabled = false;
+  nanos max_duration = 600 * policy::second;
+  std::size_t max_memory = std::size_t{1} << 30;
 };
 
 struct settings {

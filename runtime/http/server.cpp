@@ -31,6 +31,12 @@ std::string_view routed(std::string_view method) {
   return method == "HEAD" ? "GET" : method;
 }
 
+[[nodiscard]] bool leads_to(std::string_view route, std::string_view path) {
+  if (!route.ends_with("/*")) return route == path;
+  route.remove_suffix(1);
+  return path.size() > route.size() && path.starts_with(route);
+}
+
 class router {
  public:
   explicit router(std::vector<route> routes) : routes_(std::move(routes)) {}
@@ -38,7 +44,7 @@ class router {
   [[nodiscard]] response answer(const request& r) const {
     std::set<std::string> allowed;
     for (const auto& one : routes_) {
-      if (one.path != r.path) continue;
+      if (!leads_to(one.path, r.path)) continue;
       if (one.method == routed(r.method)) return call(one, r);
       allowed.insert(one.method);
       if (one.method == "GET") allowed.insert("HEAD");

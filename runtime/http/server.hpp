@@ -19,7 +19,7 @@ namespace troupe::http {
 
 struct route {
   std::string method;
-  std::string path;  ///< exact
+  std::string path;  ///< exact; one that ends in /* stands for all below it
   http::handler handler;
 };
 

@@ -1,15 +1,22 @@
 #include "runtime/kafka/client.hpp"
 
 #include <librdkafka/rdkafka.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <openssl/x509_vfy.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 #include <memory>
 #include <vector>
 
 #include "runtime/policy/nearest.hpp"
+#include "runtime/policy/socket_watch.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -301,6 +308,41 @@ std::string plain_reason(std::string_view complaint) {
   plain += ": ";
   plain += text;
   return plain;
+}
+
+int connect_watched(policy::socket_watch& watch, int fd, const sockaddr* to, int size) {
+  sockaddr_storage at{};
+  std::memcpy(&at, to, std::min(sizeof at, static_cast<std::size_t>(size)));
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  std::uint16_t instead = 0;
+  if (::getnameinfo(to, static_cast<socklen_t>(size), host.data(), host.size(), port.data(), port.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0) {
+    std::uint16_t number = 0;
+    std::from_chars(port.data(), port.data() + std::strlen(port.data()), number);
+    instead = watch.opening(host.data(), number);
+  }
+  if (instead != 0 && at.ss_family == AF_INET) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(at);
+    v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    v4.sin_port = htons(instead);
+  } else if (instead != 0 && at.ss_family == AF_INET6) {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(at);
+    constexpr unsigned char mapped[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1};
+    std::memcpy(&v6.sin6_addr, mapped, sizeof mapped);
+    v6.sin6_scope_id = 0;
+    v6.sin6_port = htons(instead);
+  }
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&at), static_cast<socklen_t>(size)) != 0 &&
+      errno != EINPROGRESS)
+    return errno;
+  watch.opened(fd, instead != 0);
+  return 0;
+}
+
+int close_watched(policy::socket_watch& watch, int fd) {
+  watch.closing(fd);
+  return ::close(fd);
 }
 
 void link_monitor::error(int code, std::string_view complaint) {

@@ -17,6 +17,11 @@
 
 struct rd_kafka_conf_s;
 struct rd_kafka_s;
+struct sockaddr;
+
+namespace troupe::policy {
+class socket_watch;
+}
 
 namespace troupe::kafka {
 
@@ -66,6 +71,11 @@ void note_certificate(std::string_view address, int error);
 struct link_refused : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// What librdkafka's connect callback does where somebody watches its sockets: 0, or an errno.
+[[nodiscard]] int connect_watched(policy::socket_watch& watch, int fd, const sockaddr* to, int size);
+/// The same of its close callback.
+int close_watched(policy::socket_watch& watch, int fd);
 
 /// Finds out when librdkafka does not go on by itself. A cluster whose brokers are all fenced (the only one
 /// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none, and

@@ -11,6 +11,8 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/policy/socket_watch.hpp"
+
 namespace troupe::kafka {
 namespace {
 
@@ -68,7 +70,7 @@ class hurrier {
 class librdkafka_sink final : public librdkafka_producer {
  public:
   explicit librdkafka_sink(const sink_options& o)
-      : log_(o.log), transactional_(!o.transactional_id.empty()), rescue_(o.brokers) {
+      : log_(o.log), sockets_(o.sockets), transactional_(!o.transactional_id.empty()), rescue_(o.brokers) {
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf, o);
@@ -78,6 +80,15 @@ class librdkafka_sink final : public librdkafka_producer {
     }
     rd_kafka_conf_set_events(
         conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS);
+    if (sockets_) {
+      rd_kafka_conf_set_opaque(conf, sockets_.get());
+      rd_kafka_conf_set_connect_cb(conf, [](int fd, const sockaddr* to, int size, const char*, void* opaque) {
+        return connect_watched(*static_cast<policy::socket_watch*>(opaque), fd, to, size);
+      });
+      rd_kafka_conf_set_closesocket_cb(conf, [](int fd, void* opaque) {
+        return close_watched(*static_cast<policy::socket_watch*>(opaque), fd);
+      });
+    }
     char error[512];
     producer_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
     if (!producer_) {
@@ -458,6 +469,7 @@ class librdkafka_sink final : public librdkafka_producer {
   }
 
   log_function log_;
+  std::shared_ptr<policy::socket_watch> sockets_;  // null: nobody watches
   const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;

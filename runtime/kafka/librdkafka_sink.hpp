@@ -33,6 +33,7 @@ struct sink_options {
   nanos transaction_timeout = 10 * policy::second;
   properties own;
   log_function log;
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 class librdkafka_producer : public record_sink {

@@ -12,6 +12,8 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/policy/socket_watch.hpp"
+
 namespace troupe::kafka {
 namespace {
 
@@ -52,6 +54,7 @@ struct client {
   log_function log;
   link_monitor link;
   std::unique_ptr<client_rescue> rescue;
+  std::shared_ptr<policy::socket_watch> sockets;  // null: nobody watches
   librdkafka_source* source = nullptr;  // for the rebalance callback, which only runs on the source's thread
 
   client() = default;
@@ -367,6 +370,14 @@ class librdkafka_source final : public librdkafka_record_source {
       throw;
     }
     client_->source = this;
+    client_->sockets = o.sockets;
+    if (o.sockets) {
+      rd_kafka_conf_set_connect_cb(conf, [](int fd, const sockaddr* to, int size, const char*, void* opaque) {
+        return connect_watched(*client_of(opaque).sockets, fd, to, size);
+      });
+      rd_kafka_conf_set_closesocket_cb(
+          conf, [](int fd, void* opaque) { return close_watched(*client_of(opaque).sockets, fd); });
+    }
     client_->rescue = std::make_unique<client_rescue>(options_.brokers);
     rd_kafka_conf_set_opaque(conf, client_.get());
     rd_kafka_conf_set_rebalance_cb(
@@ -418,6 +429,8 @@ class librdkafka_source final : public librdkafka_record_source {
   }
 
   void stop_intake() override { stop_intake_ = true; }
+
+  void rejoin() override { rejoin_ = true; }
 
   void close(nanos deadline) override {
     deadline_ = deadline;
@@ -488,9 +501,17 @@ class librdkafka_source final : public librdkafka_record_source {
         paused = true;
         pause();
       }
+      if (rejoin_.exchange(false) && !stop_intake_ && !closing_) leave_and_join();
     }
     rd_kafka_consumer_close(handle);  // the rebalance callback gives everything back, then the group is left
     while (auto* event = rd_kafka_consumer_poll(handle, 0)) rd_kafka_message_destroy(event);
+  }
+
+  /// Whatever it holds is revoked first, by the rebalance callback.
+  void leave_and_join() {
+    const auto topics = list_of(options_.topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+    client_->check("unsubscribe", rd_kafka_unsubscribe(client_->handle));
+    client_->check("subscribe", rd_kafka_subscribe(client_->handle, topics.get()));
   }
 
   void pause() {
@@ -578,6 +599,7 @@ class librdkafka_source final : public librdkafka_record_source {
   bool thread_started_ = false;
   std::atomic<bool> closing_{false};
   std::atomic<bool> stop_intake_{false};
+  std::atomic<bool> rejoin_{false};
   std::atomic<nanos> deadline_{0};
   std::atomic<bool> joined_{false};
   std::atomic<std::size_t> assigned_{0};

@@ -50,6 +50,7 @@ struct source_options {
   bool transactional = false;
   properties own;
   log_function log;
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 class librdkafka_record_source : public record_source {

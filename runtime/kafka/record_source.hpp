@@ -70,6 +70,8 @@ class record_source {
   virtual ~record_source() = default;
   /// Joins the group; returns at once. Assignments follow on the source's thread.
   virtual void start(assignment_listener& listener) = 0;
+  /// Leaves the group and joins it again, soon: everything that is assigned is revoked first.
+  virtual void rejoin() {}
   /// Fetches no more; queues that were handed out run dry. Part of a drain.
   virtual void stop_intake() = 0;
   /// Revokes (listener), commits what was stored and leaves the group. Idempotent.

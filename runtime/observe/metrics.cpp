@@ -226,6 +226,10 @@ struct metrics::impl {
       counter("troupe_batch_lines_total", "Lines of batches that ended, by status: success or error");
   prometheus::Family<Counter>& spans =
       counter("troupe_trace_spans_total", "Spans of traced requests, by result: exported, dropped or failed");
+  prometheus::Family<Gauge>& faults_active =
+      gauge("troupe_faults_active", "Injected faults that are active, by fault");
+  prometheus::Family<Counter>& fault_injections =
+      counter("troupe_fault_injections_total", "Times that an injected fault struck, by fault");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
 
   // --- series, resolved once
@@ -643,6 +647,14 @@ void metrics::restarted(const std::string& actor) {
 
 void metrics::mailbox(const std::string& actor, std::size_t depth) {
   impl_->mailboxes.Add({{"actor", actor}}).Set(as_number(depth));
+}
+
+void metrics::faults(std::string_view fault, std::size_t active, std::uint64_t strikes) {
+  const prometheus::Labels labels = {{"fault", std::string(fault)}};
+  impl_->faults_active.Add(labels).Set(static_cast<double>(active));
+  auto& total = impl_->fault_injections.Add(labels);
+  const std::lock_guard lock(impl_->mutex);  // two scrapes at once
+  if (const double more = static_cast<double>(strikes) - total.Value(); more > 0) total.Increment(more);
 }
 
 void metrics::registry_poll(bool reached) {

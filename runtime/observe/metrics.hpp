@@ -146,6 +146,10 @@ class metrics {
   // Traces. `result`: exported, dropped (no room, or the node ended) or failed.
   void trace_spans(const char* result, std::size_t count);
 
+  // Faults.
+  /// `active` now, `strikes` of all there ever were.
+  void faults(std::string_view fault, std::size_t active, std::uint64_t strikes);
+
   // The node.
   void ready(bool is);
 

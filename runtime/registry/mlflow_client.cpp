@@ -2,11 +2,16 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -118,6 +123,35 @@ std::size_t on_data(char* data, std::size_t one, std::size_t count, void* self) 
   }
   t.written += size;
   return size;
+}
+
+curl_socket_t open_watched(void* watch, curlsocktype, curl_sockaddr* to) {
+  auto& sockets = *static_cast<policy::socket_watch*>(watch);
+  std::array<char, NI_MAXHOST> host{};
+  std::array<char, NI_MAXSERV> port{};
+  std::uint16_t instead = 0;
+  if (::getnameinfo(&to->addr, to->addrlen, host.data(), host.size(), port.data(), port.size(),
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+    instead =
+        sockets.opening(host.data(), static_cast<std::uint16_t>(std::strtoul(port.data(), nullptr, 10)));
+  if (instead != 0) {
+    sockaddr_in at{};
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    at.sin_port = htons(instead);
+    to->family = AF_INET;
+    to->addrlen = sizeof at;
+    std::memcpy(&to->addr, &at, sizeof at);
+  }
+  const int fd = ::socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+  if (fd < 0) return CURL_SOCKET_BAD;
+  sockets.opened(fd, instead != 0);
+  return fd;
+}
+
+int close_watched(void* watch, curl_socket_t fd) {
+  static_cast<policy::socket_watch*>(watch)->closing(fd);
+  return ::close(fd);
 }
 
 int on_progress(void* self, curl_off_t, curl_off_t now, curl_off_t, curl_off_t) {
@@ -399,6 +433,12 @@ mlflow_client::mlflow_client(client_options options) : impl_(std::make_unique<im
   curl_easy_setopt(i.handle, CURLOPT_XFERINFOFUNCTION, on_progress);
   curl_easy_setopt(i.handle, CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(i.handle, CURLOPT_USERAGENT, "troupe");
+  if (i.options.sockets) {
+    curl_easy_setopt(i.handle, CURLOPT_OPENSOCKETDATA, i.options.sockets.get());
+    curl_easy_setopt(i.handle, CURLOPT_OPENSOCKETFUNCTION, open_watched);
+    curl_easy_setopt(i.handle, CURLOPT_CLOSESOCKETDATA, i.options.sockets.get());
+    curl_easy_setopt(i.handle, CURLOPT_CLOSESOCKETFUNCTION, close_watched);
+  }
   if (!i.options.tls_ca.empty()) curl_easy_setopt(i.handle, CURLOPT_CAINFO, i.options.tls_ca.c_str());
   if (!i.options.username.empty()) {
     curl_easy_setopt(i.handle, CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));

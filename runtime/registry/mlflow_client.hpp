@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "runtime/policy/registry_watch.hpp"
+#include "runtime/policy/socket_watch.hpp"
 
 namespace troupe::registry {
 
@@ -48,6 +49,7 @@ struct client_options {
   std::size_t max_answer_bytes = std::size_t{8} << 20;
   std::uint64_t max_file_bytes = std::uint64_t{4} << 30;
   std::function<bool()> stop;  ///< polled: true ends the call with failure::stopped
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 struct version_info {

@@ -317,7 +317,9 @@ class redis_cache final : public level2_cache {
     tls_error_.clear();
     ERR_clear_error();
     redisOptions o{};
-    REDIS_OPTIONS_SET_TCP(&o, address.c_str(), options_.port);
+    const std::uint16_t instead =
+        options_.sockets ? options_.sockets->opening(address, static_cast<std::uint16_t>(options_.port)) : 0;
+    REDIS_OPTIONS_SET_TCP(&o, instead ? "127.0.0.1" : address.c_str(), instead ? instead : options_.port);
     auto* c = redisAsyncConnectWithOptions(&o);
     if (!c || c->err) {
       fail(c ? problem(c) : "out of memory");
@@ -328,7 +330,13 @@ class redis_cache final : public level2_cache {
     ::fcntl(c->c.fd, F_SETFD, FD_CLOEXEC);
     want_read_ = want_write_ = false;
     c->data = this;
-    c->dataCleanup = [](void* s) { static_cast<redis_cache*>(s)->context_ = nullptr; };
+    watched_ = c->c.fd;
+    if (options_.sockets) options_.sockets->opened(watched_, instead != 0);
+    c->dataCleanup = [](void* s) {
+      auto* self = static_cast<redis_cache*>(s);
+      if (self->options_.sockets) self->options_.sockets->closing(self->watched_);
+      self->context_ = nullptr;
+    };
     c->ev.data = this;
     c->ev.addRead = [](void* s) { static_cast<redis_cache*>(s)->want_read_ = true; };
     c->ev.delRead = [](void* s) { static_cast<redis_cache*>(s)->want_read_ = false; };
@@ -791,6 +799,7 @@ class redis_cache final : public level2_cache {
   redisReplyObjectFunctions* base_ = nullptr;
   redisReplyObjectFunctions guarded_{};
   std::shared_ptr<resolution> resolution_;
+  int watched_ = -1;  // the connection's descriptor
   bool want_read_ = false;
   bool want_write_ = false;
   bool tcp_up_ = false;

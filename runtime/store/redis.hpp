@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "messages/batch.hpp"
+#include "runtime/policy/socket_watch.hpp"
 
 namespace troupe::store {
 
@@ -82,6 +83,7 @@ struct redis_options {
   /// Level as in syslog: 6 connected, 3 and 4 not available, 5 an item was refused. Called from the store's
   /// thread.
   std::function<void(int level, const std::string& text)> log;
+  std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
 /// One connection, one thread: an MGET a get(), a pipeline of SETEX a set(). Reconnects by itself, with

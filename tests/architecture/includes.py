@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple
 FLOORS = ["messages", "runtime", "actors", "cli"]
 # A part of the runtime that knows another one besides policy.
 PARTS = {"batches": {"codec", "model"}, "codec": {"model"}, "door": {"batches", "codec", "guard", "http", "model", "observe"},
-         "grpc": {"codec", "door", "guard", "model", "observe"}, "registry": {"config", "model"}}
+         "faults": {"config", "kafka"}, "grpc": {"codec", "door", "guard", "model", "observe"}, "registry": {"config", "model"}}
 # Headers of the actors' floor that are not an actor's: any file of the floor may include them.
 SHARED_ACTOR_HEADERS = {"actors/answering.hpp", "actors/gateway_desk.hpp", "actors/sending.hpp",
                         "actors/tally.hpp"}

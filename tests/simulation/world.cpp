@@ -1,9 +1,11 @@
 #include "tests/simulation/world.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +22,8 @@
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
 #include "actors/transactor.hpp"
+#include "runtime/faults/fault_points.hpp"
+#include "runtime/faults/faulty_sink.hpp"
 #include "runtime/kafka/record_sink.hpp"
 #include "runtime/kafka/record_source.hpp"
 #include "runtime/model/live_models.hpp"
@@ -121,6 +125,7 @@ class world {
   void send_records();
   void send_calls();
   void crash_one();
+  void inject();
   void some_messages(std::size_t n);
   void finish();
   [[nodiscard]] std::string unanswered() const;
@@ -133,8 +138,10 @@ class world {
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
   std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
-  std::shared_ptr<sink> results;              // at least once
-  std::shared_ptr<transactional> committing;  // exactly once
+  faults::fault_points points;
+  std::shared_ptr<sink> results;                  // at least once
+  std::shared_ptr<kafka::record_sink> reporting;  // the same, with faults
+  std::shared_ptr<transactional> committing;      // exactly once
   std::shared_ptr<second_level> redis;
   supervisor_actor supervisor;
   wiring who;
@@ -482,7 +489,7 @@ struct world::caller final : call {
   nanos timeout;
 };
 
-world::world(std::uint64_t seed) : random(seed) {
+world::world(std::uint64_t seed) : random(seed), points(seed) {
   build();
 }
 
@@ -559,13 +566,14 @@ void world::build() {
     transactions = make_transaction_desk({committing}, pick(1, 64));
   } else {
     results = std::make_shared<sink>(*this);
+    reporting = faults::make_faulty_sink(results, points);
     if (in_order) order = make_order_desk();
   }
   child("producer", "producer", [this, transactions, order](bool) {
     if (transactions)
       return caf_line::untyped(spawn_transactor(system.actors, {transactions, metrics, false}));
     producer_args a;
-    a.sink = results;
+    a.sink = reporting;
     a.order = order;
     a.metrics = metrics;
     return caf_line::untyped(spawn_producer(system.actors, std::move(a)));
@@ -611,6 +619,7 @@ void world::build() {
         a.metrics = metrics;
         a.express = fast;
         a.clock = [] { return engine_time; };
+        a.faults = &points;
         return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
       });
       victims.push_back(name);
@@ -799,6 +808,20 @@ void world::crash_one() {
   caf_line::post(supervisor, kill_child{name, 1, std::move(killed)});
 }
 
+/// What an operator may ask for and no thread is held by.
+void world::inject() {
+  constexpr std::array some = {faults::kind::report_drop, faults::kind::report_duplicate,
+                               faults::kind::shard_fail};
+  faults::fault f;
+  f.what = some[pick(0, some.size() - 1)];
+  f.probability = 0.3;
+  f.duration = static_cast<nanos>(pick(1, 3'000)) * ms;
+  faulty = faulty || f.what == faults::kind::report_drop;
+  model_failed = model_failed || f.what == faults::kind::shard_fail;
+  told("fault " + std::string(faults::info(f.what).name));
+  points.start(f, now());
+}
+
 void world::some_messages(std::size_t n) {
   auto& jobs = system.scheduler().jobs;
   for (; n > 0 && !jobs.empty(); --n) {
@@ -829,7 +852,8 @@ void world::settle_leaving() {
 }
 
 void world::step() {
-  switch (pick(0, 23)) {
+  points.sweep(now());
+  switch (pick(0, 24)) {
     case 0:
     case 1:
     case 2:
@@ -888,6 +912,8 @@ void world::step() {
       system.scheduler().advance_time(std::chrono::nanoseconds(static_cast<nanos>(pick(1, 200)) * ms));
       return;
     }
+    case 18:
+      return inject();
     default:
       return some_messages(pick(1, 60));
   }
@@ -905,6 +931,7 @@ void world::finish() {
   told("all faults end");
   limit_sink(SIZE_MAX);
   engine_fails = engine_dies = 0;
+  points.sweep(std::numeric_limits<nanos>::max());
   if (redis) {
     redis->dead = false;
     redis->corrupt = 0;

@@ -1,0 +1,87 @@
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "cli/fault/client.hpp"
+#include "runtime/faults/fault.hpp"
+
+namespace troupe::cli {
+namespace {
+
+using nlohmann::json;
+
+std::string details(const json& f) {
+  std::string all;
+  for (const char* key : {"actor", "model", "version", "probability", "delay", "every", "shift", "size"})
+    if (f.contains(key))
+      all += (all.empty() ? "" : " ") + std::string(key) + "=" +
+             (f[key].is_string() ? f[key].get<std::string>() : f[key].dump());
+  return all;
+}
+
+}  // namespace
+
+int fault_list(const fault_options& o) {
+  const std::string got = fault_client(o).get("/admin/faults");
+  if (o.common.json) {
+    std::printf("%s", got.c_str());
+    return ok;
+  }
+  std::printf("%4s  %-18s %-8s %10s %9s  %s\n", "ID", "FAULT", "STATE", "LEFT", "STRIKES", "");
+  const json all = json::parse(got);
+  for (const auto& f : all.at("faults"))
+    std::printf("%4llu  %-18s %-8s %10s %9llu  %s%s\n", f.at("id").get<unsigned long long>(),
+                f.at("fault").get<std::string>().c_str(), f.at("state").get<std::string>().c_str(),
+                f.value("remaining", std::string("-")).c_str(), f.at("strikes").get<unsigned long long>(),
+                details(f).c_str(),
+                f.contains("ended")
+                    ? (", " + f["ended"].get<std::string>() + " after " + f.value("lasted", "")).c_str()
+                    : "");
+  return ok;
+}
+
+int fault_inject(const fault_options& o) {
+  json body = {{"fault", o.name}};
+  const std::pair<const char*, const std::string*> fields[] = {
+      {"actor", &o.actor}, {"model", &o.model}, {"version", &o.version}, {"delay", &o.delay},
+      {"every", &o.every}, {"shift", &o.shift}, {"size", &o.size},       {"duration", &o.duration}};
+  for (const auto& [key, text] : fields)
+    if (!text->empty()) body[key] = *text;
+  if (!o.probability.empty()) {
+    body["probability"] = json::parse(o.probability, nullptr, false);
+    if (!body["probability"].is_number())
+      throw usage_error("--probability: expected a number above 0, at most 1, not " + o.probability);
+  }
+  try {
+    (void)faults::parse_fault(body.dump(), {24 * 3'600'000'000'000, SIZE_MAX});
+  } catch (const faults::bad_fault& e) {
+    throw usage_error(e.what());
+  }
+  const std::string got = fault_client(o).post("/admin/faults", body.dump());
+  if (o.common.json) {
+    std::printf("%s", got.c_str());
+    return ok;
+  }
+  const json f = json::parse(got);
+  if (f.contains("ended"))
+    std::printf("%s: done, %s\n", o.name.c_str(), details(f).c_str());
+  else
+    std::printf("%s: fault %llu for %s; end it earlier with troupe fault stop %llu\n", o.name.c_str(),
+                f.at("id").get<unsigned long long>(), f.at("duration").get<std::string>().c_str(),
+                f.at("id").get<unsigned long long>());
+  return ok;
+}
+
+int fault_stop(const fault_options& o) {
+  if (o.all == !o.id.empty()) throw usage_error("which fault? give its ID, or --all");
+  if (o.id.find_first_not_of("0123456789") != std::string::npos)
+    throw usage_error("ID: expected a number as troupe fault list shows it, not " + o.id);
+  const std::string got = fault_client(o).remove(o.all ? "/admin/faults" : "/admin/faults/" + o.id);
+  if (o.common.json)
+    std::printf("%s", got.c_str());
+  else
+    std::printf("stopped: %llu\n", json::parse(got).at("stopped").get<unsigned long long>());
+  return ok;
+}
+
+}  // namespace troupe::cli

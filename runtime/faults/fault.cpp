@@ -1,0 +1,215 @@
+#include "runtime/faults/fault.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "runtime/config/units.hpp"
+#include "runtime/policy/nearest.hpp"
+
+namespace troupe::faults {
+namespace {
+
+using nlohmann::json;
+
+constexpr nanos second = 1'000'000'000;
+constexpr nanos shortest = 10'000'000;  // of a fault, and of the pause between two strikes
+
+constexpr kind_info make(kind what, std::string_view name, point at, std::string_view does) {
+  return {what, name, at, {}, 0, does};
+}
+template <class... Fields>
+constexpr kind_info make(kind what, std::string_view name, point at, std::string_view does, Fields... f) {
+  return {what, name, at, {f...}, sizeof...(f), does};
+}
+
+constexpr std::array table = {
+    make(kind::actor_crash, "actor_crash", point::actor, "an actor ends with an exception", field::actor,
+         field::every),
+    make(kind::shard_delay, "shard_delay", point::score, "a batch is scored late", field::model,
+         field::version, field::probability, field::delay),
+    make(kind::shard_fail, "shard_fail", point::score, "the engine fails on every request of a batch",
+         field::model, field::version, field::probability),
+    make(kind::shard_hang, "shard_hang", point::score, "a batch is not scored before the fault ends",
+         field::model, field::version, field::probability),
+    make(kind::redis_cut, "redis_cut", point::cache, "connections to Redis break, new ones are refused"),
+    make(kind::redis_slow, "redis_slow", point::cache, "Redis' answers come late", field::delay),
+    make(kind::redis_corrupt, "redis_corrupt", point::cache, "answers of Redis are garbled",
+         field::probability),
+    make(kind::kafka_cut, "kafka_cut", point::link, "connections to Kafka break, new ones are refused"),
+    make(kind::kafka_slow, "kafka_slow", point::link, "the brokers' answers come late", field::delay),
+    make(kind::kafka_corrupt, "kafka_corrupt", point::link, "the framing of brokers' answers is garbled",
+         field::probability),
+    make(kind::registry_cut, "registry_cut", point::registry,
+         "connections to the registry break, new ones are refused"),
+    make(kind::registry_slow, "registry_slow", point::registry, "the registry's answers come late",
+         field::delay),
+    make(kind::registry_corrupt, "registry_corrupt", point::registry, "answers of the registry are garbled",
+         field::probability),
+    make(kind::report_drop, "report_drop", point::produce,
+         "delivery reports are lost, then read as not delivered", field::probability),
+    make(kind::report_duplicate, "report_duplicate", point::produce, "delivery reports come twice",
+         field::probability),
+    make(kind::rebalance_storm, "rebalance_storm", point::consume,
+         "the consumer leaves its group and joins it again", field::every),
+    make(kind::clock_jump, "clock_jump", point::process,
+         "the wall clock that tells how old a record is stands off", field::shift),
+    make(kind::memory_pressure, "memory_pressure", point::process, "memory is taken and touched",
+         field::size),
+    make(kind::freeze, "freeze", point::process, "the whole process stands still (SIGSTOP)"),
+};
+
+constexpr std::array<std::string_view, 8> field_names = {"actor", "model", "version", "probability",
+                                                         "delay", "every", "shift",   "size"};
+constexpr std::array<std::string_view, 8> point_names = {"actor",    "score",   "cache",   "link",
+                                                         "registry", "produce", "consume", "process"};
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string all;
+  for (const auto& n : names) all += (all.empty() ? "" : ", ") + n;
+  return all;
+}
+
+std::string meant(std::string_view word, const std::vector<std::string>& known) {
+  const std::string near = policy::nearest(word, known, 3);
+  return near.empty() ? std::string() : "did you mean " + near + "? ";
+}
+
+[[noreturn]] void bad(std::string_view key, const std::string& what) {
+  throw bad_fault(std::string(key) + ": " + what);
+}
+
+std::string text_of(std::string_view key, const json& v) {
+  if (v.is_string()) return v.get<std::string>();
+  if (v.is_number()) return v.dump();
+  bad(key, "expected a text");
+}
+
+nanos duration_of(std::string_view key, const json& v, nanos least, nanos most, std::string_view from = {}) {
+  const auto n = v.is_string() || (v.is_number_integer() && v == 0) ? config::parse_duration(text_of(key, v))
+                                                                    : std::nullopt;
+  if (!n || *n < least || *n > most)
+    bad(key, "expected a duration such as 200ms or 30s, " + config::format_duration(least) + " to " +
+                 config::format_duration(most) + std::string(from) + ", not " + v.dump());
+  return *n;
+}
+
+nanos shift_of(const json& v) {
+  std::string text = v.is_string() ? v.get<std::string>() : std::string();
+  const bool back = text.starts_with("-");
+  if (back || text.starts_with("+")) text.erase(0, 1);
+  const auto n = config::parse_duration(text);
+  constexpr nanos most = 366 * 24 * 3'600 * second;
+  if (!n || *n == 0 || *n > most)
+    bad("shift", "expected a duration with a sign, such as 1h or -5m, at most a year, not " + v.dump());
+  return back ? -*n : *n;
+}
+
+void set(fault& f, field which, std::string_view key, const json& v, const limits& bounds) {
+  switch (which) {
+    case field::actor:
+      f.actor = text_of(key, v);
+      break;
+    case field::model:
+      f.model = text_of(key, v);
+      break;
+    case field::version:
+      f.version = text_of(key, v);
+      if (f.version.size() > 1 && f.version[0] == 'v' &&
+          f.version.find_first_not_of("0123456789", 1) == std::string::npos)
+        f.version.erase(0, 1);
+      break;
+    case field::probability:
+      if (!v.is_number() || !(v.get<double>() > 0) || !(v.get<double>() <= 1))
+        bad(key, "expected a number above 0, at most 1, not " + v.dump());
+      f.probability = v.get<double>();
+      break;
+    case field::delay:
+      f.delay = duration_of(key, v, 1'000'000, 60 * second);
+      break;
+    case field::every:
+      f.every = duration_of(key, v, 10 * shortest, bounds.max_duration);
+      break;
+    case field::shift:
+      f.shift = shift_of(v);
+      break;
+    case field::size: {
+      const auto n =
+          v.is_string() || v.is_number_unsigned() ? config::parse_size(text_of(key, v)) : std::nullopt;
+      if (!n || *n == 0 || *n > bounds.max_size)
+        bad(key, "expected a size such as 256MiB, at most " + config::format_size(bounds.max_size) +
+                     " (faults.max_memory), not " + v.dump());
+      f.size = *n;
+      break;
+    }
+  }
+}
+
+const kind_info& named(const json& v) {
+  std::vector<std::string> known;
+  for (const auto& k : table) known.emplace_back(k.name);
+  const std::string name = v.is_string() ? v.get<std::string>() : v.dump();
+  for (const auto& k : table)
+    if (k.name == name) return k;
+  bad("fault",
+      "unknown: " + name.substr(0, 64) + "; " + meant(name.substr(0, 64), known) + "known: " + listed(known));
+}
+
+}  // namespace
+
+std::span<const kind_info> kinds() {
+  return table;
+}
+
+const kind_info& info(kind what) {
+  return table.at(static_cast<std::size_t>(what) - 1);
+}
+
+std::string_view name_of(point p) {
+  return point_names[static_cast<std::size_t>(p)];
+}
+
+std::string_view name_of(field f) {
+  return field_names[static_cast<std::size_t>(f)];
+}
+
+fault parse_fault(std::string_view text, const limits& bounds) {
+  const json wanted = json::parse(text, nullptr, false);
+  if (!wanted.is_object() || !wanted.contains("fault"))
+    throw bad_fault(R"(expected {"fault": "NAME", ...}; known: )" + [] {
+      std::vector<std::string> known;
+      for (const auto& k : table) known.emplace_back(k.name);
+      return listed(known);
+    }());
+  const kind_info& of = named(wanted["fault"]);
+  std::vector<std::string> allowed = {"fault", "duration"};
+  for (std::size_t i = 0; i < of.field_count; ++i) allowed.emplace_back(name_of(of.fields[i]));
+  fault f;
+  f.what = of.what;
+  f.duration = std::min(f.duration, bounds.max_duration);
+  if (f.what == kind::rebalance_storm) f.every = second;
+  for (const auto& [key, value] : wanted.items()) {
+    if (key == "fault") continue;
+    if (key == "duration") {
+      f.duration = duration_of(key, value, shortest, bounds.max_duration, " (faults.max_duration)");
+      continue;
+    }
+    const auto at = std::find(field_names.begin(), field_names.end(), key);
+    const auto which = static_cast<field>(at - field_names.begin());
+    const auto mine = std::span(of.fields).first(of.field_count);
+    if (at == field_names.end() || std::find(mine.begin(), mine.end(), which) == mine.end())
+      bad(key.substr(0, 64), "no field of " + std::string(of.name) + "; " +
+                                 meant(key.substr(0, 64), allowed) + "allowed: " + listed(allowed));
+    set(f, which, key, value, bounds);
+  }
+  if (f.what == kind::actor_crash && f.actor.empty())
+    bad("actor", "missing: a name from /admin/tree, or random");
+  if (f.what == kind::clock_jump && f.shift == 0) bad("shift", "missing: such as 1h or -5m");
+  if (f.what == kind::memory_pressure && f.size == 0) bad("size", "missing: such as 256MiB");
+  if (!f.version.empty() && f.model.empty()) bad("version", "needs a model beside it");
+  return f;
+}
+
+}  // namespace troupe::faults

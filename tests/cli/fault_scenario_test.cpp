@@ -1,0 +1,162 @@
+#include "cli/fault/scenario.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "cli/commands.hpp"
+#include "cli/fault/watch.hpp"
+
+namespace troupe::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::string why(const std::string& text) {
+  try {
+    (void)parse_scenario(text, "s.yaml");
+  } catch (const usage_error& e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(scenario, everything_may_be_set) {
+  const auto s = parse_scenario(R"(
+name: all of it
+steady_state:
+  pipeline: {p95: 50ms, p99: 1s, errors: 0.2%}
+  api: {errors: 0.05}
+  lag: 2s
+  throughput: 100
+  ready: false
+window: 3s
+warm_up: 20s
+detect_within: 4s
+recover_within: 1m
+steps:
+  - {fault: shard_delay, model: churn, version: 3, probability: 0.1, delay: 20ms, duration: 5s, wait: 2s}
+  - {fault: redis_cut, failed_at_most: 0}
+)",
+                                "s.yaml");
+  EXPECT_EQ(s.name, "all of it");
+  EXPECT_DOUBLE_EQ(s.steady.pipeline.p95_s, 0.05);
+  EXPECT_DOUBLE_EQ(s.steady.pipeline.errors, 0.002);
+  EXPECT_DOUBLE_EQ(s.steady.api.p95_s, 0.2) << "what is not named stays";
+  EXPECT_DOUBLE_EQ(s.steady.api.errors, 0.05);
+  EXPECT_EQ(s.steady.lag_s, 2);
+  EXPECT_EQ(s.steady.throughput, 100);
+  EXPECT_FALSE(s.steady.ready);
+  EXPECT_EQ(s.window_s, 3);
+  EXPECT_EQ(s.warm_up_s, 20);
+  EXPECT_EQ(s.detect_within_s, 4);
+  EXPECT_DOUBLE_EQ(s.recover_within_s, 60);
+  ASSERT_EQ(s.steps.size(), 2U);
+  EXPECT_EQ(s.steps[0].fault.what, faults::kind::shard_delay);
+  EXPECT_EQ(s.steps[0].fault.version, "3");
+  EXPECT_EQ(s.steps[0].wait_s, 2);
+  EXPECT_EQ(
+      s.steps[0].body,
+      R"({"delay":"20ms","duration":"5s","fault":"shard_delay","model":"churn","probability":0.1,"version":"3"})");
+  EXPECT_EQ(s.steps[1].failed_at_most, 0U);
+}
+
+TEST(scenario, what_is_wrong_is_named_with_its_line) {
+  const struct {
+    const char* text;
+    const char* says;
+  } table[] = {
+      {"", "s.yaml:1"},
+      {"steps: []", "steps: expected at least one fault"},
+      {"steps: 3", "steps: expected a list"},
+      {"a: [", "s.yaml:"},
+      {"stepps: []", "did you mean steps?"},
+      {"\nsteady_state: {pipline: {}}", "s.yaml:2: steady_state.pipline: unknown; did you mean pipeline?"},
+      {"steady_state: {pipeline: {p95: fast}}", "steady_state.pipeline.p95: expected a duration"},
+      {"steady_state: {api: {errors: 120%}}", "steady_state.api.errors: expected a share"},
+      {"steady_state: {ready: maybe}", "expected true or false"},
+      {"window: 1ms", "at least 500ms"},
+      {"steps:\n  - {fault: redis_cut}\n  - {fault: redis_cutt}", "s.yaml:3: steps[1]"},
+      {"steps: [{fault: redis_cut, delay: 1s}]", "delay: no field of redis_cut"},
+      {"steps: [{fault: redis_cut, wait: x}]", "steps[0].wait: expected a duration"},
+      {"steps: [redis_cut]", "expected keys and values"},
+  };
+  for (const auto& row : table) EXPECT_THAT(why(row.text), HasSubstr(row.says)) << row.text;
+}
+
+TEST(scenario, the_examples_can_be_read) {
+  std::size_t n = 0;
+  for (const auto& file : std::filesystem::directory_iterator(TROUPE_SOURCE_DIRECTORY "/config/faults")) {
+    std::ifstream in(file.path());
+    EXPECT_FALSE(parse_scenario({std::istreambuf_iterator<char>(in), {}}, file.path()).steps.empty());
+    ++n;
+  }
+  EXPECT_GE(n, 3U);
+}
+
+/// A page on which 100 requests came by Kafka, `slow` of them in up to a second, and `errors` failed.
+look page(double at_s, int requests, int slow, int errors, double lag = 0) {
+  const auto n = [](double v) { return std::to_string(v); };
+  const std::string bucket =
+      R"(inference_request_duration_seconds_bucket{class="standard",door="kafka",le=")";
+  auto l = read_look(
+      "# TYPE inference_requests_total counter\n"
+      R"(inference_requests_total{class="standard",door="kafka",model="m",status="success"} )" +
+          n(requests - errors) +
+          "\n"
+          R"(inference_requests_total{class="standard",door="kafka",model="m",status="error"} )" +
+          n(errors) + "\n" + bucket + R"(0.05"} )" + n(requests - slow) + "\n" + bucket + R"(1"} )" +
+          n(requests) + "\n" + bucket + R"(+Inf"} )" + n(requests) + "\n" +
+          R"(troupe_consumer_lag_seconds{partition="0"} )" + n(lag) + "\n" +
+          R"(inference_errors_total{code="model_failed"} )" + n(errors) + "\n",
+      R"({"status":"ready"})", 200);
+  l.at_s = at_s;
+  return l;
+}
+
+TEST(watch, a_steady_node_has_no_objections) {
+  EXPECT_THAT(objections({}, between(page(0, 100, 0, 0), page(5, 1'100, 10, 0))), IsEmpty());
+  EXPECT_THAT(objections({}, between(page(0, 100, 0, 0), page(5, 100, 0, 0))), IsEmpty()) << "no traffic";
+}
+
+TEST(watch, each_objective_is_looked_at) {
+  EXPECT_THAT(objections({}, between(page(0, 0, 0, 0), page(5, 1'000, 100, 0))),
+              ElementsAre(HasSubstr("pipeline p95 525 ms > 100 ms"), HasSubstr("pipeline p99")));
+  EXPECT_THAT(objections({}, between(page(0, 0, 0, 0), page(5, 1'000, 0, 2))),
+              ElementsAre("pipeline errors 0.2 % > 0.1 %"));
+  EXPECT_THAT(objections({}, between(page(0, 0, 0, 0), page(5, 1'000, 0, 0, 6))),
+              ElementsAre("lag 6.0 s > 5.0 s"));
+  steady_state busy;
+  busy.throughput = 300;
+  EXPECT_THAT(objections(busy, between(page(0, 0, 0, 0), page(5, 1'000, 0, 0))),
+              ElementsAre("throughput 200/s < 300/s"));
+  look away = page(5, 1'000, 0, 0);
+  away.ready = false;
+  EXPECT_THAT(objections({}, between(page(0, 0, 0, 0), away)), ElementsAre("not ready"));
+}
+
+TEST(watch, what_an_errors_counter_did_before_is_no_sign) {
+  const look before = page(0, 0, 0, 0);
+  const look now = page(1, 10, 0, 1);
+  EXPECT_THAT(signs(before, now, {}), ElementsAre(HasSubstr("inference_errors_total")));
+  EXPECT_THAT(signs(before, now, noise(before, now)), IsEmpty());
+}
+
+TEST(watch, readiness_breakers_and_what_is_degraded_are_signs) {
+  const look before = read_look("troupe_breaker_state{name=\"redis\"} 0\ntroupe_registry_up 1\n", "{}", 200);
+  const look now = read_look("troupe_breaker_state{name=\"redis\"} 2\ntroupe_registry_up 0\n",
+                             R"({"degraded": ["redis: gone", "fault active: redis_cut"]})", 503);
+  EXPECT_THAT(lasting_signs(before, now),
+              ElementsAre("not ready", "degraded: redis: gone", "troupe_breaker_state{name=\"redis\"}",
+                          "troupe_registry_up"));
+  EXPECT_THAT(lasting_signs(before, look{}), ElementsAre("the node does not answer"));
+  EXPECT_THAT(lasting_signs(before, before), IsEmpty());
+}
+
+}  // namespace
+}  // namespace troupe::cli

@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Every fault on a running node with a real Kafka and a real Redis, under load: it is listed, counted, ends by itself, and
+nothing is lost; and `troupe fault run` with a scenario that passes and one that fails.
+
+    faults.py [--rate 500]
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import time
+
+import small_registry
+import troupe_test as t
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--rate", type=int, default=500)
+options = parser.parse_args()
+SECRET = "secret-of-the-test"
+TOKEN = {"Authorization": f"Bearer {SECRET}"}
+
+FAULTS = [
+    {"fault": "actor_crash", "actor": "producer"},
+    {"fault": "shard_delay", "probability": 0.5, "delay": "20ms"},
+    {"fault": "shard_fail", "model": "diabetes-rf-model", "probability": 0.5},
+    {"fault": "shard_hang", "probability": 0.2},
+    {"fault": "redis_cut"},
+    {"fault": "redis_slow", "delay": "50ms"},
+    {"fault": "redis_corrupt"},
+    {"fault": "kafka_cut"},
+    {"fault": "kafka_slow", "delay": "20ms"},
+    {"fault": "kafka_corrupt", "probability": 0.2},
+    {"fault": "registry_cut"},
+    {"fault": "registry_slow", "delay": "5s"},
+    {"fault": "registry_corrupt"},
+    {"fault": "report_drop", "probability": 0.1},
+    {"fault": "report_duplicate", "probability": 0.5},
+    {"fault": "rebalance_storm", "every": "500ms"},
+    {"fault": "clock_jump", "shift": "-1h"},
+    {"fault": "memory_pressure", "size": "128MiB"},
+    {"fault": "freeze"},
+]
+
+with t.Stage() as stage:
+    kafka, redis = stage.kafka(), stage.redis()
+    for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
+        kafka.client.create_topic(topic, 4)
+    node = stage.troupe({
+        "kafka": {"brokers": kafka.bootstrap},
+        "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "500ms"},
+        "cache": {"mode": "on"},
+        "breaker": {"threshold": 0, "failure_rate": 2},  # else a fault's failures go on after it
+        "models": {"default": "diabetes-rf-model"},
+        "mlflow": small_registry.SmallRegistry(stage).settings,
+        "faults": {"enabled": True, "max_duration": "1m"},
+        "admin": {"token": SECRET},
+    })
+    node.wait_ready()
+
+    def fresh_rows(count):
+        """Rows that no cache knows yet, so that everything on the way of a record has work."""
+        file = stage.path("rows.jsonl")
+        file.write_text("".join(json.dumps([random.uniform(-0.1, 0.1) for _ in range(10)]) + "\n" for _ in range(count)))
+        return file
+
+    url = f"http://127.0.0.1:{node.port}/admin/faults"
+
+    def ask(method, body=None, path=""):
+        status, answer = t.http(method, url + path, body, TOKEN)
+        return status, json.loads(answer)
+
+    def listed(one):
+        (found,) = [f for f in ask("GET")[1]["faults"] if f["id"] == one]
+        return found
+
+    def cli(*words):
+        done = subprocess.run([str(t.TROUPE), "fault", *words, "--url", f"http://127.0.0.1:{node.port}"], text=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+                              env={**os.environ, "TROUPE_ADMIN_TOKEN": SECRET})
+        return done.returncode, done.stdout, done.stderr
+
+    # What can't be is said, and changes nothing.
+    assert ask("GET") == (200, {"faults": []})
+    for body, status, says in (({"fault": "redis_cutt"}, 400, "did you mean redis_cut?"), ({"fault": "freeze", "duration": "2m"}, 400, "faults.max_duration"),
+                               ({"fault": "redis_cut", "model": "m"}, 400, "model: no field"), ({"fault": "clock_jump"}, 400, "shift: missing"),
+                               ({"fault": "actor_crash", "actor": "nobody"}, 404, "no actor"), ({}, 400, "known: ")):
+        got = ask("POST", body)
+        assert got[0] == status and says in got[1]["error"], (body, got)
+    assert t.http("GET", url)[0] == t.http("DELETE", url)[0] == 401
+    assert ask("DELETE", None, "/99")[0] == 404 and ask("DELETE", None, "/x")[0] == 400
+    assert ask("GET") == (200, {"faults": []})
+
+    # Each once, under load.
+    errors = 0
+    for fault in FAULTS:
+        name = fault["fault"]
+        records = options.rate * 6
+        load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
+                            "--features-file", fresh_rows(records), "--wait-for", "60s", "--json"], "load")
+        before = node.metrics().total("inference_requests_total")
+        t.wait_until(lambda: node.metrics().total("inference_requests_total") > before + options.rate / 4, "answers come")
+        status, begun = ask("POST", {**fault, "duration": "2s"})
+        assert status == 201 and begun["fault"] == name, (status, begun)
+        if name not in ("actor_crash", "freeze"):
+            assert begun["state"] == "active"
+            assert name in node.get("/ready")[1].decode()
+        ended = t.wait_until(lambda: (lambda f: f["state"] == "ended" and f)(listed(begun["id"])), f"{name} ends by itself", 20)
+        assert ended["ended"] == ("done" if name == "actor_crash" else "over"), ended
+        assert ended["strikes"] >= 1, ended
+        assert load.wait(120) == 0, load.stdout() + load.stderr()
+        report = json.loads(load.stdout())
+        print(name, {key: report[key] for key in ("predicted", "errors", "dead_letters", "lost", "duplicated", "p95_ms", "longest_gap_ms")}, ended["strikes"], flush=True)
+        assert report["lost"] == 0, (name, report)
+        assert (report["errors"] > 0) == (name == "shard_fail"), (name, report)
+        metrics = node.metrics()
+        assert metrics.total("troupe_faults_active") == 0
+        assert metrics.total("troupe_fault_injections_total", fault=name) >= 1
+        t.wait_until(lambda: node.get("/ready")[0] == 200 and b"degraded" not in node.get("/ready")[1], f"whole again after {name}", 30)
+
+    # By hand: inject, list, stop.
+    status, out, err = cli("inject", "shard_delay", "--delay", "5ms", "--duration", "50s")
+    assert status == 0 and "shard_delay: fault" in out, (status, out, err)
+    status, out, err = cli("list", "--json")
+    (active,) = [f for f in json.loads(out)["faults"] if f["state"] == "active"]
+    assert active["delay"] == "5ms" and active["duration"] == "50s"
+    assert "shard_delay" in cli("list")[1]
+    assert cli("stop", str(active["id"]))[:2] == (0, "stopped: 1\n")
+    assert cli("stop", str(active["id"]))[0] == 1
+    assert cli("stop", "--all")[:2] == (0, "stopped: 0\n")
+    for words, says in ((("inject", "shard_dely"), "did you mean shard_delay"), (("inject", "redis_cut", "--delay", "1s"), "delay: no field"),
+                        (("stop",), "which fault"), (("run", "/nowhere.yaml"), "can't be read")):
+        status, out, err = cli(*words)
+        assert status == 2 and says in err, (words, status, err)
+
+    # A scenario that passes, one that fails, one that finds no steady state. Without a floor quiet is steady.
+    seconds = 60
+    load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", options.rate * seconds, "--rate", options.rate,
+                        "--features-file", fresh_rows(options.rate * seconds), "--wait-for", "60s", "--json"], "load")
+    def scenario(name, text):
+        file = stage.path(name)
+        file.write_text(text)
+        status, out, err = cli("run", str(file), "--json")
+        print(err, flush=True)
+        return status, json.loads(out)
+    objectives = "steady_state: {pipeline: {p95: 2s, p99: 5s, errors: 0}, lag: 10s, throughput: 100}\nwindow: 2s\nwarm_up: 30s\n"
+    status, passed = scenario("pass.yaml", objectives + "recover_within: 20s\nsteps:\n"
+                              "  - {fault: redis_cut, duration: 3s, wait: 1s, failed_at_most: 0}\n"
+                              "  - {fault: actor_crash, actor: scheduler, failed_at_most: 0}\n")
+    assert status == 0 and passed["passed"], passed
+    redis_step, crash_step = passed["steps"]
+    assert 0 < redis_step["detected_s"] < 5 and redis_step["sign"] and redis_step["failed"] == 0, redis_step
+    assert crash_step["recovered_s"] is not None, crash_step
+    status, failed = scenario("fail.yaml", objectives + "recover_within: 10s\nsteps: [{fault: shard_fail, duration: 2s, failed_at_most: 0}]\n")
+    assert status == 1 and not failed["passed"] and "requests failed" in failed["steps"][0]["why"], failed
+    assert failed["steps"][0]["failed"] > 0
+    status, unsteady = scenario("unsteady.yaml", "steady_state: {throughput: 1000000}\nwindow: 1s\nwarm_up: 2s\nsteps: [{fault: redis_cut}]\n")
+    assert status == 1 and unsteady["steps"] == [] and "not steady, nothing injected: throughput" in unsteady["why"], unsteady
+    load.stop()
+
+    # A node that is told to end does not wait for its faults.
+    assert ask("POST", {"fault": "shard_hang", "duration": "50s"})[0] == 201
+    begun = time.monotonic()
+    assert node.stop() == 0, node.stderr()
+    assert time.monotonic() - begun < 30
+    log = node.stdout() + node.stderr()
+    for fault in FAULTS:
+        for event in ("fault_started", "fault_ended"):
+            assert any(f'"event":"{event}"' in line and f'"fault":"{fault["fault"]}"' in line for line in log.splitlines()), (event, fault)

@@ -1,0 +1,93 @@
+#include "runtime/faults/fault.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace troupe::faults {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr nanos second = 1'000'000'000;
+
+std::string why(const std::string& json, limits bounds = {}) {
+  try {
+    (void)parse_fault(json, bounds);
+  } catch (const bad_fault& e) {
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(faults, every_kind_has_a_name_of_its_own_and_is_read_by_it) {
+  std::set<std::string_view> names;
+  for (const auto& k : kinds()) {
+    EXPECT_EQ(&info(k.what), &k);
+    EXPECT_TRUE(names.insert(k.name).second) << k.name;
+    EXPECT_FALSE(k.does.empty());
+    std::string json = R"({"fault": ")" + std::string(k.name) + R"(", "duration": "2s")";
+    for (std::size_t i = 0; i < k.field_count; ++i) {
+      static const char* const values[] = {R"("random")", R"("churn")", "3",        "0.5",
+                                           R"("20ms")",   R"("1s")",    R"("-5m")", R"("16MiB")"};
+      json += R"(, ")" + std::string(name_of(k.fields[i])) + R"(": )" + values[static_cast<int>(k.fields[i])];
+    }
+    const fault f = parse_fault(json + "}", {});
+    EXPECT_EQ(f.what, k.what);
+    EXPECT_EQ(f.duration, 2 * second);
+  }
+  EXPECT_EQ(names.size(), 19U);
+}
+
+TEST(faults, fields_are_read) {
+  const fault f = parse_fault(
+      R"({"fault": "shard_delay", "model": "churn", "version": "v3", "probability": 0.25, "delay": "50ms"})",
+      {});
+  EXPECT_EQ(f.model, "churn");
+  EXPECT_EQ(f.version, "3");
+  EXPECT_EQ(f.probability, 0.25);
+  EXPECT_EQ(f.delay, 50'000'000);
+  EXPECT_EQ(f.duration, 30 * second);
+  EXPECT_EQ(parse_fault(R"({"fault": "clock_jump", "shift": "-1h"})", {}).shift, -3600 * second);
+  EXPECT_EQ(parse_fault(R"({"fault": "rebalance_storm"})", {}).every, second);
+  limits brief;
+  brief.max_duration = 5 * second;
+  EXPECT_EQ(parse_fault(R"({"fault": "redis_cut"})", brief).duration, 5 * second);
+}
+
+TEST(faults, what_is_wrong_is_named) {
+  const struct {
+    const char* json;
+    const char* says;
+  } table[] = {
+      {"", "expected {\"fault\""},
+      {"[]", "expected {\"fault\""},
+      {"{}", "expected {\"fault\""},
+      {R"({"fault": 3})", "fault: unknown: 3"},
+      {R"({"fault": "redis_cutt"})", "did you mean redis_cut?"},
+      {R"({"fault": "redis_cut", "model": "m"})", "model: no field of redis_cut"},
+      {R"({"fault": "shard_fail", "probabilty": 1})", "did you mean probability?"},
+      {R"({"fault": "shard_fail", "delay": "1s"})", "delay: no field of shard_fail"},
+      {R"({"fault": "shard_fail", "probability": 0})", "probability: expected a number above 0"},
+      {R"({"fault": "shard_fail", "probability": 1.5})", "at most 1"},
+      {R"({"fault": "shard_fail", "probability": "1"})", "probability: expected a number"},
+      {R"({"fault": "shard_fail", "version": "3"})", "version: needs a model"},
+      {R"({"fault": "shard_delay", "delay": "2 parsecs"})", "delay: expected a duration"},
+      {R"({"fault": "shard_delay", "delay": "1h"})", "1ms to 1m"},
+      {R"({"fault": "shard_delay", "duration": "11m"})", "faults.max_duration"},
+      {R"({"fault": "shard_delay", "duration": 30})", "duration: expected a duration"},
+      {R"({"fault": "shard_delay", "model": ["a"]})", "model: expected a text"},
+      {R"({"fault": "actor_crash"})", "actor: missing"},
+      {R"({"fault": "clock_jump"})", "shift: missing"},
+      {R"({"fault": "clock_jump", "shift": "0"})", "shift: expected"},
+      {R"({"fault": "memory_pressure"})", "size: missing"},
+      {R"({"fault": "memory_pressure", "size": "2GiB"})", "at most 1GiB"},
+      {R"({"fault": "memory_pressure", "size": -1})", "size: expected a size"},
+      {R"({"fault": "rebalance_storm", "every": "1ns"})", "every: expected a duration"},
+  };
+  for (const auto& row : table) EXPECT_THAT(why(row.json), HasSubstr(row.says)) << row.json;
+}
+
+}  // namespace
+}  // namespace troupe::faults
