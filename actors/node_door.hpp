@@ -2,7 +2,9 @@
 // The node's own port (metrics.port): /metrics, health and readiness, and, behind a bearer token, /admin.
 //
 //   GET  /metrics /health /ready /readiness /liveness
-//   GET  /admin/tree                         the supervision tree: children, restarts, last reasons
+//   GET  /admin/tree                         the supervision tree: groups with their strategies and budgets,
+//   children with
+//                                            restarts and last reasons
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any (faults.enabled)
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}
@@ -33,7 +35,7 @@ class door_state {
   virtual ~door_state() = default;
   [[nodiscard]] virtual http::health_state health() const = 0;
   [[nodiscard]] virtual http::response metrics_page(std::string_view accept) const = 0;
-  [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
+  [[nodiscard]] virtual tree_report tree() const = 0;
   /// The child's name, empty if there is none of that name; an empty name: any.
   [[nodiscard]] virtual std::string crash_one(const std::string& name) = 0;
   [[nodiscard]] virtual models_report models_now() const = 0;

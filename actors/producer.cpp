@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t flush_at = 8'192;      // gathered answers that are sent without waiting longer
 constexpr std::size_t run_at_most = 512;     // answers given to the sink in one call
 constexpr std::size_t reports_a_go = 1'024;  // then others get their turn
-constexpr nanos flight_at_most = 50'000'000;  // waited for, under load: one broker must not hold up the others
+constexpr nanos flight_at_most =
+    50'000'000;  // waited for, under load: one broker must not hold up the others
 constexpr nanos retry_pause = 1'000'000'000;
 constexpr nanos sweep = 200'000'000;
 
@@ -34,7 +35,7 @@ struct producer_state {
   std::vector<kafka::outgoing> run;
   bool timer_set = false;
   bool awaits_landing = false;  // what is held goes when nothing is on its way any more
-  bool blocked = false;  // the sink's queue is full: go on after reports
+  bool blocked = false;         // the sink's queue is full: go on after reports
   delivery_tally tally;
 
   ~producer_state() {
@@ -62,7 +63,7 @@ struct producer_state {
     std::span<const header> own(b.headers.data() + r.headers_begin, r.headers_count);
     headers.clear();
     if (a.dead) {
-      out.to = kafka::destination::dead_letters;
+      out.to = a.parked ? kafka::destination::parking : kafka::destination::dead_letters;
       out.timestamp_ms = a.tries & 2 ? 0 : r.timestamp_ms;
       out.headers = own;
       const std::string_view reason(a.set->text.data() + a.reason_begin, a.reason_size);
@@ -153,6 +154,11 @@ struct producer_state {
   /// A result that the broker won't take for its size becomes a dead letter; a dead letter loses its value.
   void too_large(answer* a, nanos now) {
     a->request->answered.store(false, std::memory_order_relaxed);
+    if (a->parked) {  // it has a place among the dead letters, without its value if need be
+      a->parked = false;
+      held.push_back(a);
+      return;
+    }
     if (!a->dead) {
       a->dead = true;
       a->code = error_code::too_large;
@@ -190,6 +196,7 @@ struct producer_state {
       done.clear();
       if (owner) owner->delivered(std::move(rows));
     };
+    std::size_t parked = 0;
     std::vector<answer_set*> finished;
     finished.reserve(reports.size());
     for (const auto& rep : reports) {
@@ -203,6 +210,7 @@ struct producer_state {
         done.push_back(a->request);
         if (a->request->trace) tell_delivered(*a, now);
         tally.add(*a, now);
+        parked += a->parked;
         finished.push_back(a->set);
         continue;
       }
@@ -224,6 +232,7 @@ struct producer_state {
     }
     hand_over();
     tally.report(*args.metrics);
+    if (parked != 0) args.metrics->parked(parked);
     for (auto* set : finished) set->release();
   }
 
@@ -247,8 +256,8 @@ void send_or_hold(self_ptr self, std::size_t fresh) {
   const nanos now = caf_line::now(self);
   if (fresh != 0) s.gather.observe(now, fresh);
   const nanos hold = s.gather.hold(now);
-  // librdkafka's idempotent producer sends a partition's next request when the one before is acknowledged. What
-  // it is given earlier waits there, in small requests, while its thread polls without a pause.
+  // librdkafka's idempotent producer sends a partition's next request when the one before is acknowledged.
+  // What it is given earlier waits there, in small requests, while its thread polls without a pause.
   const bool busy = s.gather.busy_at(now);
   if (busy ? s.args.sink->in_flight() == 0 : hold == 0 || s.held.size() >= flush_at) {
     s.flush(now);
