@@ -219,13 +219,16 @@ struct transactor_state {
     done.reserve(w.answers.given());
     std::vector<answer_set*> finished;
     finished.reserve(w.answers.given());
+    std::size_t parked = 0;
     w.answers.settle([&](answer* a) {
+      parked += a->parked;
       if (a->request->trace) answer_form::tell_delivered(*a, now);
       tally.add(*a, now);
       done.push_back(a->request);
       finished.push_back(a->set);
     });
     tally.report(*args.metrics);
+    if (parked != 0) args.metrics->parked(parked);
     if (!done.empty() && w.owner) {
       auto rows = std::make_shared<row_refs>();
       rows->add_many(done);
