@@ -37,6 +37,7 @@ class restart_policy {
   decision on_crash(nanos now);
 
   [[nodiscard]] std::uint64_t crashes() const { return crashes_; }  ///< since the start
+  [[nodiscard]] std::uint32_t left(nanos now) const;                ///< crashes that `now` would be tolerated
 
  private:
   restart_config config_;

@@ -85,6 +85,12 @@ class sla_queue {
   /// Appends everything that waits for the model to `left`, in class order. The index is void from then on.
   void remove_model(std::size_t model, std::vector<sla_item>& left);
 
+  /// The same, but the model stays.
+  void take_all(std::size_t model, std::vector<sla_item>& left) {
+    remove_model(model, left);
+    models_[model].lanes.resize(classes_.size());
+  }
+
   /// False, and nothing is kept: the class's limit is reached. An expiry before the target takes the target's
   /// place.
   [[nodiscard]] bool push(std::size_t model, std::size_t cls, const sla_item& item);
