@@ -79,4 +79,11 @@ void answering::poison(const record& request, std::string_view message) {
   to.set->text += message;
 }
 
+void answering::parked(const record& request, std::string_view message) {
+  poison(request, message);
+  answer& a = of(request).set->answers.back();
+  a.code = error_code::unavailable;
+  a.parked = true;
+}
+
 }  // namespace troupe

@@ -30,6 +30,8 @@ class answering {
   void failed(const record& request, error_code code, std::string_view message);
   /// A record that ends what scores it: a dead letter for Kafka, an error for the other doors.
   void poison(const record& request, std::string_view message);
+  /// A record of Kafka's whose model can't answer: to the parking topic.
+  void parked(const record& request, std::string_view message);
 
   [[nodiscard]] bool empty() const { return sets_.empty(); }
 

@@ -1,6 +1,7 @@
 #include "actors/model_shard.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -37,11 +38,19 @@ struct shard_state {
   std::vector<const double*> rows;
   std::vector<bool> answered;  // by record of a batch
   nanos offered = INT64_MIN / 2;
+  std::function<nanos()> now;   // of the node
+  engine_work* work = nullptr;  // of the grant at hand
+
+  /// Before each call of the engine.
+  void begins() const {
+    if (work) work->began.store(now(), std::memory_order_relaxed);
+  }
 
   /// One record again. `died`: the batch it was in ended the process that scores; if it does so again alone,
   /// it is poison.
   failure alone(std::span<const double* const> own, double* out, bool died) {
     const auto& m = *args.model;
+    begins();
     try {
       m.engine().score(own, out);
       return {};
@@ -77,6 +86,7 @@ struct shard_state {
       failed.assign(refs.size(), {error_code::model_failed, "injected fault: shard_fail", false});
       return args.clock() - begin;
     }
+    begins();
     try {
       m.engine().score(rows, out.data());
     } catch (const model::model_error& e) {
@@ -179,9 +189,11 @@ void run(self_ptr self, const grant& g) {
   auto& s = self->state;
   const auto& m = *s.args.model;
   const row_refs& refs = *g.rows;
+  s.work = g.work.get();
   auto outputs = std::make_shared<std::vector<double>>();
   std::vector<failure> failed;
   const nanos took = s.score(refs, *outputs, failed);
+  if (s.work) s.work->began.store(0, std::memory_order_relaxed);
   const record* traced = nullptr;
   for (const record* r : refs)
     if (r->trace) traced = r;
@@ -247,10 +259,21 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
   caf_line::die_of_exceptions(self);
   self->state.args = *args;
   self->state.to = neighbours;
+  self->state.now = [self] { return caf_line::now(self); };
+  if (args->modest) caf_line::be_modest();
   caf_line::send(self, neighbours.scheduler,
                  shard_idle{args->id, args->model.get(), model_shard_actor(self), args->express});
   return {
-      [self](const grant& g) { run(self, g); },
+      [self](const grant& g) {
+        if (!g.on_trial) return run(self, g);
+        try {
+          run(self, g);
+        } catch (const std::exception& e) {
+          throw caf_line::died_of_its_work(e.what());
+        } catch (...) {
+          throw caf_line::died_of_its_work("unknown exception");
+        }
+      },
       [self](const wiring& w) {
         auto& s = self->state;
         const bool other = w.scheduler != s.to.scheduler;
@@ -272,10 +295,9 @@ nanos steady_time() {
 
 model_shard_actor spawn_model_shard(caf_line::system& system, model_shard_args args,
                                     const wiring& neighbours) {
-  if (args.express)
-    return caf_line::spawn_on_own_thread(system, behavior,
-                                         std::make_shared<model_shard_args>(std::move(args)), neighbours);
-  return system.spawn(behavior, std::make_shared<model_shard_args>(std::move(args)), neighbours);
+  // An engine that hangs takes its own thread with it, not one that others need.
+  return caf_line::spawn_on_own_thread(system, behavior, std::make_shared<model_shard_args>(std::move(args)),
+                                       neighbours);
 }
 
 }  // namespace troupe

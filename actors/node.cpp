@@ -48,6 +48,7 @@
 #include "runtime/kafka/transaction_heir.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/model/repository.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/model/version_loader.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
@@ -137,6 +138,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::shared_ptr<store::level2_cache> redis;
   std::unique_ptr<node_door> door;
   std::shared_ptr<policy::admission> admission;
+  std::shared_ptr<model::stalls> stalls = std::make_shared<model::stalls>();
   std::shared_ptr<node_backend> backend;
   std::unique_ptr<node_guard> guard;
   std::unique_ptr<batches::service> batches;
@@ -452,6 +454,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] model_shard_args shard_of(const std::shared_ptr<const model::loaded_model>& m, bool express) {
     model_shard_args a{next_shard++, m, metrics, recent, gate, express};
+    a.modest = !express;
     a.faults = fault_points();
     return a;
   }
@@ -469,17 +472,18 @@ struct node::impl final : kafka::assignment_listener, door_state {
       for (int n = 2; taken(); ++n) id = base + "@" + std::to_string(n);
       actor_ids[m.get()] = id;
     }
-    child("breaker", "breaker " + id, [this, m](bool) {
+    group("model " + id, "models", settings.supervision.model_strategy);
+    child("model " + id, "breaker", "breaker " + id, [this, m](bool) {
       auto b = spawn_breaker(*actors, {m, model_circuit(), metrics}, neighbours());
       const std::lock_guard lock(mutex);
       breakers[m.get()] = b;
       return caf_line::untyped(b);
     });
     for (std::size_t i = 0; i < slots; ++i)
-      child("model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
+      child("model " + id, "model_shard", "model_shard " + id + "#" + std::to_string(i), [this, m](bool) {
         return caf_line::untyped(spawn_model_shard(*actors, shard_of(m, false), neighbours()));
       });
-    child("model_shard", "model_shard " + id + "#express", [this, m](bool) {
+    child("model " + id, "model_shard", "model_shard " + id + "#express", [this, m](bool) {
       return caf_line::untyped(spawn_model_shard(*actors, shard_of(m, true), neighbours()));
     });
   }
@@ -491,10 +495,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       id = actor_ids[m];
       breakers.erase(m);
     }
-    caf_line::post(supervisor, dismiss{"breaker " + id, nullptr});
-    for (std::size_t i = 0; i < slots; ++i)
-      caf_line::post(supervisor, dismiss{"model_shard " + id + "#" + std::to_string(i), nullptr});
-    caf_line::post(supervisor, dismiss{"model_shard " + id + "#express", nullptr});
+    caf_line::post(supervisor, dismiss{"model " + id, nullptr});
   }
 
   void forget_version(const model::loaded_model* m) {
@@ -736,7 +737,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
                       const std::string& base, std::size_t max_calls = 0) {
     for (std::size_t i = 0; i < desks.size(); ++i) {
       const std::string name = base + (desks.size() == 1 ? "" : " " + std::to_string(i));
-      child("gateway", name, [this, name, via, max_calls, desk = desks[i]](bool) {
+      child("gateways", "gateway", name, [this, name, via, max_calls, desk = desks[i]](bool) {
         gateway_args a;
         a.desk = desk;
         a.via = via;
@@ -755,10 +756,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (!settings.kafka.enabled) return;
     bootstrap = settings.kafka.brokers;
     if (bootstrap == "embedded") {
-      broker = std::make_unique<kafka::embedded_broker>(
-          std::map<std::string, int>{{settings.kafka.requests_topic, settings.kafka.embedded_partitions},
-                                     {settings.kafka.results_topic, settings.kafka.embedded_partitions},
-                                     {settings.kafka.dead_letter_topic, 1}});
+      std::map<std::string, int> topics = {
+          {settings.kafka.requests_topic, settings.kafka.embedded_partitions},
+          {settings.kafka.results_topic, settings.kafka.embedded_partitions},
+          {settings.kafka.dead_letter_topic, 1}};
+      if (!settings.kafka.parking_topic.empty()) topics.emplace(settings.kafka.parking_topic, 1);
+      broker = std::make_unique<kafka::embedded_broker>(std::move(topics));
       bootstrap = broker->bootstrap();
     }
     auto log = [](int level, const std::string& facility, const std::string& text) {
@@ -784,6 +787,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.brokers = bootstrap;
       out.results_topic = settings.kafka.results_topic;
       out.dead_letter_topic = settings.kafka.dead_letter_topic;
+      out.parking_topic = settings.kafka.parking_topic;
       out.linger_ms =
           settings.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
       out.queue_bytes = shares.producer_queue;
@@ -884,13 +888,36 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return who;
   }
 
-  void child(const std::string& kind, const std::string& name,
+  void child(const std::string& group, const std::string& kind, const std::string& name,
              std::function<caf_line::any_actor(bool)> make) {
     auto spec = std::make_shared<child_spec>();
+    spec->group = group;
     spec->kind = kind;
     spec->name = name;
     spec->start = std::move(make);
+    // The others own what two of them would take from each other: a partition, the sink, a desk.
+    spec->replaceable = kind == "model_shard" || kind == "shadow_scorer" || kind == "breaker" ||
+                        kind == "cache_client" || kind == "scheduler";
     caf_line::post(supervisor, supervise{std::move(spec)});
+  }
+
+  [[nodiscard]] policy::group_rules group_rules(config::restart_strategy strategy) const {
+    const auto& s = settings.supervision;
+    policy::group_rules r;
+    r.strategy = strategy;
+    r.children.intensity = s.intensity;
+    r.children.period = s.period;
+    r.groups.intensity = s.group_intensity;
+    r.groups.period = s.group_period;
+    r.children.first_delay = r.groups.first_delay = s.backoff_min;
+    r.children.max_delay = r.groups.max_delay = s.backoff_max;
+    return r;
+  }
+
+  void group(const std::string& name, const std::string& parent, config::restart_strategy strategy) {
+    caf_line::post(
+        supervisor,
+        supervise_group{name, parent, std::make_shared<const policy::group_rules>(group_rules(strategy))});
   }
 
   [[nodiscard]] policy::circuit_config model_circuit() const {
@@ -912,10 +939,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
     admission = std::make_shared<policy::admission>(settings.classes.size(), slots);
 
     supervisor_args sup;
-    sup.restarts.intensity = settings.supervision.intensity;
-    sup.restarts.period = settings.supervision.period;
-    sup.restarts.first_delay = settings.supervision.backoff_min;
-    sup.restarts.max_delay = settings.supervision.backoff_max;
+    sup.rules = group_rules(config::restart_strategy::one_for_one);
+    sup.stuck_after = settings.supervision.stuck_after;
+    sup.max_abandoned = settings.supervision.max_abandoned;
     sup.seed = std::random_device{}();
     sup.metrics = metrics;
     sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) {
@@ -923,9 +949,14 @@ struct node::impl final : kafka::assignment_listener, door_state {
     };
     sup.escalate = [this](const std::string& why) { fail(why); };
     supervisor = spawn_supervisor(*actors, std::move(sup));
+    const auto& strategies = settings.supervision;
+    group("kafka", "", strategies.kafka_strategy);
+    group("stores", "", strategies.stores_strategy);
+    group("models", "", strategies.models_strategy);
+    group("gateways", "", strategies.gateways_strategy);
 
     if (transactions)
-      child("producer", "producer", [this](bool) {
+      child("kafka", "producer", "producer", [this](bool) {
         transactor_args a;
         a.desk = transactions;
         a.metrics = metrics;
@@ -933,7 +964,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         return caf_line::untyped(spawn_transactor(*actors, std::move(a)));
       });
     else if (!sinks.empty())
-      child("producer", "producer", [this](bool) {
+      child("kafka", "producer", "producer", [this](bool) {
         producer_args a;
         a.sink = sinks.front();
         a.order = order;
@@ -943,7 +974,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.keep_timestamp = settings.kafka.result_timestamp == config::result_timestamp::request;
         return caf_line::untyped(spawn_producer(*actors, std::move(a)));
       });
-    child("scheduler", "scheduler", [this](bool) {
+    child("models", "scheduler", "scheduler", [this](bool) {
       scheduler_args a;
       for (const auto& c : settings.classes)
         a.classes.push_back({c.name, c.target, c.limit, c.shed_late, c.floor});
@@ -952,13 +983,24 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.max_batch_time = settings.scheduler.max_batch_time;
       a.late_floor = settings.scheduler.late_floor;
       a.admission = admission;
+      a.stalls = stalls;
+      a.park = source && !settings.kafka.parking_topic.empty();
+      a.stall_limit = settings.models.stall_limit;
+      // An engine in a process of its own ends its calls itself.
+      if (settings.models.time_limit > 0)
+        a.time_limit = std::max(settings.models.time_limit, settings.onnxruntime.timeout + policy::second);
+      a.max_hung = settings.models.max_hung;
+      a.abandon = [this](const caf_line::any_actor& shard, const std::string& why) {
+        const std::lock_guard lock(mutex);
+        caf_line::post_urgent(supervisor, abandon{shard, why});
+      };
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(*actors, std::move(a), neighbours()));
     });
     if (settings.cache.mode != config::cache_mode::off) {
       std::size_t width = 1;
       for (const auto& m : models->current()->all()) width = std::max(width, m->output().width);
-      child("cache_client", "cache_client", [this, width](bool) {
+      child("stores", "cache_client", "cache_client", [this, width](bool) {
         cache_client_args a;
         a.always = settings.cache.mode == config::cache_mode::on;
         a.bytes = settings.cache.bytes;
@@ -972,10 +1014,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
         return caf_line::untyped(spawn_cache_client(*actors, std::move(a), neighbours()));
       });
     }
-    child("shadow_scorer", "shadow_scorer", [this](bool) {
-      return caf_line::untyped(spawn_shadow_scorer(*actors, {gate, metrics}, neighbours()));
+    child("models", "shadow_scorer", "shadow_scorer", [this](bool) {
+      return caf_line::untyped(spawn_shadow_scorer(*actors, {gate, metrics, true}, neighbours()));
     });
-    child("model_keeper", "model_keeper", [this](bool) {
+    child("models", "model_keeper", "model_keeper", [this](bool) {
       model_keeper_args a;
       a.memory = kept;
       a.live = models;
@@ -1016,7 +1058,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     std::string list;
     for (auto& q : queues) {
       list += (list.empty() ? "" : ",") + std::to_string(q->partition());
-      child("partition_consumer", consumer_name(*q), [this, q](bool restart) {
+      child("kafka", "partition_consumer", consumer_name(*q), [this, q](bool restart) {
         partition_consumer_args a;
         a.queue = q;
         a.models = models;
@@ -1026,6 +1068,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.credit_bytes = settings.kafka.credit_bytes ? settings.kafka.credit_bytes : shares.credit;
         a.poll_records = settings.kafka.poll_records;
         a.iso_timestamps = settings.kafka.iso_timestamps();
+        a.stalls = stalls;
+        if (!settings.kafka.parking_topic.empty())
+          a.stalled_share = std::max<std::size_t>(
+              1, static_cast<std::size_t>(settings.models.credit_share *
+                                          static_cast<double>(settings.kafka.credit_records)));
         a.rewind = restart;
         a.transactional = transactions != nullptr;
         a.metrics = metrics;
@@ -1048,7 +1095,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       how->lost = lost;
       how->done = std::make_shared<std::promise<bool>>();
       ends.emplace_back(q->partition(), how->done->get_future());
-      caf_line::post_urgent(supervisor, dismiss{consumer_name(*q), how});
+      caf_line::post_urgent(supervisor, dismiss{consumer_name(*q), how, false});
     }
     std::string list;
     for (auto& [partition, end] : ends) {
@@ -1157,8 +1204,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return {200, std::move(page.text), std::move(page.type), {{"Vary", "Accept"}}};
   }
 
-  [[nodiscard]] std::vector<child_report> tree() const override {
-    auto promise = std::make_shared<std::promise<std::vector<child_report>>>();
+  [[nodiscard]] tree_report tree() const override {
+    auto promise = std::make_shared<std::promise<tree_report>>();
     auto result = promise->get_future();
     caf_line::post_urgent(supervisor, report_tree{promise});
     if (result.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return {};
@@ -1234,6 +1281,25 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return left == 0 && answered;
   }
 
+  /// Last started first. False: some threads did not come back.
+  bool stop_actors() {
+    if (!supervisor) return true;
+    auto promise = std::make_shared<std::promise<std::vector<std::string>>>();
+    auto result = promise->get_future();
+    caf_line::post_urgent(supervisor, stop_all{5'000'000'000, promise});
+    {
+      const std::lock_guard lock(mutex);
+      supervisor = supervisor_actor();
+    }
+    std::string names;
+    for (const auto& name : result.get()) names += (names.empty() ? "" : ", ") + name;
+    if (names.empty()) return true;
+    observe::log(observe::level::error, "node", "actors_left",
+                 "these do not come back from their work; the process ends without them",
+                 {{"actors", names}});
+    return false;
+  }
+
   void stop() {
     closed = true;
     if (injector) injector->stop();
@@ -1241,8 +1307,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (batches) batches->stop();
     if (source) source->close(steady_now());
     if (heir) heir->stop();
-    caf_line::end(supervisor);
-    supervisor = supervisor_actor();
+    const bool all_ended = stop_actors();
     {
       const std::lock_guard lock(mutex);
       who = wiring();
@@ -1252,7 +1317,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (redis) redis->close();
     // Waits for the actors to end. What the supervisor was still told to start, it starts: so the pointer
     // stays until they have, and so does all that they use.
-    delete actors;
+    if (all_ended)
+      delete actors;
+    else
+      (void)actor_config.release();  // with threads that nothing ends, they stay until the process goes
     actors = nullptr;
     if (http) http->stop();
     for (const auto& desk : grpc_desks) desk->close();

@@ -17,18 +17,39 @@ namespace {
 
 using nlohmann::json;
 
-http::response tree(const door_state& state) {
+json child_of(const child_report& c) {
+  json j = {{"name", c.name},
+            {"kind", c.kind},
+            {"running", c.running},
+            {"restarts", c.restarts},
+            {"last_reason", c.last_reason},
+            {"since_seconds", c.since_seconds}};
+  if (c.stuck_seconds > 0) j["stuck_seconds"] = c.stuck_seconds;
+  return j;
+}
+
+json group_of(const tree_report& tree, const group_report& g) {
   json children = json::array();
-  for (const auto& c : state.tree())
-    children.push_back({{"name", c.name},
-                        {"kind", c.kind},
-                        {"running", c.running},
-                        {"restarts", c.restarts},
-                        {"last_reason", c.last_reason}});
-  return {200,
-          json({{"supervisor", {{"strategy", "one_for_one"}, {"children", children}}}}).dump() + "\n",
-          "application/json",
-          {}};
+  for (const auto& c : tree.children)
+    if (c.group == g.name) children.push_back(child_of(c));
+  json groups = json::array();
+  for (const auto& beneath : tree.groups)
+    if (!beneath.parent.empty() && beneath.parent == g.name) groups.push_back(group_of(tree, beneath));
+  return {{"name", g.name},           {"strategy", g.strategy},
+          {"intensity", g.intensity}, {"period_seconds", g.period_seconds},
+          {"restarts_left", g.left},  {"group_restarts_left", g.groups_left},
+          {"restarts", g.restarts},   {"since_seconds", g.since_seconds},
+          {"children", children},     {"groups", groups}};
+}
+
+http::response tree(const door_state& state) {
+  const auto all = state.tree();
+  if (all.groups.empty()) return http::error_response(503, "the supervisor does not answer; try again");
+  return {
+      200,
+      json({{"supervisor", group_of(all, all.groups.front())}, {"abandoned", all.abandoned}}).dump() + "\n",
+      "application/json",
+      {}};
 }
 
 http::response made(int status, std::string body) {

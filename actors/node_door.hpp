@@ -2,7 +2,7 @@
 // The node's own port (metrics.port): /metrics, health and readiness, and, behind a bearer token, /admin.
 //
 //   GET  /metrics /health /ready /readiness /liveness
-//   GET  /admin/tree                         the supervision tree: children, restarts, last reasons
+//   GET  /admin/tree                         the supervision tree: groups, budgets, children, restarts
 //   GET  /admin/faults                       faults that are active or ended lately (faults.enabled)
 //   POST /admin/faults {"fault": "redis_cut", "duration": "10s"}   begins one
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any
@@ -40,7 +40,7 @@ class door_state {
   virtual ~door_state() = default;
   [[nodiscard]] virtual http::health_state health() const = 0;
   [[nodiscard]] virtual http::response metrics_page(std::string_view accept) const = 0;
-  [[nodiscard]] virtual std::vector<child_report> tree() const = 0;
+  [[nodiscard]] virtual tree_report tree() const = 0;
   /// Null where faults are off.
   [[nodiscard]] virtual faults::injector* injected() = 0;
   [[nodiscard]] virtual models_report models_now() const = 0;

@@ -2,11 +2,14 @@
 
 #include <chrono>
 #include <deque>
+#include <map>
 #include <utility>
 
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/faults/fault_points.hpp"
 #include "runtime/model/live_models.hpp"
+#include "runtime/model/model.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
@@ -99,17 +102,56 @@ struct consumer_state {
     }
   }
 
+  /// Rows of each stalled model that were submitted and have no answer yet, but for those of `b`.
+  [[nodiscard]] std::map<const model::loaded_model*, std::size_t> held_by_stalled(
+      const record_batch& b) const {
+    std::map<const model::loaded_model*, std::size_t> held;
+    if (args.stalled_share == 0 || !args.stalls || !args.stalls->any() || !b.models ||
+        b.models->all().size() < 2)
+      return held;
+    for (const auto& m : b.models->all())
+      if (args.stalls->since(m.get())) held[m.get()] = 0;
+    for (const auto& other : batches) {
+      if (!other || other.get() == &b) continue;
+      for (const record& r : other->records) {
+        if (r.error != error_code::none || r.answered.load(std::memory_order_relaxed)) continue;
+        if (const auto it = held.find(r.model); it != held.end()) ++it->second;
+      }
+    }
+    return held;
+  }
+
   /// Rows that can be scored, and answers for those that can't.
   void sort(record_batch& b, row_refs& rows, answer_set_ptr& bad, bool again_only) {
     std::vector<const record*> good;
     good.reserve(b.records.size());
+    auto held = held_by_stalled(b);
     for (const record& r : b.records) {
       if (again_only && r.answered.load(std::memory_order_relaxed)) continue;
+      bool park = false;
       if (r.error == error_code::none) {
-        good.push_back(&r);
-        continue;
+        if (!held.empty())
+          if (const auto it = held.find(r.model); it != held.end()) park = ++it->second > args.stalled_share;
+        if (!park) {
+          good.push_back(&r);
+          continue;
+        }
       }
       if (!bad) bad = make_answer_set();
+      if (park) {
+        static constexpr std::string_view why =
+            "its model can't answer and holds its share of the partition's credit (models.credit_share)";
+        bad->rows.add(&r);
+        answer a;
+        a.request = &r;
+        a.code = error_code::unavailable;
+        a.dead = a.parked = true;
+        a.reason_begin = static_cast<std::uint32_t>(bad->text.size());
+        a.reason_size = static_cast<std::uint32_t>(why.size());
+        bad->text += why;
+        bad->answers.push_back(a);
+        continue;
+      }
       bad->rows.add(&r);
       answer a;
       a.request = &r;

@@ -3,7 +3,8 @@
 // Owns the partition's queue, the ledger of its offsets and every record it polled until its answer is
 // delivered. Promises: at most `credit_records` records and about `credit_bytes` bytes unfinished; an offset
 // is stored only when every record up to it was answered and the answers are with the broker; what a crashed
-// neighbour held is submitted again (the producer drops second answers); a retired partition ends with its
+// neighbour held is submitted again (the producer drops second answers); a model that can't
+// answer holds no more than its share of the credit where its records can be parked; a retired partition ends with its
 // offsets stored. Dies of: an exception of its own. Its successor reads again from the stored offset, so
 // answers that were on their way are given twice: at least once. Where offsets are committed by transactions, it
 // first waits until nothing of its predecessor can be committed any more, and reads again from there.
@@ -22,7 +23,8 @@ class fault_points;
 
 namespace troupe::model {
 class live_models;
-}
+class stalls;
+}  // namespace troupe::model
 
 namespace troupe::observe {
 class metrics;
@@ -39,6 +41,10 @@ struct partition_consumer_args {
   std::size_t credit_records = 8192;
   std::size_t credit_bytes = std::size_t{8} << 20;
   std::size_t poll_records = 1024;
+  /// Records of a model that can't answer (`stalls`) beyond so many unfinished ones go to the parking topic,
+  /// where there are several models; 0: they wait like all others.
+  std::size_t stalled_share = 0;
+  std::shared_ptr<const model::stalls> stalls = nullptr;  ///< may be null
   bool rewind = false;  ///< a successor: read again from the stored offset
   /// Offsets are committed with the answers, by the transactor: what it was asked to settle comes first.
   bool transactional = false;

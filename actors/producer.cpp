@@ -214,6 +214,7 @@ struct producer_state {
       done.clear();
       if (owner) owner->delivered(std::move(rows));
     };
+    std::size_t parked = 0;
     std::vector<answer_set*> finished;
     finished.reserve(reports.size());
     for (const auto& rep : reports) {
@@ -232,6 +233,7 @@ struct producer_state {
         done.push_back(a->request);
         if (a->request->trace) answer_form::tell_delivered(*a, now);
         tally.add(*a, now);
+        parked += a->parked;
         finished.push_back(a->set);
         continue;
       }
@@ -252,6 +254,7 @@ struct producer_state {
     }
     hand_over();
     tally.report(*args.metrics);
+    if (parked != 0) args.metrics->parked(parked);
     for (auto* set : finished) set->release();
   }
 

@@ -9,16 +9,19 @@
 #include "messages/own_thread.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/policy/batch_sizer.hpp"
+#include "runtime/policy/bisection.hpp"
 
 namespace troupe {
 namespace {
 
 constexpr nanos sweep = 200'000'000;
-constexpr int kills_allowed = 2;  // a record that ends its shard alone this often is poison
+
+constexpr std::uint32_t enough_to_open = 1'000'000;  // failures, wherever breaker.threshold lies
 
 struct idle_shard {
   std::uint64_t id;
@@ -31,8 +34,11 @@ struct model_lane {
   std::vector<idle_shard> express;  // one; none while it scores
   policy::batch_sizer sizer;
   breaker_position breaker = breaker_position::closed;
-  std::uint32_t probes = 0;            // rows half_open still lets through
-  std::deque<const record*> suspects;  // each with a count: were in a batch whose shard died, run alone
+  std::uint32_t probes = 0;    // rows half_open still lets through
+  policy::bisection suspects;  // rows of batches whose shards died, each with a count
+  bool tried = false;       // a suspect went last: what waits has its turn, and shows whether the model works
+  std::uint32_t hung = 0;   // abandoned shards that have not come back
+  nanos stalled_since = 0;  // 0: it can answer
 };
 
 struct running {
@@ -41,6 +47,13 @@ struct running {
   model_shard_actor shard;
   bool express = false;
   std::uint32_t probes = 0;  // of its rows, those that a half-open breaker let through
+  bool on_trial = false;     // its shard says so when it dies of them
+  std::shared_ptr<engine_work> work;
+};
+
+struct hung_shard {
+  caf_line::address who;
+  const model::loaded_model* model;
 };
 
 struct waiting_row {
@@ -61,12 +74,13 @@ struct scheduler_state {
   const model::loaded_model* last_model = nullptr;
   std::size_t last_lane = 0;
   std::unordered_map<std::uint64_t, running> grants;
-  std::unordered_map<const record*, int> kills;
+  std::vector<hung_shard> hung;
   std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
   std::uint64_t next_grant = 1;
   std::size_t express_running = 0;
   std::vector<bool> runnable;
   std::vector<std::uint64_t> waiting_rows;  // by class
+  std::vector<policy::bisection::row> scored;
   std::vector<policy::sla_item> batch;
   std::vector<policy::sla_queue::ended_item> ended;
   codec::result_writer writer;
@@ -77,8 +91,29 @@ struct scheduler_state {
       for (std::size_t m = 0; m < lanes.size(); ++m) queue->remove_model(m, left);
     for (auto& item : left) release(record_of(item));
     for (auto& w : waiting) release(record_of(w.item));
-    for (auto& lane : lanes)
-      for (auto* r : lane.suspects) release(r);
+    std::vector<policy::bisection::row> suspects;
+    for (auto& lane : lanes) lane.suspects.take_all(suspects);
+    for (const auto* r : suspects) release(static_cast<const record*>(r));
+  }
+
+  [[nodiscard]] bool hangs(const model_lane& lane) const { return lane.hung >= args.max_hung; }
+
+  /// Whether a batch may be given to the lane's shards, had it an idle one.
+  [[nodiscard]] bool may_run(const model_lane& lane) const {
+    return !hangs(lane) && (lane.breaker == breaker_position::closed ||
+                            (lane.breaker == breaker_position::half_open && lane.probes > 0));
+  }
+
+  /// Since when the lane's model can't answer, for those who have requests for it.
+  void judge(model_lane& lane, nanos now) const {
+    const bool stalled = lane.model && (lane.breaker != breaker_position::closed || hangs(lane));
+    if (stalled == (lane.stalled_since != 0)) return;
+    lane.stalled_since = stalled ? now : 0;
+    if (!args.stalls) return;
+    if (stalled)
+      args.stalls->set(lane.model, now);
+    else
+      args.stalls->clear(lane.model);
   }
 
   /// The wait of a request that is traced is over.
@@ -91,6 +126,9 @@ struct scheduler_state {
 
   static const record* record_of(const policy::sla_item& item) {
     return static_cast<const record*>(item.handle);
+  }
+  static policy::sla_item item_of(const record& r) {
+    return {const_cast<record*>(&r), 0, r.rows, r.batch->arrived, r.target, r.expiry};
   }
   static void release(const record* r) { r->batch->release(); }
 
@@ -113,6 +151,7 @@ struct scheduler_state {
   /// None of its rows is left, so its lane can be another model's.
   void forget(const model::loaded_model* m) {
     const auto it = lane_by_model.find(m);
+    if (args.stalls) args.stalls->clear(m);
     if (it == lane_by_model.end()) return;
     lanes[it->second] = model_lane();
     free_lanes.push_back(it->second);
@@ -122,8 +161,7 @@ struct scheduler_state {
 
   void take(const submit& m) {
     for (const record* r : m.rows->take()) {
-      const policy::sla_item item{const_cast<record*>(r), 0,         r->rows,
-                                  r->batch->arrived,      r->target, r->expiry};
+      const policy::sla_item item = item_of(*r);
       const std::size_t lane = lane_of(r->model);
       if (r->trace) r->trace->waits(r->trace->now());
       if (!queue->push(lane, r->cls, item)) waiting.push_back({lane, r->cls, item});
@@ -181,8 +219,11 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows,
   if (lane.breaker == breaker_position::half_open)
     probes = std::min(lane.probes, static_cast<std::uint32_t>(shared->size()));
   lane.probes -= probes;
-  s.grants.emplace(id, running{lane_index, shared, shard.handle, express, probes});
-  caf_line::send(self, shard.handle, grant{id, std::move(shared)});
+  std::shared_ptr<engine_work> work;
+  if (s.args.time_limit > 0) work = std::make_shared<engine_work>();
+  const bool on_trial = lane.suspects.trusted();
+  s.grants.emplace(id, running{lane_index, shared, shard.handle, express, probes, on_trial, work});
+  caf_line::send(self, shard.handle, grant{id, std::move(shared), on_trial, std::move(work)});
 }
 
 /// What waits, for those who decide whether to let more in.
@@ -214,7 +255,8 @@ void dispatch_express(self_ptr self, nanos now) {
   while (s.express_running < s.args.slots) {
     s.runnable.assign(s.lanes.size(), false);
     for (std::size_t i = 0; i < s.lanes.size(); ++i)
-      s.runnable[i] = !s.lanes[i].express.empty() && s.lanes[i].breaker == breaker_position::closed;
+      s.runnable[i] = !s.lanes[i].express.empty() && s.lanes[i].breaker == breaker_position::closed &&
+                      !s.hangs(s.lanes[i]);
     const auto next = s.queue->next_urgent(now, s.runnable);
     if (!next) return;
     s.batch.clear();
@@ -229,6 +271,30 @@ void dispatch_express(self_ptr self, nanos now) {
   }
 }
 
+/// The next rows of the lane that are under suspicion to one of its shards. False: there are none.
+bool give_suspects(self_ptr self, std::size_t lane_index) {
+  auto& s = self->state;
+  auto& lane = s.lanes[lane_index];
+  while (!lane.suspects.empty()) {
+    const std::size_t most = lane.breaker == breaker_position::half_open ? lane.probes : SIZE_MAX;
+    auto rows = std::make_shared<row_refs>();
+    for (const auto* h : lane.suspects.next(most)) {
+      const auto* r = static_cast<const record*>(h);
+      if (scheduler_state::wanted(*r)) {
+        rows->adopt(r);
+      } else {
+        lane.suspects.forget(r);
+        scheduler_state::release(r);
+      }
+    }
+    if (rows->empty()) continue;
+    lane.tried = true;
+    give(self, lane_index, std::move(rows));
+    return true;
+  }
+  return false;
+}
+
 void dispatch(self_ptr self) {
   auto& s = self->state;
   const nanos now = caf_line::now(self);
@@ -236,30 +302,21 @@ void dispatch(self_ptr self) {
   while (s.grants.size() - s.express_running < s.args.slots) {
     bool gave = false;
     s.runnable.assign(s.lanes.size(), false);
-    for (std::size_t i = 0; i < s.lanes.size(); ++i) {
+    for (std::size_t i = 0; i < s.lanes.size() && !gave; ++i) {
       auto& lane = s.lanes[i];
-      const bool may =
-          !lane.idle.empty() && (lane.breaker == breaker_position::closed ||
-                                 (lane.breaker == breaker_position::half_open && lane.probes > 0));
-      while (!lane.suspects.empty() && !scheduler_state::wanted(*lane.suspects.front())) {
-        s.kills.erase(lane.suspects.front());
-        scheduler_state::release(lane.suspects.front());
-        lane.suspects.pop_front();
-      }
-      if (may && !lane.suspects.empty()) {
-        auto rows = std::make_shared<row_refs>();
-        rows->adopt(lane.suspects.front());
-        lane.suspects.pop_front();
-        give(self, i, std::move(rows));
-        gave = true;
-        break;
-      }
-      s.runnable[i] = may;
+      s.runnable[i] = !lane.idle.empty() && s.may_run(lane);
+      if (s.runnable[i] && !lane.tried) gave = give_suspects(self, i);
     }
     if (gave) continue;
     const auto next = s.queue->next_model(now, s.runnable);
-    if (!next) break;
+    if (!next) {
+      for (std::size_t i = 0; i < s.lanes.size() && !gave; ++i)
+        if (s.runnable[i]) gave = give_suspects(self, i);
+      if (gave) continue;
+      break;
+    }
     auto& lane = s.lanes[*next];
+    for (auto& l : s.lanes) l.tried = false;
     s.batch.clear();
     policy::take_limits limits{s.args.max_batch, s.args.max_batch_time};
     if (lane.breaker == breaker_position::half_open)
@@ -277,9 +334,62 @@ void dispatch(self_ptr self) {
   forecast(self);
 }
 
-/// The shard of this grant died: its rows run again alone, so that the one that killed it shows itself.
-void shard_died(self_ptr self, const caf_line::address& shard, const std::string& why) {
+enum class end_of_shard : std::uint8_t { its_work, something_else, hang };
+
+/// The shard of this grant died or hangs. If it did so of its rows they are tried again in parts, so that the
+/// one that did it shows itself.
+void take_back(self_ptr self, const running& lost, end_of_shard how, const std::string& why) {
   auto& s = self->state;
+  auto& lane = s.lanes[lost.lane];
+  const auto& rows = *lost.rows;
+  if (how == end_of_shard::something_else && lost.on_trial) {
+    for (const record* r : rows) {
+      if (!scheduler_state::wanted(*r)) continue;
+      r->batch->retain();
+      s.queue->requeue(lost.lane, r->cls, scheduler_state::item_of(*r));
+    }
+    s.express_running -= lost.express;
+    if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
+    return;
+  }
+  std::vector<policy::bisection::row> still, convicted;
+  for (const record* r : rows)
+    if (scheduler_state::wanted(*r)) still.push_back(r);
+  lane.suspects.died(still, rows.size() == 1, how == end_of_shard::hang, convicted);
+  answering poison(s.writer);
+  for (const auto* h : convicted)
+    poison.poison(*static_cast<const record*>(h),
+                  "scoring this record ended its model shard repeatedly: " + why);
+  if (convicted.empty())
+    for (const auto* h : still) static_cast<const record*>(h)->batch->retain();
+  poison.hand_over(0,
+                   [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
+  s.express_running -= lost.express;
+  if (lane.suspects.trusted()) {
+    // The breaker hears of no outcome: its probe is still to be made.
+    if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
+    return;
+  }
+  // Whatever it is given ends it: that is the model's failure.
+  if (!s.to.breakers) return;
+  const auto it = s.to.breakers->find(lane.model);
+  if (it != s.to.breakers->end()) caf_line::send(self, it->second, outcome{0, enough_to_open});
+}
+
+void shard_died(self_ptr self, const caf_line::ending& e) {
+  auto& s = self->state;
+  const caf_line::address& shard = e.who;
+  for (std::size_t i = 0; i < s.hung.size(); ++i) {
+    if (s.hung[i].who != shard) continue;
+    const auto at = s.lane_by_model.find(s.hung[i].model);
+    if (at != s.lane_by_model.end() && s.lanes[at->second].hung > 0) {
+      --s.lanes[at->second].hung;
+      s.judge(s.lanes[at->second], caf_line::now(self));
+    }
+    s.hung.erase(s.hung.begin() + static_cast<std::ptrdiff_t>(i));
+    dispatch(self);
+    return;
+  }
   for (auto& lane : s.lanes)
     for (auto* idle : {&lane.idle, &lane.express})
       std::erase_if(*idle, [&](const idle_shard& i) { return i.handle->address() == shard; });
@@ -288,29 +398,86 @@ void shard_died(self_ptr self, const caf_line::address& shard, const std::string
       ++it;
       continue;
     }
-    auto& lane = s.lanes[it->second.lane];
-    const auto& rows = *it->second.rows;
-    answering poison(s.writer);
-    for (const record* r : rows) {
-      if (r->answered.load(std::memory_order_relaxed)) continue;
-      const bool alone = rows.size() == 1;
-      if (alone && ++s.kills[r] >= kills_allowed) {
-        s.kills.erase(r);
-        poison.poison(*r, "scoring this record ended its model shard repeatedly: " + why);
-        continue;
-      }
-      r->batch->retain();
-      lane.suspects.push_back(r);
-    }
-    // Before the grant, whose rows it names, is gone.
-    poison.hand_over(
-        0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
-    // The breaker hears of no outcome: its probe is still to be made.
-    if (lane.breaker == breaker_position::half_open) lane.probes += it->second.probes;
-    s.express_running -= it->second.express;
+    // The grant, whose rows are named, stays until it is done with.
+    take_back(self, it->second, e.of_its_work ? end_of_shard::its_work : end_of_shard::something_else, e.why);
     it = s.grants.erase(it);
   }
   dispatch(self);
+}
+
+/// Calls of engines that do not return.
+void end_hung(self_ptr self, nanos now) {
+  auto& s = self->state;
+  if (s.args.time_limit <= 0) return;
+  for (auto it = s.grants.begin(); it != s.grants.end();) {
+    const nanos began = it->second.work ? it->second.work->began.load(std::memory_order_relaxed) : 0;
+    if (began == 0 || now - began <= s.args.time_limit) {
+      ++it;
+      continue;
+    }
+    const running lost = std::move(it->second);
+    it = s.grants.erase(it);
+    auto& lane = s.lanes[lost.lane];
+    const std::string why = "a call of the engine did not return within " +
+                            std::to_string(s.args.time_limit / 1'000'000) + " ms (models.time_limit)";
+    s.hung.push_back({lost.shard->address(), lane.model});
+    ++lane.hung;
+    observe::log(observe::level::error, "scheduler", "engine_hangs",
+                 s.hangs(lane) ? "its batch is taken away; the model is given nothing until a call returns"
+                               : "its batch is taken away and scored by another shard",
+                 {{"model", std::string(lane.model->name())},
+                  {"version", std::string(lane.model->version())},
+                  {"hung", std::to_string(lane.hung)},
+                  {"rows", std::to_string(lost.rows->size())}});
+    if (s.args.abandon) s.args.abandon(caf_line::untyped(lost.shard), why);
+    take_back(self, lost, end_of_shard::hang, why);
+    s.judge(lane, now);
+  }
+}
+
+/// Kafka's records of models that have not been able to answer for long: to the parking topic.
+void park_stalled(self_ptr self, nanos now) {
+  auto& s = self->state;
+  if (!s.args.park) return;
+  answering out(s.writer);
+  row_refs rows;
+  for (std::size_t i = 0; i < s.lanes.size(); ++i) {
+    auto& lane = s.lanes[i];
+    // While it is probed it needs rows to be probed with.
+    if (lane.stalled_since == 0 || now - lane.stalled_since < s.args.stall_limit ||
+        lane.breaker == breaker_position::half_open)
+      continue;
+    std::vector<policy::sla_item> left;
+    s.queue->take_all(i, left);
+    std::vector<policy::bisection::row> suspects;
+    lane.suspects.take_all(suspects);
+    std::vector<const record*> all;
+    for (const auto& item : left) all.push_back(scheduler_state::record_of(item));
+    for (const auto* h : suspects) all.push_back(static_cast<const record*>(h));
+    std::erase_if(s.waiting, [&](const waiting_row& w) {
+      if (w.lane == i) all.push_back(scheduler_state::record_of(w.item));
+      return w.lane == i;
+    });
+    const std::string why = "its model could not answer for " +
+                            std::to_string((now - lane.stalled_since) / 1'000'000'000) +
+                            " s (models.stall_limit)";
+    for (const record* r : all) {
+      if (!scheduler_state::wanted(*r)) {
+        scheduler_state::release(r);
+      } else if (r->batch->via != door::kafka) {
+        s.queue->requeue(i, r->cls, scheduler_state::item_of(*r));
+      } else {
+        rows.adopt(r);
+        out.parked(*r, why);
+        if (r->trace) s.tell_wait(*r, "parked");
+      }
+    }
+  }
+  if (out.empty()) return;
+  observe::log_every(observe::level::warn, "scheduler", "records_parked", 30,
+                     "records of a model that can't answer go to the parking topic",
+                     {{"records", std::to_string(rows.size())}});
+  out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
 }
 
 void publish(self_ptr self) {
@@ -330,9 +497,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
   st.args = *args;
   st.to = neighbours;
   st.queue.emplace(args->classes, args->late_floor);
-  caf_line::on_down(self, [self](const caf_line::address& who, bool, const std::string& why) {
-    shard_died(self, who, why);
-  });
+  caf_line::on_down(self, [self](const caf_line::ending& e) { shard_died(self, e); });
   caf_line::send_later(self, sweep, tick{});
   return {
       [self](const submit& m) {
@@ -355,8 +520,8 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
           lane.sizer.observe(m.rows, m.took);
           if (s.args.admission) s.args.admission->observe(m.rows, m.took);
         }
-        if (!s.kills.empty())
-          for (const record* r : *it->second.rows) s.kills.erase(r);
+        s.scored.assign(it->second.rows->begin(), it->second.rows->end());
+        lane.suspects.scored(s.scored);
         (it->second.express ? lane.express : lane.idle).push_back({m.shard, it->second.shard});
         s.express_running -= it->second.express;
         s.grants.erase(it);
@@ -367,11 +532,16 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         auto& lane = s.lanes[s.lane_of(m.model)];
         lane.breaker = m.position;
         lane.probes = m.probes;
+        s.judge(lane, caf_line::now(self));
+        if (m.position == breaker_position::closed && s.args.stalls && lane.stalled_since == 0)
+          s.args.stalls->clear(m.model);  // said by a predecessor
         dispatch(self);
       },
       [self](const model_gone& m) { self->state.forget(m.model); },
       [self](tick) {
         auto& s = self->state;
+        end_hung(self, caf_line::now(self));
+        park_stalled(self, caf_line::now(self));
         s.queue->end_overdue(caf_line::now(self), s.ended);  // of models that can't run just now, too
         answer_ended(self);
         s.admit_waiting();

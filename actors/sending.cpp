@@ -24,7 +24,7 @@ kafka::outgoing answer_form::outgoing_of(answer& a) {
   std::span<const header> own(b.headers.data() + r.headers_begin, r.headers_count);
   headers_.clear();
   if (a.dead) {
-    out.to = kafka::destination::dead_letters;
+    out.to = a.parked ? kafka::destination::parking : kafka::destination::dead_letters;
     out.timestamp_ms = a.tries & without_timestamp ? 0 : r.timestamp_ms;
     out.headers = own;
     const std::string_view reason(a.set->text.data() + a.reason_begin, a.reason_size);
@@ -49,6 +49,10 @@ kafka::outgoing answer_form::outgoing_of(answer& a) {
 }
 
 bool answer_form::shrink(answer& a) {
+  if (a.parked) {  // it has a place among the dead letters, without its value if need be
+    a.parked = false;
+    return true;
+  }
   if (!a.dead) {
     a.dead = true;
     a.code = error_code::too_large;

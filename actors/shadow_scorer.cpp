@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "messages/own_thread.hpp"
 #include "runtime/model/model.hpp"
 #include "runtime/observe/metrics.hpp"
 
@@ -112,6 +113,7 @@ shadow_scorer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr
   caf_line::die_of_exceptions(self);
   self->state.args = *args;
   self->state.to = neighbours;
+  if (args->modest) caf_line::be_modest();
   args->gate->waiting = 0;  // what waited for a predecessor is gone
   return {
       [self](const shadow_work& w) {
@@ -131,7 +133,9 @@ shadow_scorer_actor::behavior_type behavior(self_ptr self, const std::shared_ptr
 
 shadow_scorer_actor spawn_shadow_scorer(caf_line::system& system, shadow_scorer_args args,
                                         const wiring& neighbours) {
-  return system.spawn(behavior, std::make_shared<shadow_scorer_args>(std::move(args)), neighbours);
+  // An engine that hangs takes its own thread with it.
+  return caf_line::spawn_on_own_thread(system, behavior,
+                                       std::make_shared<shadow_scorer_args>(std::move(args)), neighbours);
 }
 
 }  // namespace troupe

@@ -20,6 +20,7 @@ namespace troupe {
 struct shadow_scorer_args {
   std::shared_ptr<shadow_gate> gate;
   std::shared_ptr<observe::metrics> metrics;
+  bool modest = false;  ///< its thread yields to those of callers
 };
 
 [[nodiscard]] shadow_scorer_actor spawn_shadow_scorer(caf_line::system& system, shadow_scorer_args args,

@@ -8,9 +8,10 @@ namespace troupe {
 void delivery_tally::add(const answer& a, nanos now) {
   const record& r = *a.request;
   const bool late = !a.dead && now > r.target;
+  const bool dead = a.dead && !a.parked;
   if (!lines_.empty()) {
     line& l = lines_.back();
-    if (l.batch == r.batch && l.model == r.model && l.code == a.code && l.cls == r.cls && l.dead == a.dead) {
+    if (l.batch == r.batch && l.model == r.model && l.code == a.code && l.cls == r.cls && l.dead == dead) {
       ++l.count;
       l.late += late;
       l.rows += r.rows;
@@ -18,7 +19,7 @@ void delivery_tally::add(const answer& a, nanos now) {
       return;
     }
   }
-  lines_.push_back({r.batch, r.model, a.code, a.dead, r.batch->via, r.cls, now - r.batch->arrived, 1,
+  lines_.push_back({r.batch, r.model, a.code, dead, r.batch->via, r.cls, now - r.batch->arrived, 1,
                     static_cast<std::size_t>(late), r.rows, r.trace ? r.trace->id() : std::string()});
 }
 

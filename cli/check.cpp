@@ -105,7 +105,9 @@ std::vector<finding> check_kafka(const config::settings& s) {
              std::string(e.what()) + "; without a broker: --set kafka.enabled=false, or --brokers embedded"}};
   }
   std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
-  for (const auto& topic : {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic}) {
+  for (const auto& topic :
+       {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic, s.kafka.parking_topic}) {
+    if (topic.empty()) continue;
     int partitions = 0;
     for (int i = 0; i < meta->topic_cnt; ++i)
       if (topic == meta->topics[i].topic) partitions = meta->topics[i].partition_cnt;

@@ -145,6 +145,8 @@ struct models_options {
   std::string output;   ///< import: folder to write to
   std::string rows;     ///< import: rows to compare on
 };
+/// troupe tree: the supervision tree of a running node.
+int show_tree(const models_options& options);
 int models_status(const models_options& options);
 int models_compare(const models_options& options);
 int models_load(const models_options& options);

@@ -265,6 +265,14 @@ int main(int argc, char** argv) {
 
   cli::fault_command fault;
   cli::add_fault_commands(app, fault);
+  cli::models_options tree;
+  auto* c_tree =
+      app.add_subcommand("tree", "The supervision tree of a running node: who runs, restarts, budgets");
+  cli::add_common(c_tree, tree.common);
+  c_tree->add_option("--url", tree.url,
+                     "The node's admin address, http://host:8000 (default: metrics.port here)");
+  c_tree->add_option("--token-file", tree.token_file, "File with admin.token (default: as configured)");
+  c_tree->footer("Example:  troupe tree --url http://node-3:8000 --token-file /etc/troupe/admin.token");
 
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
@@ -321,6 +329,7 @@ int main(int argc, char** argv) {
     if (*c_batch) return cli::batch(batch);
     if (models.run) return models.run();
     if (fault.run) return fault.run();
+    if (*c_tree) return cli::show_tree(tree);
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
     if (*c_key) return cli::make_key(key);

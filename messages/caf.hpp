@@ -8,10 +8,13 @@
 
 #include <caf/all.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -22,6 +25,30 @@
 
 /// A message that never leaves the process: no serialisation is asked of it.
 #define TROUPE_LOCAL_MESSAGE(type) CAF_ALLOW_UNSAFE_MESSAGE_TYPE(type)
+
+namespace troupe::caf_line {
+
+/// What an actor last answered to a ping. Written by it alone.
+struct pulse {
+  std::atomic<std::uint64_t> answered{0};
+  std::atomic<std::size_t> depth{0};  ///< of its mailbox, then
+};
+
+/// Asks whether an actor handles messages at all; in no actor's interface, answered by all that
+/// die_of_exceptions().
+struct ping {
+  std::uint64_t number = 0;
+  std::shared_ptr<pulse> to;
+};
+
+/// An actor that throws this dies of the work that it was given, not by a fault of its own.
+struct died_of_its_work : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+}  // namespace troupe::caf_line
+
+TROUPE_LOCAL_MESSAGE(troupe::caf_line::ping)
 
 namespace troupe::caf_line {
 
@@ -88,35 +115,62 @@ void send_later(Self* self, std::int64_t delay, Message&& m) {
 }
 
 /// An exception that leaves a handler ends the actor with its text as the reason, quietly: the supervisor
-/// logs it.
+/// logs it. Pings are answered.
 template <class Self>
 void die_of_exceptions(Self* self) {
   self->set_exception_handler([](std::exception_ptr& e) -> caf::error {
     try {
       std::rethrow_exception(e);
+    } catch (const died_of_its_work& x) {
+      return caf::make_error(caf::sec::runtime_error, std::string(x.what()), true);
     } catch (const std::exception& x) {
       return caf::make_error(caf::sec::runtime_error, std::string(x.what()));
     } catch (...) {
       return caf::make_error(caf::sec::runtime_error, std::string("unknown exception"));
     }
   });
+  self->set_default_handler(
+      [self](caf::scheduled_actor* me, caf::message_view& m) -> caf::result<caf::message> {
+        if (!m.content().match_elements<ping>()) return caf::print_and_drop(me, m);
+        const auto& asked = m.content().get_as<ping>(0);
+        asked.to->depth.store(self->mailbox().size(), std::memory_order_relaxed);
+        asked.to->answered.store(asked.number, std::memory_order_release);
+        return caf::message();
+      });
 }
 
-/// Calls `f(address, normal, reason)` when a monitored actor ends.
+/// How an actor ended.
+struct ending {
+  address who;
+  bool normal = false;
+  bool of_its_work = false;
+  std::string why;
+};
+
+/// Calls `f(ending)` when a monitored actor ends.
 template <class Self, class F>
 void on_down(Self* self, F f) {
   self->set_down_handler([f = std::move(f)](caf::down_msg& d) {
-    const bool normal =
+    ending e;
+    e.who = d.source;
+    e.normal =
         !d.reason || d.reason == caf::exit_reason::normal || d.reason == caf::exit_reason::user_shutdown;
-    std::string why = "normal";
-    if (!normal) {
+    e.why = "normal";
+    if (!e.normal) {
       // The text of the exception that die_of_exceptions() kept, else CAF's own words.
       const auto& context = d.reason.context();
-      why = context.match_elements<std::string>() ? context.get_as<std::string>(0)
-                                                  : caf::actor_system_config::render(d.reason);
+      e.of_its_work = context.template match_elements<std::string, bool>();
+      e.why = e.of_its_work || context.template match_elements<std::string>()
+                  ? context.template get_as<std::string>(0)
+                  : caf::actor_system_config::render(d.reason);
     }
-    f(d.source, normal, why);
+    f(e);
   });
+}
+
+/// Overtakes ordinary messages; to any actor.
+inline void post_ping(const any_actor& to, ping p) {
+  if (to) caf::anon_send<caf::message_priority::high>(to, std::move(p));
 }
 
 template <class Self, class Handle>
@@ -146,6 +200,11 @@ void end(const Handle& h) {
          std::to_string(CAF_PATCH_VERSION);
 }
 
+/// Of the thread that calls: its work yields to that of others.
+inline void be_modest() {
+  (void)::setpriority(PRIO_PROCESS, 0, 5);  // a third of the weight of the others
+}
+
 /// The shared workers, which poll, parse and score, have a lower priority than the threads that answer
 /// callers, talk to brokers and decide who is next: those need little, and each of their waits is a
 /// request's.
@@ -156,12 +215,9 @@ class modest_workers final : public caf::thread_hook {
     char name[16] = "";
     // What CAF 0.17 calls its workers; threads of single actors and of the clock have other names.
     if (::pthread_getname_np(::pthread_self(), name, sizeof name) != 0) return;
-    if (std::string_view(name) == "caf.multiplexer") (void)::setpriority(PRIO_PROCESS, 0, niceness);
+    if (std::string_view(name) == "caf.multiplexer") be_modest();
   }
   void thread_terminates() override {}
-
- private:
-  static constexpr int niceness = 5;  // a third of the weight of the others
 };
 
 /// Work sharing wakes an idle thread by a condition variable; work stealing, CAF's default, lets it sleep up

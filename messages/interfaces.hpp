@@ -11,6 +11,10 @@
 #include "messages/caf.hpp"
 #include "messages/messages.hpp"
 
+namespace troupe::policy {
+struct group_rules;
+}
+
 namespace troupe {
 struct wiring;
 struct settle_for;
@@ -19,6 +23,9 @@ struct supervise;
 struct dismiss;
 struct kill_child;
 struct report_tree;
+struct supervise_group;
+struct abandon;
+struct stop_all;
 }  // namespace troupe
 
 TROUPE_LOCAL_MESSAGE(troupe::records_ready)
@@ -51,6 +58,9 @@ TROUPE_LOCAL_MESSAGE(troupe::supervise)
 TROUPE_LOCAL_MESSAGE(troupe::dismiss)
 TROUPE_LOCAL_MESSAGE(troupe::kill_child)
 TROUPE_LOCAL_MESSAGE(troupe::report_tree)
+TROUPE_LOCAL_MESSAGE(troupe::supervise_group)
+TROUPE_LOCAL_MESSAGE(troupe::abandon)
+TROUPE_LOCAL_MESSAGE(troupe::stop_all)
 
 namespace troupe {
 
@@ -91,9 +101,11 @@ using model_keeper_actor =
 /// One a node: scores rows once more with a version that answers nobody.
 using shadow_scorer_actor = caf_line::actor_of<void(shadow_work), void(wiring), void(crash)>;
 
-/// One a node: starts children, restarts what crashes within its budget, ends the process when that is spent.
+/// One a node: starts children, restarts what crashes within the budgets of its groups, ends the process when
+/// the last of them is spent.
 using supervisor_actor =
-    caf_line::actor_of<void(supervise), void(dismiss), void(kill_child), void(report_tree), void(tick)>;
+    caf_line::actor_of<void(supervise), void(supervise_group), void(dismiss), void(kill_child), void(abandon),
+                       void(report_tree), void(stop_all), void(tick)>;
 
 /// This assignment is over with answers unfinished, or is read again by a successor: forget them, and say
 /// `settled` when no transaction can commit one of them any more (partition_consumer -> producer).
@@ -128,16 +140,35 @@ struct child_spec {
   std::string kind;
   /// Makes the actor; `restart` is false for the first start. Called on the supervisor's thread, may throw.
   std::function<caf_line::any_actor(bool restart)> start;
+  std::string group;  ///< of the supervision tree; one that is not there: the root
+  /// One that is stuck may go on beside its successor: it owns nothing that both would have.
+  bool replaceable = false;
 };
 
 struct supervise {
   std::shared_ptr<const child_spec> child;
 };
 
-/// Ends a child for good: it is told `retire` (partition_consumers) or simply ended.
+/// A group of the supervision tree, behind the others of `parent`.
+struct supervise_group {
+  std::string name;    ///< unique
+  std::string parent;  ///< one that is not there: the root
+  std::shared_ptr<const policy::group_rules> rules;
+};
+
+/// Ends a child for good: it is told `retire` (partition_consumers) or simply ended. A group: all beneath it,
+/// last started first.
 struct dismiss {
   std::string name;
   std::shared_ptr<retire> how;  ///< null: at once
+  bool again = false;           ///< the supervisor's own: handled behind what was in its mailbox
+};
+
+/// This child does not come back from its work and can't be ended from outside: another is started in its
+/// place; it ends if it ever returns (scheduler -> supervisor).
+struct abandon {
+  caf_line::any_actor who;
+  std::string why;
 };
 
 /// An injected fault: crashes the named child, or with an empty name one chosen by `seed`.
@@ -153,10 +184,38 @@ struct child_report {
   bool running = false;
   std::uint64_t restarts = 0;
   std::string last_reason;
+  std::string group;
+  double since_seconds = 0;  ///< it runs, or is down, for so long
+  double stuck_seconds = 0;  ///< it handles one message for so long; 0: it is not stuck
+};
+
+struct group_report {
+  std::string name;
+  std::string parent;  ///< empty: it is the root
+  std::string strategy;
+  std::uint32_t intensity = 0;
+  double period_seconds = 0;
+  std::uint32_t left = 0;         ///< crashes of its children that it would tolerate now
+  std::uint32_t groups_left = 0;  ///< the same of groups in it that give up
+  std::uint64_t restarts = 0;     ///< of all of it
+  double since_seconds = 0;       ///< since its last restart, or its start
+};
+
+struct tree_report {
+  std::vector<group_report> groups;    ///< parents first
+  std::vector<child_report> children;  ///< in the order in which they are started
+  std::vector<std::string> abandoned;  ///< still at work, never to be asked again
 };
 
 struct report_tree {
-  std::shared_ptr<std::promise<std::vector<child_report>>> result;
+  std::shared_ptr<std::promise<tree_report>> result;
+};
+
+/// Ends all children, last started first, then the supervisor itself.
+struct stop_all {
+  nanos patience = 5'000'000'000;  ///< for each
+  /// Names of those that did not end: their threads go on.
+  std::shared_ptr<std::promise<std::vector<std::string>>> left;
 };
 
 }  // namespace troupe

@@ -39,10 +39,17 @@ struct calls_ready {};
 // --- rows are scored
 // ------------------------------------------------------------------------------------------------
 
+/// What a shard is at. Written by the shard, read by the scheduler.
+struct engine_work {
+  std::atomic<nanos> began{0};  ///< of the call of the engine that runs, by the node's clock; 0: none yet
+};
+
 /// Score these now (scheduler -> model_shard).
 struct grant {
   std::uint64_t id = 0;
   std::shared_ptr<const row_refs> rows;
+  bool on_trial = false;              ///< if this ends the shard, its rows are to blame
+  std::shared_ptr<engine_work> work;  ///< may be null
 };
 
 /// The batch of this grant is done; the shard is free again (model_shard -> scheduler).
@@ -143,7 +150,8 @@ struct answer {
   std::uint32_t size = 0;
   std::uint32_t outputs = 0;  ///< doors other than Kafka: the first of the request's in the set's outputs
   error_code code = error_code::none;
-  bool dead = false;  ///< to the dead-letter topic: the request's own value, with the reason in its headers
+  bool dead = false;    ///< to the dead-letter topic: the request's own value, with the reason in its headers
+  bool parked = false;  ///< `dead`, but to the parking topic: it was not the request's fault
   std::uint8_t tries = 0;          ///< deliveries refused so far
   bool delivered = false;          ///< a report said so; another one is only let go
   std::uint32_t reason_begin = 0;  ///< dead letters, and errors of other doors: the message, in the text

@@ -738,6 +738,9 @@ class loader {
     if (k.dead_letter_topic == k.requests_topic)
       refuse("kafka.dead_letter_topic",
              "must differ from kafka.requests_topic: dead letters would be read as requests");
+    for (const auto* other : {&k.requests_topic, &k.results_topic, &k.dead_letter_topic})
+      if (k.parking_topic == *other)
+        refuse("kafka.parking_topic", "must differ from the topics of requests, results and dead letters");
     if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
       refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");

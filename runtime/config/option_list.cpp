@@ -215,6 +215,10 @@ std::vector<binding> bind(settings& s) {
          "Topic that results and error results are written to.");
   b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
          "Topic for records that can't be parsed or can't be answered.");
+  b.text(
+      "kafka.parking_topic", s.kafka.parking_topic,
+      "Topic for records whose model has not been able to answer for models.stall_limit, or that exceed its "
+      "models.credit_share meanwhile; empty: they wait, and their partition with them.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
            "What a crash may do to results: at_least_once repeats some and loses none; exactly_once writes results "
            "and offsets in transactions, for consumers with isolation.level=read_committed.");
@@ -278,6 +282,21 @@ std::vector<binding> bind(settings& s) {
   b.boolean("models.fallback", s.models.fallback,
             "Whether the production version answers for a version that is not loaded.")
       .doc.live = true;
+  b.duration("models.stall_limit", s.models.stall_limit, 0, 24 * hour,
+             "How long records wait for a model that can't answer (its breaker is open, its engines hang) "
+             "before they "
+             "go to kafka.parking_topic; 0: at once.");
+  b.number(
+      "models.credit_share", s.models.credit_share, 0.01, 1,
+      "Share of a partition's credit that a model which can't answer may hold, where several are loaded and "
+      "kafka.parking_topic is set; its records beyond that are parked at once.");
+  b.duration(
+      "models.time_limit", s.models.time_limit, 0, hour,
+      "Longest call of an engine; then its batch is taken away and another shard started. At least a second "
+      "more than onnxruntime.timeout, which ends a call by itself; 0: none.");
+  b.count("models.max_hung", s.models.max_hung, std::uint32_t{1}, std::uint32_t{1000}, "calls",
+          "Calls beyond models.time_limit that a model version may have at a time; with so many it is given "
+          "nothing until one returns.");
   b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of one request.")
       .doc.live = true;
@@ -392,9 +411,39 @@ std::vector<binding> bind(settings& s) {
           "Requests in the window below which the share does not count.");
   b.duration("breaker.window", s.breaker.window, 100 * millisecond, hour, "The window.");
 
-  b.count("supervision.intensity", s.supervision.intensity, std::uint32_t{0}, std::uint32_t{1'000'000},
-          "restarts", "Restarts tolerated within the period; one more ends the process.");
+  b.count(
+      "supervision.intensity", s.supervision.intensity, std::uint32_t{0}, std::uint32_t{1'000'000},
+      "restarts",
+      "Restarts of actors that their group tolerates within the period; one more, and the group is restarted "
+      "as a whole.");
   b.duration("supervision.period", s.supervision.period, 100 * millisecond, 24 * hour, "The period.");
+  b.count("supervision.group_intensity", s.supervision.group_intensity, std::uint32_t{0},
+          std::uint32_t{1'000'000}, "restarts",
+          "Restarts of groups that the group above tolerates within group_period; one more, and that is "
+          "restarted; "
+          "above the last the process ends.");
+  b.duration("supervision.group_period", s.supervision.group_period, 100 * millisecond, 24 * hour,
+             "That period.");
+  const auto strategy = [&](const char* key, restart_strategy& at, const char* what) {
+    b.choice(key, at, {"one_for_one", "rest_for_one", "one_for_all"}, what);
+  };
+  strategy("supervision.kafka_strategy", s.supervision.kafka_strategy,
+           "Who is restarted with a crashed member of the group kafka (producer, partition_consumers): it "
+           "alone, it "
+           "and those started after it, or all.");
+  strategy("supervision.stores_strategy", s.supervision.stores_strategy,
+           "The same of the group stores (cache_client).");
+  strategy(
+      "supervision.models_strategy", s.supervision.models_strategy,
+      "The same of the group models (scheduler, shadow_scorer, model_keeper, a group for each version).");
+  strategy("supervision.model_strategy", s.supervision.model_strategy,
+           "The same of the group of a model's version (breaker, model_shards).");
+  strategy("supervision.gateways_strategy", s.supervision.gateways_strategy,
+           "The same of the group gateways.");
+  b.duration("supervision.stuck_after", s.supervision.stuck_after, 0, hour,
+             "How long an actor may handle one message before it counts as stuck; 0: nobody is watched.");
+  b.count("supervision.max_abandoned", s.supervision.max_abandoned, std::size_t{0}, std::size_t{1000},
+          "actors", "Actors that may be left alone in work that can't be ended; one more ends the process.");
   b.duration("supervision.backoff_min", s.supervision.backoff_min, 0, hour,
              "Pause before the first restart in a row.");
   b.duration("supervision.backoff_max", s.supervision.backoff_max, 0, hour,

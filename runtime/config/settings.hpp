@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/policy/rollout_spec.hpp"
+#include "runtime/policy/supervision_tree.hpp"
 #include "runtime/policy/time.hpp"
 
 namespace troupe::config {
@@ -27,6 +28,7 @@ enum class log_level { debug, info, warn, error };
 enum class log_format { automatic, json, text };
 enum class log_requests { off, sampled, all };
 enum class auth_mode { off, required };
+using policy::restart_strategy;
 
 struct kafka_settings {
   bool enabled = true;
@@ -35,6 +37,7 @@ struct kafka_settings {
   std::string requests_topic = "inference-requests";
   std::string results_topic = "inference-results";
   std::string dead_letter_topic = "inference-requests-dlq";
+  std::string parking_topic;  ///< empty: nothing is parked
   config::delivery delivery = delivery::at_least_once;
   config::output_order output_order = output_order::completion;
   std::size_t transaction_records = 10'000;
@@ -145,6 +148,10 @@ struct models_settings {
   std::string directory = "models";
   std::string default_model;  ///< models.default
   bool fallback = true;
+  nanos stall_limit = 60 * policy::second;
+  double credit_share = 0.5;
+  nanos time_limit = 30 * policy::second;  ///< a call of an engine; 0: none
+  std::uint32_t max_hung = 8;
   std::size_t max_rows = 10'000;  ///< a request
   bool watch = true;
   nanos poll_interval = 10 * policy::second;
@@ -224,6 +231,15 @@ struct breaker_settings {
 struct supervision_settings {
   std::uint32_t intensity = 10;
   nanos period = 60 * policy::second;
+  std::uint32_t group_intensity = 3;
+  nanos group_period = 600 * policy::second;
+  restart_strategy kafka_strategy = restart_strategy::one_for_one;
+  restart_strategy stores_strategy = restart_strategy::one_for_one;
+  restart_strategy models_strategy = restart_strategy::one_for_one;
+  restart_strategy model_strategy = restart_strategy::one_for_one;  ///< of each version
+  restart_strategy gateways_strategy = restart_strategy::one_for_one;
+  nanos stuck_after = 30 * policy::second;  ///< 0: nobody is watched
+  std::size_t max_abandoned = 16;
   nanos backoff_min = 50 * policy::millisecond;
   nanos backoff_max = 10 * policy::second;
 };

@@ -97,8 +97,9 @@ class librdkafka_sink final : public librdkafka_producer {
     }
     rd_kafka_set_log_queue(producer_, nullptr);
     queue_ = rd_kafka_queue_get_main(producer_);
-    const std::array names = {&o.results_topic, &o.dead_letter_topic};
+    const std::array names = {&o.results_topic, &o.dead_letter_topic, &o.parking_topic};
     for (std::size_t i = 0; i < names.size(); ++i) {
+      if (names[i]->empty()) continue;
       topics_[i] = rd_kafka_topic_new(producer_, names[i]->c_str(), nullptr);
       if (topics_[i]) continue;
       const std::string why = rd_kafka_err2str(rd_kafka_last_error());
@@ -394,7 +395,9 @@ class librdkafka_sink final : public librdkafka_producer {
       if (m->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && again_anywhere(*m)) continue;
       delivery_report& r = out.emplace_back();
       r.opaque = m->_private;
-      r.to = m->rkt == topics_[1] ? destination::dead_letters : destination::results;
+      r.to = m->rkt == topics_[1]                            ? destination::dead_letters
+             : topics_[2] != nullptr && m->rkt == topics_[2] ? destination::parking
+                                                             : destination::results;
       r.ok = m->err == RD_KAFKA_RESP_ERR_NO_ERROR;
       r.code = m->err;
       ++n;
@@ -473,7 +476,7 @@ class librdkafka_sink final : public librdkafka_producer {
   const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
-  std::array<rd_kafka_topic_t*, 2> topics_{};
+  std::array<rd_kafka_topic_t*, 3> topics_{};
   std::mutex reports_mutex_;
   event_ptr event_;                            // partly read
   std::vector<delivery_report> last_reports_;  // made here; taken from the back

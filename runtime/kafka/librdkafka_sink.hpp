@@ -24,6 +24,7 @@ struct sink_options {
   std::string brokers;
   std::string results_topic;
   std::string dead_letter_topic;
+  std::string parking_topic;  ///< empty: nothing is parked
   double linger_ms = 0;  ///< what a partition waits for more, unless hurry() is called; whole milliseconds
   std::size_t queue_bytes = std::size_t{32}
                             << 20;  ///< of values; at least one record of the largest size fits

@@ -15,7 +15,7 @@
 
 namespace troupe::kafka {
 
-enum class destination : std::uint8_t { results, dead_letters };
+enum class destination : std::uint8_t { results, dead_letters, parking };
 
 /// One record to send. All views must stay valid until its delivery report: nothing is copied but key and
 /// headers.

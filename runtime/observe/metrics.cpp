@@ -193,6 +193,12 @@ struct metrics::impl {
       counter("troupe_actor_restarts_total", "Actors started again after a crash");
   prometheus::Family<Gauge>& mailboxes =
       gauge("troupe_mailbox_depth", "Messages that wait in an actor's mailbox");
+  prometheus::Family<Gauge>& stuck =
+      gauge("troupe_actor_stuck", "1 for each actor that handles one message for longer than it may");
+  prometheus::Family<Gauge>& abandoned = gauge(
+      "troupe_actors_abandoned", "Actors that were replaced while stuck and whose threads are still at it");
+  prometheus::Family<Counter>& parked = counter(
+      "troupe_parked_records_total", "Records that went to the parking topic since their model could not answer");
   prometheus::Family<Gauge>& models_loaded =
       gauge("troupe_model_loaded", "1 for each model version that is loaded");
   prometheus::Family<Gauge>& model_info =
@@ -643,6 +649,20 @@ void metrics::breaker(const std::string& name, int state) {
 
 void metrics::restarted(const std::string& actor) {
   impl_->restarts.Add({{"actor", actor}}).Increment();
+}
+
+void metrics::stuck(const std::string& actor, bool is) {
+  auto& gauge = impl_->stuck.Add({{"actor", actor}});
+  gauge.Set(1);
+  if (!is) impl_->stuck.Remove(&gauge);
+}
+
+void metrics::abandoned(std::size_t count) {
+  impl_->abandoned.Add({}).Set(as_number(count));
+}
+
+void metrics::parked(std::size_t count) {
+  impl_->parked.Add({}).Increment(as_number(count));
 }
 
 void metrics::mailbox(const std::string& actor, std::size_t depth) {

@@ -132,6 +132,12 @@ class metrics {
   void breaker(const std::string& name, int state);
   void restarted(const std::string& actor);
   void mailbox(const std::string& actor, std::size_t depth);
+  /// It handles one message for longer than it may.
+  void stuck(const std::string& actor, bool is);
+  /// Actors that were replaced while they were stuck and whose threads are still at it.
+  void abandoned(std::size_t count);
+  /// Requests that went to the parking topic.
+  void parked(std::size_t count);
 
   // The registry.
   /// `reached`: every configured reference was answered.
