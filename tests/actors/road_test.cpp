@@ -198,6 +198,82 @@ TEST(road, a_spent_restart_budget_escalates_once) {
   EXPECT_NE(s.escalated.find("3 restarts in 60 s"), std::string::npos) << s.escalated;
 }
 
+TEST(road, many_poison_records_cost_no_budget_and_little_time) {
+  stage_options o;
+  o.intensity = 0;  // nothing is tolerated
+  o.credit_records = 1'000;
+  stage s(o);
+  const auto is_poison = [](int i) { return i % 37 == 5 || (i > 300 && i < 320); };
+  *s.before_scoring = [&](std::span<const double* const> rows) {
+    for (const double* r : rows)
+      if (is_poison(static_cast<int>(r[0]))) throw std::runtime_error("segmentation fault");
+  };
+  for (int i = 0; i < 2'000; ++i) s.request(i);
+  s.settle(1'000'000'000);
+  EXPECT_TRUE(s.escalated.empty()) << s.escalated;
+  EXPECT_EQ(s.queue->stored, end_of(2'000));
+  for (int i = 0; i < 2'000; ++i) EXPECT_EQ(s.results_of(i).size(), is_poison(i) ? 0U : 1U) << i;
+  EXPECT_EQ(s.sink->delivered.size(), 2'000U);
+}
+
+TEST(road, a_model_that_ends_all_it_is_given_opens_its_breaker_and_few_records_are_blamed) {
+  stage_options o;
+  o.intensity = 5;
+  o.circuit.open_for = 60'000'000'000;
+  stage s(o);
+  bool broken = true;
+  *s.before_scoring = [&](std::span<const double* const>) {
+    if (broken) throw std::runtime_error("segmentation fault");
+  };
+  for (int i = 0; i < 100; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  const std::size_t blamed = s.sink->delivered.size();
+  EXPECT_LE(blamed, 32U);
+  EXPECT_TRUE(s.escalated.empty()) << s.escalated;
+  broken = false;
+  s.settle(120'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), 100U);
+  EXPECT_EQ(s.queue->stored, end_of(100));
+}
+
+TEST(road, records_of_a_model_that_cannot_answer_are_parked_and_those_after_it_recovers_are_not) {
+  stage_options o;
+  o.circuit.threshold = 5;
+  o.circuit.open_for = 20'000'000'000;
+  o.park = true;
+  o.stall_limit = 3'000'000'000;
+  stage s(o);
+  bool broken = true;
+  *s.before_scoring = [&](std::span<const double* const>) {
+    if (broken) throw model::model_error("out of memory");
+  };
+  for (int i = 0; i < 5; ++i) s.request(i);
+  s.settle(200'000'000);
+  const std::size_t failed = s.sink->delivered.size();
+  for (int i = 100; i < 150; ++i)
+    s.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[1,2]}", "key");
+  s.settle(2'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), failed) << "they wait for models.stall_limit";
+  s.settle(3'000'000'000);
+  ASSERT_EQ(s.sink->delivered.size(), failed + 50);
+  const auto& parked = s.sink->delivered.back();
+  EXPECT_EQ(parked.to, kafka::destination::parking);
+  EXPECT_EQ(parked.key, "key");
+  EXPECT_EQ(parked.value, "{\"request_id\":\"r-149\",\"features\":[1,2]}");
+  EXPECT_EQ(parked.headers.at("__connect.errors.topic"), "requests");
+  EXPECT_EQ(parked.headers.at("__connect.errors.exception.class.name"), "unavailable");
+  EXPECT_NE(parked.headers.at("__connect.errors.exception.message").find("models.stall_limit"),
+            std::string::npos);
+  EXPECT_EQ(s.queue->stored, end_of(55)) << "the partition goes on";
+  EXPECT_NE(s.metrics->text().find("troupe_parked_records_total 50\n"), std::string::npos);
+  broken = false;
+  s.settle(20'000'000'000);
+  for (int i = 200; i < 220; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  for (int i = 200; i < 220; ++i) EXPECT_EQ(s.results_of(i).size(), 1U) << i;
+  EXPECT_EQ(s.queue->stored, end_of(75));
+}
+
 TEST(road, equal_rows_in_flight_are_scored_once) {
   stage_options o;
   o.cache = true;

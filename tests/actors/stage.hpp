@@ -18,6 +18,7 @@
 #include "actors/supervisor.hpp"
 #include "runtime/model/live_models.hpp"
 #include "runtime/model/model.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 #include "tests/actors/deterministic_system.hpp"
@@ -47,6 +48,8 @@ struct stage_options {
   std::size_t class_limit = 100'000;
   std::size_t max_calls = 10'000;
   std::uint32_t intensity = 1'000;
+  bool park = false;  ///< records of a model that can't answer
+  nanos stall_limit = 0;
   policy::circuit_config circuit;
   std::shared_ptr<store::level2_cache> level2;
   double kafka_sample_ratio = 0;  ///< of records without a traceparent
@@ -99,8 +102,8 @@ class stage {
     tracer = observe::tracer::make(std::move(tracing), spans);
 
     supervisor_args sup;
-    sup.restarts.intensity = options.intensity;
-    sup.restarts.period = 60'000'000'000;
+    sup.rules.children.intensity = options.intensity;
+    sup.rules.children.period = 60'000'000'000;
     sup.metrics = metrics;
     sup.escalate = [this](const std::string& why) { escalated = why; };
     sup.started = [this](const child_spec& spec, const caf_line::any_actor& h,
@@ -133,6 +136,9 @@ class stage {
       a.slots = 1;
       a.max_batch = 16;
       a.admission = admission;
+      a.stalls = stalls;
+      a.park = options.park;
+      a.stall_limit = options.stall_limit;
       a.metrics = metrics;
       return caf_line::untyped(spawn_scheduler(system.actors, std::move(a), who));
     });
@@ -231,6 +237,7 @@ class stage {
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
   std::shared_ptr<policy::admission> admission = std::make_shared<policy::admission>(2, 1);
+  std::shared_ptr<model::stalls> stalls = std::make_shared<model::stalls>();
   std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
   std::shared_ptr<scripted_engine::hook> before_scoring = std::make_shared<scripted_engine::hook>();
   supervisor_actor supervisor;

@@ -43,7 +43,7 @@ with t.Stage() as stage:
 
     def healed():
         tree = json.loads(t.http("GET", f"http://127.0.0.1:{node.port}/admin/tree", None, TOKEN)[1])
-        (producer,) = [c for c in tree["supervisor"]["children"] if c["name"] == "producer"]
+        (producer,) = [c for c in t.actors(tree["supervisor"]) if c["name"] == "producer"]
         return producer["running"] and producer["restarts"] == 1 and producer["last_reason"] == "injected fault"
 
     t.wait_until(healed, "the producer runs again")

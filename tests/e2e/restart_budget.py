@@ -16,7 +16,7 @@ with t.Stage() as stage:
     node.wait_ready()
     load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", 20000, "--rate", 4000,
                         "--wait-for", "60s", "--json"], "load")
-    for _ in range(200):
+    for _ in range(3000):  # a group gives up after its 10 restarts, the node after 3 of groups
         try:
             t.http("POST", f"http://127.0.0.1:{node.port}/admin/faults", {"crash": "random"},
                    {"Authorization": "Bearer " + "x" * 20})

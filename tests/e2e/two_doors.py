@@ -79,7 +79,7 @@ with t.Stage() as stage:
         crashed[name] = crashed.get(name, 0) + 1
     # What answers HTTP is among them in any case.
     for _ in range(5):
-        for child in json.loads(t.http("GET", f"http://127.0.0.1:{node.port}/admin/tree", None, TOKEN)[1])["supervisor"]["children"]:
+        for child in t.actors(json.loads(t.http("GET", f"http://127.0.0.1:{node.port}/admin/tree", None, TOKEN)[1])["supervisor"]):
             if child["name"].startswith(("gateway", "scheduler", "shard", "model_shard", "cache_client")):
                 before = sum(map(len, answers))
                 status, _ = t.http("POST", f"http://127.0.0.1:{node.port}/admin/faults", {"crash": child["name"]}, TOKEN)

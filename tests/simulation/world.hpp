@@ -31,6 +31,7 @@ struct history {
   std::uint64_t rebalances = 0;
   std::uint64_t duplicates = 0;
   std::uint64_t dead_letters = 0;
+  std::uint64_t parked = 0;
   std::uint64_t express = 0;  ///< batches beside the slots
 };
 

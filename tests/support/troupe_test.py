@@ -105,6 +105,11 @@ def http(method: str, url: str, body: Union[None, bytes, str, dict] = None, head
             return error.code, error.read()
 
 
+def actors(group: dict) -> List[dict]:
+    """All actors beneath a group of /admin/tree."""
+    return group["children"] + [a for g in group["groups"] for a in actors(g)]
+
+
 class Metrics(Dict[Tuple[str, frozenset], float]):
     """One scrape: (name, frozenset of (label, value)) -> value."""
 

@@ -1,0 +1,262 @@
+// Work that does not return, on real threads: what can be replaced is, and the rest goes on.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+
+#include "actors/breaker.hpp"
+#include "actors/model_shard.hpp"
+#include "actors/partition_consumer.hpp"
+#include "actors/producer.hpp"
+#include "actors/scheduler.hpp"
+#include "actors/supervisor.hpp"
+#include "runtime/model/live_models.hpp"
+#include "runtime/model/model.hpp"
+#include "runtime/model/stalls.hpp"
+#include "runtime/observe/metrics.hpp"
+#include "tests/actors/simulated_ports.hpp"
+
+namespace troupe {
+namespace {
+
+constexpr nanos ms = 1'000'000;
+
+/// Opened once; whoever waits goes on.
+class gate {
+ public:
+  void open() {
+    const std::lock_guard lock(mutex_);
+    open_ = true;
+    opened_.notify_all();
+  }
+  void pass() {
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    opened_.wait(lock, [&] { return open_; });
+    --waiting_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable opened_;
+  bool open_ = false;
+  int waiting_ = 0;
+};
+
+/// Rows with this first feature do not return until the gate is open.
+constexpr double never = 666;
+
+class hanging_engine final : public model::engine {
+ public:
+  explicit hanging_engine(std::shared_ptr<gate> g) : gate_(std::move(g)) {}
+  void score(std::span<const double* const> rows, double* out) const override {
+    for (const double* row : rows)
+      if (row[0] == never) gate_->pass();
+    for (const double* row : rows) *out++ = row[0] + row[1];
+  }
+  std::string_view kind() const override { return "hanging"; }
+
+ private:
+  std::shared_ptr<gate> gate_;
+};
+
+class locked_sink final : public kafka::record_sink {
+ public:
+  kafka::produced produce(const kafka::outgoing& o) override {
+    const std::lock_guard lock(mutex_);
+    const auto r = inner_.produce(o);
+    inner_.deliver();
+    return r;
+  }
+  std::size_t reports(std::vector<kafka::delivery_report>& out, std::size_t max) override {
+    const std::lock_guard lock(mutex_);
+    return inner_.reports(out, max);
+  }
+  void on_reports(std::function<void()> wake) override {
+    const std::lock_guard lock(mutex_);
+    inner_.on_reports(std::move(wake));
+  }
+  void hurry() override {}
+  std::size_t in_flight() const override { return 0; }
+  kafka::link_status status() const override { return {true, false, {}}; }
+  std::string error_text(int) const override { return "simulated"; }
+  void close() override {}
+  std::vector<test::simulated_sink::sent> delivered() {
+    const std::lock_guard lock(mutex_);
+    return inner_.delivered;
+  }
+
+ private:
+  std::mutex mutex_;
+  test::simulated_sink inner_;
+};
+
+struct small_node {
+  small_node(nanos time_limit, nanos stuck_after, std::uint32_t max_hung = 20) {
+    std::vector<model::feature> features(2);
+    features[0].name = "a";
+    features[1].name = "b";
+    model::loaded_model::parts parts;
+    parts.name = "sum";
+    parts.version = "1";
+    parts.schema = model::schema(features, true);
+    parts.engine = std::make_unique<hanging_engine>(hangs);
+    m = std::make_shared<const model::loaded_model>(std::move(parts));
+    live->publish(std::make_shared<const model::model_table>(
+        std::vector<std::shared_ptr<const model::loaded_model>>{m}, model::model_table::options{}));
+    supervisor_args sup;
+    sup.metrics = metrics;
+    sup.stuck_after = stuck_after;
+    sup.max_abandoned = 100;
+    sup.escalate = [](const std::string&) {};
+    sup.started = [this](const child_spec& spec, const caf_line::any_actor& h,
+                         bool) -> std::optional<wiring> {
+      const std::lock_guard lock(mutex);
+      if (spec.kind == "producer") who.producer = caf_line::typed<producer_actor>(h);
+      if (spec.kind == "scheduler") who.scheduler = caf_line::typed<scheduler_actor>(h);
+      ++who.revision;
+      return who;
+    };
+    supervisor = spawn_supervisor(actors, std::move(sup));
+    child("producer", [this] {
+      producer_args a;
+      a.sink = sink;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_producer(actors, std::move(a)));
+    });
+    child("scheduler", [this, time_limit, max_hung] {
+      scheduler_args a;
+      a.classes = {{"bulk", 60'000 * ms}};
+      a.slots = 2;
+      a.max_batch = 16;
+      a.stalls = stalls;
+      a.time_limit = time_limit;
+      a.max_hung = max_hung;
+      a.abandon = [this](const caf_line::any_actor& shard, const std::string& why) {
+        caf_line::post_urgent(supervisor, abandon{shard, why});
+      };
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_scheduler(actors, std::move(a), now()));
+    });
+    for (const char* name : {"shard 1", "shard 2"})
+      child(name, [this] {
+        model_shard_args a;
+        a.id = ++shards;
+        a.model = m;
+        a.metrics = metrics;
+        return caf_line::untyped(spawn_model_shard(actors, std::move(a), now()));
+      });
+  }
+
+  ~small_node() {
+    hangs->open();
+    auto left = std::make_shared<std::promise<std::vector<std::string>>>();
+    auto names = left->get_future();
+    caf_line::post_urgent(supervisor, stop_all{60'000 * ms, left});
+    names.wait();
+    supervisor = supervisor_actor();
+    const std::lock_guard lock(mutex);
+    who = wiring();
+  }
+
+  wiring now() {
+    const std::lock_guard lock(mutex);
+    return who;
+  }
+
+  void child(const std::string& name, std::function<caf_line::any_actor()> make) {
+    auto spec = std::make_shared<child_spec>();
+    spec->name = name;
+    spec->kind = name.substr(0, name.find(' '));
+    spec->replaceable = true;
+    spec->start = [make = std::move(make)](bool) { return make(); };
+    caf_line::post(supervisor, supervise{spec});
+  }
+
+  /// Records are there before their consumer starts.
+  void consume() {
+    child("partition_consumer", [this] {
+      partition_consumer_args a;
+      a.queue = queue;
+      a.models = live;
+      a.parser.class_targets = {60'000 * ms};
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_partition_consumer(actors, std::move(a), now()));
+    });
+  }
+
+  tree_report tree() {
+    auto p = std::make_shared<std::promise<tree_report>>();
+    auto f = p->get_future();
+    caf_line::post(supervisor, report_tree{p});
+    return f.get();
+  }
+
+  /// Waits as long as it takes; ctest ends what takes for ever.
+  void until(const std::function<bool()>& holds) {
+    while (!holds()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+
+  std::shared_ptr<gate> hangs = std::make_shared<gate>();
+  std::shared_ptr<const model::loaded_model> m;
+  std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
+  std::shared_ptr<model::stalls> stalls = std::make_shared<model::stalls>();
+  std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
+  std::shared_ptr<test::simulated_queue> queue = std::make_shared<test::simulated_queue>();
+  std::shared_ptr<locked_sink> sink = std::make_shared<locked_sink>();
+  std::mutex mutex;
+  wiring who;
+  std::atomic<std::uint64_t> shards{0};
+  caf_line::system_config config{2};
+  caf_line::system actors{config};
+  supervisor_actor supervisor;
+};
+
+TEST(hang, a_record_that_hangs_its_engine_is_dead_lettered_and_all_others_are_answered) {
+  small_node n(50 * ms, 0);
+  for (int i = 0; i < 100; ++i)
+    n.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[" +
+                 (i == 13 ? "666" : std::to_string(i + 1000)) + ",0.5]}");
+  n.consume();
+  n.until([&] { return n.sink->delivered().size() == 100; });
+  for (const auto& s : n.sink->delivered()) {
+    const bool guilty = s.value.find("\"r-13\"") != std::string::npos;
+    EXPECT_EQ(s.to == kafka::destination::dead_letters, guilty) << s.value;
+    if (guilty) {
+      EXPECT_NE(s.headers.at("__connect.errors.exception.message").find("models.time_limit"),
+                std::string::npos);
+    }
+  }
+  EXPECT_FALSE(n.tree().abandoned.empty());
+  for (const auto& c : n.tree().children) EXPECT_TRUE(c.running) << c.name;
+  n.hangs->open();
+  n.until([&] { return n.tree().abandoned.empty(); });
+  EXPECT_EQ(n.sink->delivered().size(), 100U) << "what came late answers nobody twice";
+}
+
+TEST(hang, with_too_many_calls_that_hang_a_model_is_given_nothing_until_one_returns) {
+  small_node n(30 * ms, 0, 3);
+  for (int i = 0; i < 60; ++i)
+    n.queue->add("{\"request_id\":\"r-" + std::to_string(i) + "\",\"features\":[666,0.5]}");
+  n.consume();
+  n.until([&] { return n.stalls->any(); });
+  EXPECT_LE(n.tree().abandoned.size(), 4U) << "three, and one that was under way beside the last";
+  n.hangs->open();
+  n.until([&] { return n.sink->delivered().size() == 60; });
+  n.until([&] { return !n.stalls->any(); });
+}
+
+TEST(hang, a_stuck_actor_is_seen_and_another_takes_its_place) {
+  small_node n(0, 100 * ms);
+  n.queue->add("{\"request_id\":\"r-1\",\"features\":[666,0.5]}");
+  n.consume();
+  n.until([&] { return !n.tree().abandoned.empty(); });
+  n.hangs->open();
+  n.until([&] { return n.tree().abandoned.empty(); });
+  n.until([&] { return n.sink->delivered().size() == 1; });
+}
+
+}  // namespace
+}  // namespace troupe
