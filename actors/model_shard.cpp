@@ -26,6 +26,7 @@ struct failure {
   error_code code = error_code::none;
   std::string why;
   bool poison = false;  ///< to the dead letters: it ends what scores it
+  bool away = false;    ///< no engine was there: it was not tried
 };
 
 struct shard_state {
@@ -46,6 +47,10 @@ struct shard_state {
     if (work) work->began.store(now(), std::memory_order_relaxed);
   }
 
+  [[nodiscard]] static bool is_away(const model::model_error& e) {
+    return dynamic_cast<const model::engine_away*>(&e) != nullptr;
+  }
+
   /// One record again. `died`: the batch it was in ended the process that scores; if it does so again alone,
   /// it is poison.
   failure alone(std::span<const double* const> own, double* out, bool died) {
@@ -60,7 +65,7 @@ struct shard_state {
       observe::log_every(observe::level::error, "model_shard", "model_failed", 10, e.what(),
                          {{"model", std::string(m.name())}, {"version", std::string(m.version())}});
       const bool poison = died && dynamic_cast<const model::engine_died*>(&e) != nullptr;
-      return {error_code::model_failed, e.what(), poison};
+      return {error_code::model_failed, e.what(), poison, is_away(e)};
     }
   }
 
@@ -87,16 +92,23 @@ struct shard_state {
       failed.assign(refs.size(), {error_code::model_failed, "injected fault: shard_fail", false});
       return args.clock() - begin;
     }
+    begins();
     try {
       m.engine().score(rows, out.data());
     } catch (const model::model_error& e) {
       const bool died = dynamic_cast<const model::engine_died*>(&e) != nullptr;
       failed.resize(refs.size());
+      failure away{error_code::model_failed, e.what(), false, is_away(e)};
       std::size_t at = 0;
       for (std::size_t i = 0; i < refs.size(); ++i) {
         const std::size_t n = refs[i].rows;
-        failed[i] =
-            alone(std::span<const double* const>(rows).subspan(at, n), out.data() + at * out_width, died);
+        if (away.away) {  // nor would it be for the others
+          failed[i] = away;
+        } else {
+          failed[i] =
+              alone(std::span<const double* const>(rows).subspan(at, n), out.data() + at * out_width, died);
+          if (failed[i].away) away = failed[i];
+        }
         at += n;
       }
     }
@@ -204,6 +216,7 @@ void run(self_ptr self, const grant& g) {
   s.answered.assign(refs.size(), true);
   std::uint32_t bad = 0;    // the model's fault
   bool unanswered = false;  // any without a prediction
+  std::shared_ptr<row_refs> back;
   std::size_t at = 0;
   for (std::size_t i = 0; i < refs.size(); ++i) {
     const record& r = refs[i];
@@ -219,6 +232,12 @@ void run(self_ptr self, const grant& g) {
       bad += why.code == error_code::model_failed;
       unanswered = true;
       s.answered[i] = false;
+      if (why.away && r.batch->via == door::kafka) {  // it can wait until one is
+        if (!back) back = std::make_shared<row_refs>();
+        back->add(&r);
+        at += r.rows;
+        continue;
+      }
       if (why.poison)
         out.poison(r, "scoring this record ended the engine process twice: " + why.why);
       else
@@ -241,7 +260,7 @@ void run(self_ptr self, const grant& g) {
       s.args.recent->offer(m.name(), s.rows, m.schema().features.size());
     }
   }
-  caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed});
+  caf_line::send(self, s.to.scheduler, grant_done{s.args.id, g.id, rows, took, all_failed, std::move(back)});
   out.hand_over(took,
                 [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
   if (!unanswered && s.to.cache) caf_line::send(self, s.to.cache, learned{g.rows, std::move(outputs), took});

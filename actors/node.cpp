@@ -453,7 +453,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   }
 
   [[nodiscard]] model_shard_args shard_of(const std::shared_ptr<const model::loaded_model>& m, bool express) {
-    model_shard_args a{next_shard++, m, metrics, recent, gate, express, !express};
+    model_shard_args a{next_shard++, m, metrics, recent, gate, express};
+    a.modest = !express;
     a.faults = fault_points();
     return a;
   }
@@ -983,7 +984,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.late_floor = settings.scheduler.late_floor;
       a.admission = admission;
       a.stalls = stalls;
-      a.park = !sinks.empty() && !settings.kafka.parking_topic.empty();
+      a.park = source && !settings.kafka.parking_topic.empty();
       a.stall_limit = settings.models.stall_limit;
       // An engine in a process of its own ends its calls itself.
       if (settings.models.time_limit > 0)

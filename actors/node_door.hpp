@@ -2,9 +2,7 @@
 // The node's own port (metrics.port): /metrics, health and readiness, and, behind a bearer token, /admin.
 //
 //   GET  /metrics /health /ready /readiness /liveness
-//   GET  /admin/tree                         the supervision tree: groups with their strategies and budgets,
-//   children with
-//                                            restarts and last reasons
+//   GET  /admin/tree                         the supervision tree: groups, budgets, children, restarts
 //   GET  /admin/faults                       faults that are active or ended lately (faults.enabled)
 //   POST /admin/faults {"fault": "redis_cut", "duration": "10s"}   begins one
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any

@@ -522,6 +522,12 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         }
         s.scored.assign(it->second.rows->begin(), it->second.rows->end());
         lane.suspects.scored(s.scored);
+        if (m.back)
+          for (const record* r : *m.back) {
+            if (!scheduler_state::wanted(*r)) continue;
+            r->batch->retain();
+            s.queue->requeue(it->second.lane, r->cls, scheduler_state::item_of(*r));
+          }
         (it->second.express ? lane.express : lane.idle).push_back({m.shard, it->second.shard});
         s.express_running -= it->second.express;
         s.grants.erase(it);

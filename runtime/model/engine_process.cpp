@@ -275,12 +275,12 @@ class engine_process::body {
   void score(std::span<const double* const> rows, double* out) {
     const auto deadline = clock::now() + std::chrono::nanoseconds(how_.batch_limit);
     const std::unique_lock turn(turn_, deadline);
-    if (!turn) throw model_error("the engine process was busy with other batches" + limit_text());
+    if (!turn) throw engine_away("the engine process was busy with other batches" + limit_text());
     std::shared_ptr<child> c;
     {
       std::unique_lock lock(mutex_);
       if (!changed_.wait_until(lock, deadline, [this] { return ready_ || stopping_; }) || !ready_)
-        throw model_error("no engine process is ready" + limit_text() +
+        throw engine_away("no engine process is ready" + limit_text() +
                           (why_.empty() ? "" : " (" + why_ + ")"));
       c = ready_;
     }

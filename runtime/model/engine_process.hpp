@@ -32,6 +32,12 @@ class engine_died : public model_error {
   using model_error::model_error;
 };
 
+/// No process was there to score within the limit: this says nothing about the rows.
+class engine_away : public model_error {
+ public:
+  using model_error::model_error;
+};
+
 struct engine_process_options {
   /// What to run; the socket is its descriptor 3. Empty: this program's own `engine` command.
   std::vector<std::string> command;
@@ -60,7 +66,8 @@ class engine_process {
   [[nodiscard]] const onnxruntime::table_spec& spec() const;
 
   /// Any number of threads; one batch at a time. Returns or throws within batch_limit: engine_died where the
-  /// batch was with a child that failed, model_error where the graph refused it or no child was ready.
+  /// batch was with a child that failed, model_error where the graph refused it,
+  /// engine_away where no child was ready.
   void score(std::span<const double* const> rows, double* out) const;
 
   [[nodiscard]] pid_t pid() const;  ///< of the child that is ready; 0: none is

@@ -48,7 +48,7 @@ with t.Stage() as stage:
     node = stage.troupe({
         "kafka": {"brokers": kafka.bootstrap, "credit_records": 1000, "parking_topic": TOPICS[3]},
         "models": {"directory": str(models), "default": "diabetes-rf-model", "stall_limit": "2s", "credit_share": 0.5},
-        "breaker": {"open": "1s"}, "cache": {"mode": "off"},
+        "breaker": {"open": "1s"}, "onnxruntime": {"timeout": "300ms"}, "cache": {"mode": "off"},
         "admin": {"token": "secret-of-the-test"},
     })
     node.wait_ready()
