@@ -7,8 +7,8 @@
 // more than its share of the credit where its records can be parked, so that those of other models go on; a
 // retired partition ends with its offsets stored. Dies of: an exception of its own. Its successor reads again
 // from the stored offset, so answers that were on their way are given twice: at least once. Where offsets are
-// committed by transactions, it first waits until nothing of its predecessor can be committed any more, and reads
-// again from there.
+// committed by transactions, it first waits until nothing of its predecessor can be committed any more, and
+// reads again from there.
 
 #include <cstddef>
 #include <memory>
@@ -46,7 +46,7 @@ struct partition_consumer_args {
   /// where there are several models; 0: they wait like all others.
   std::size_t stalled_share = 0;
   std::shared_ptr<const model::stalls> stalls = nullptr;  ///< may be null
-  bool rewind = false;  ///< a successor: read again from the stored offset
+  bool rewind = false;                                    ///< a successor: read again from the stored offset
   /// Offsets are committed with the answers, by the transactor: what it was asked to settle comes first.
   bool transactional = false;
   bool iso_timestamps = false;  ///< see record_batch

@@ -32,11 +32,11 @@ class order_desk {
   };
   std::map<std::int32_t, window> windows;
 
-  /// None for an assignment that is over.
+  /// None for what a partition_consumer had that is gone.
   window* of(const record_batch& b) {
     auto at = windows.find(b.partition);
     if (at != windows.end() && at->second.owner != b.owner) {
-      if (b.generation < at->second.generation) return nullptr;
+      if (b.owner->number() < at->second.owner->number()) return nullptr;
       windows.erase(at);
       at = windows.end();
     }
@@ -97,8 +97,6 @@ struct producer_state {
 
   /// False: its turn is over, so it goes as it comes (and is dropped where it was answered).
   bool put_in_order(answer& a) {
-    // What a partition_consumer that crashed had is marked, and must not touch its successor's.
-    if (a.request->answered.load(std::memory_order_relaxed)) return true;
     auto* w = args.order->of(*a.request->batch);
     if (!w) return true;
     if (w->answers.put(a.request->seq, &a)) {

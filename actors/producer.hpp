@@ -4,9 +4,9 @@
 // Promises: one answer a record (a second one is dropped), in at most `gather` time after it was formatted;
 // what the broker refuses is tried again or dead-lettered, never forgotten; a partition_consumer hears of an
 // answer only when the broker has it. With an order_desk, a partition's answers are sent in the order of its
-// records (one that the broker refused first and takes later is behind those after it). Dies of: an exception of its own. Answers not yet with the sink are
-// then formed anew, because their partition_consumer submits their records again; those with the sink are
-// reported to its successor.
+// records (one that the broker refused first and takes later is behind those after it). Dies of: an exception
+// of its own. Answers not yet with the sink are then formed anew, because their partition_consumer submits
+// their records again; those with the sink are reported to its successor.
 
 #include <memory>
 

@@ -107,7 +107,6 @@ struct transactor_state {
     window* into = nullptr;
     const record_batch* of = nullptr;
     for (auto& a : set.answers) {
-      // First of all: what a partition_consumer that crashed had is marked, and must not touch its successor's.
       if (a.request->answered.exchange(true, std::memory_order_relaxed)) continue;
       const record_batch* batch = a.request->batch;
       if (batch != of) {
@@ -120,14 +119,12 @@ struct transactor_state {
     }
   }
 
-  /// None for an assignment that is over.
+  /// None for what a partition_consumer had that is gone.
   [[nodiscard]] window* window_of(const record_batch& b) const {
     lane& l = lane_of(b.partition);
     auto at = l.windows.find(b.partition);
     if (at != l.windows.end() && at->second.owner != b.owner) {
-      // The same generation: its partition_consumer crashed. What comes from the dead one is marked as
-      // answered.
-      if (b.generation < at->second.generation) return nullptr;
+      if (b.owner->number() < at->second.owner->number()) return nullptr;
       l.drop(at);
       at = l.windows.end();
     }

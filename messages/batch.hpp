@@ -238,11 +238,24 @@ class row_refs {
 /// Who owns a batch's requests. May be called from any thread.
 class completion_port {
  public:
+  completion_port() : number_(next_number()) {}
+  completion_port(const completion_port&) = delete;
+  completion_port& operator=(const completion_port&) = delete;
   virtual ~completion_port() = default;
+  /// Of two owners of one partition, the later one has the higher number.
+  [[nodiscard]] std::uint64_t number() const { return number_; }
   /// Kafka's: answers to these rows are with the broker.
   virtual void delivered(std::shared_ptr<row_refs> rows) = 0;
   /// Every other door's: answers to its rows, for it to write and send.
   virtual void answered(std::shared_ptr<answer_set> set) = 0;
+
+ private:
+  [[nodiscard]] static std::uint64_t next_number() {
+    static std::atomic<std::uint64_t> last{0};
+    return ++last;
+  }
+
+  std::uint64_t number_;
 };
 
 }  // namespace troupe

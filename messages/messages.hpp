@@ -59,7 +59,8 @@ struct grant_done {
   std::uint32_t rows = 0;
   nanos took = 0;
   bool failed = false;
-  std::shared_ptr<const row_refs> back;  ///< records that were not tried, since no engine was there; may be null
+  std::shared_ptr<const row_refs>
+      back;  ///< records that were not tried, since no engine was there; may be null
 };
 
 /// How a batch ended (model_shard -> breaker).

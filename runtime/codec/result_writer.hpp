@@ -17,7 +17,7 @@ namespace troupe::codec {
 struct writer_options {
   bool iso_timestamp = false;  ///< `timestamp` as an ISO 8601 string (UTC, milliseconds) instead of epoch
                                ///< milliseconds, also where the request's batch does not ask for it
-  std::uint64_t seed = 0;  ///< of the span ids; 0: the system's randomness
+  std::uint64_t seed = 0;      ///< of the span ids; 0: the system's randomness
 };
 
 /// Owns small caches of texts; not thread safe, one an actor.

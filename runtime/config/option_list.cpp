@@ -220,14 +220,14 @@ std::vector<binding> bind(settings& s) {
       "Topic for records whose model has not been able to answer for models.stall_limit, or that exceed its "
       "models.credit_share meanwhile; empty: they wait, and their partition with them.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
-           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once writes results "
+           "What a crash may do to results: at_least_once repeats some and loses none; exactly_once writes "
+           "results "
            "and offsets in transactions, for consumers with isolation.level=read_committed.");
   b.choice("kafka.output_order", s.kafka.output_order, {"completion", "partition"},
            "Order in which results are written: as they are ready, or in that of the records of their "
            "partition (exactly_once always does).");
   b.count("kafka.transaction_records", s.kafka.transaction_records, std::size_t{1}, std::size_t{100'000},
-          "records",
-          "Most answers of a transaction; fewer go in one while fewer come (exactly_once).");
+          "records", "Most answers of a transaction; fewer go in one while fewer come (exactly_once).");
   b.duration("kafka.transaction_timeout", s.kafka.transaction_timeout, second, 900 * second,
              "When brokers abort the transaction of an instance that is gone: until then it holds up readers "
              "(exactly_once).");

@@ -3,9 +3,9 @@
 #include <librdkafka/rdkafka.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <openssl/x509_vfy.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <openssl/x509_vfy.h>
 
 #include <algorithm>
 #include <array>

@@ -197,8 +197,9 @@ struct metrics::impl {
       gauge("troupe_actor_stuck", "1 for each actor that handles one message for longer than it may");
   prometheus::Family<Gauge>& abandoned = gauge(
       "troupe_actors_abandoned", "Actors that were replaced while stuck and whose threads are still at it");
-  prometheus::Family<Counter>& parked = counter(
-      "troupe_parked_records_total", "Records that went to the parking topic since their model could not answer");
+  prometheus::Family<Counter>& parked =
+      counter("troupe_parked_records_total",
+              "Records that went to the parking topic since their model could not answer");
   prometheus::Family<Gauge>& models_loaded =
       gauge("troupe_model_loaded", "1 for each model version that is loaded");
   prometheus::Family<Gauge>& model_info =

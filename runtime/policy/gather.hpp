@@ -14,7 +14,7 @@ namespace troupe::policy {
 
 class gather {
  public:
-  static constexpr double slow = 3'000;   ///< records/s
+  static constexpr double slow = 3'000;    ///< records/s
   static constexpr double busy = 160'000;  ///< records/s
 
   /// 0 <= min <= max, else the nearest that holds.

@@ -27,8 +27,8 @@ restart_policy::decision restart_policy::on_crash(nanos now) {
 }
 
 std::uint32_t restart_policy::left(nanos now) const {
-  const auto within = std::count_if(recent_.begin(), recent_.end(),
-                                    [&](nanos at) { return now - at <= config_.period; });
+  const auto within =
+      std::count_if(recent_.begin(), recent_.end(), [&](nanos at) { return now - at <= config_.period; });
   return config_.intensity - std::min(config_.intensity, static_cast<std::uint32_t>(within));
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // transaction_pace: when a Kafka transaction is committed.
 //
-// A commit costs the same (10 to 30 ms, most of it the broker's) whatever it carries, and nothing can be added
-// while it lasts. So one is due as long after the end of the one before as commits take, which follows the
-// rate by itself: a record after a silence is committed at once, a busy topic spends half of its time
+// A commit costs the same (10 to 30 ms, most of it the broker's) whatever it carries, and nothing can be
+// added while it lasts. So one is due as long after the end of the one before as commits take, which follows
+// the rate by itself: a record after a silence is committed at once, a busy topic spends half of its time
 // gathering, with a latency of at most three commits, and a full transaction does not wait.
 
 #include <cstddef>

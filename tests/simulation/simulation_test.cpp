@@ -43,7 +43,8 @@ TEST_F(simulation, every_law_holds_in_every_history) {
   }
   std::cout << count << " seeds: " << all.records << " records, " << all.calls << " calls, " << all.crashes
             << " crashes, " << all.rebalances << " rebalances, " << all.duplicates << " duplicates, "
-            << all.dead_letters << " dead letters, " << all.parked << " parked, " << all.express << " express batches; 0 violations\n";
+            << all.dead_letters << " dead letters, " << all.parked << " parked, " << all.express
+            << " express batches; 0 violations\n";
 }
 
 TEST_F(simulation, a_seed_is_a_whole_history) {

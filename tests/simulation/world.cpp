@@ -132,8 +132,8 @@ class world {
   [[nodiscard]] std::string unanswered() const;
 
   std::mt19937_64 random;
-  deterministic_system system;
   std::deque<log_partition> partitions;
+  deterministic_system system;
   std::vector<std::string> victims;
   std::vector<std::shared_ptr<const model::loaded_model>> models;
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
@@ -524,6 +524,7 @@ void world::build() {
   const bool express = chance(0.7);
   exactly_once = chance(0.4);
   in_order = exactly_once || chance(0.4);
+  told(exactly_once ? "exactly once" : in_order ? "at least once, in order" : "at least once");
   parking = chance(0.5);
   const nanos stall_limit = static_cast<nanos>(pick(0, 5'000)) * ms;
 
@@ -843,11 +844,11 @@ void world::crash_one() {
 
 /// What an operator may ask for and no thread is held by.
 void world::inject() {
-  if (exactly_once) return;  // transactions have no reports
   constexpr std::array some = {faults::kind::report_drop, faults::kind::report_duplicate,
                                faults::kind::shard_fail};
   faults::fault f;
-  f.what = some[pick(0, some.size() - 1)];
+  // Transactions have no reports.
+  f.what = exactly_once ? faults::kind::shard_fail : some[pick(0, some.size() - 1)];
   f.probability = 0.3;
   f.duration = static_cast<nanos>(pick(1, 3'000)) * ms;
   faulty = faulty || f.what == faults::kind::report_drop;
@@ -870,7 +871,8 @@ void world::settle_leaving() {
   for (auto& p : partitions) {
     if (!p.leaving) continue;
     const bool over = p.leaving->wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    if (!over && now() < p.leave_by + 1'000 * ms) continue;
+    // Where its answers are settled first, a partition_consumer has half a second more.
+    if (!over && now() < p.leave_by + (exactly_once ? 1'500 : 1'000) * ms) continue;
     if (!over) violated("drain", "partition " + std::to_string(p.number) + " did not end by its deadline");
     p.owned->fenced = true;
     p.leaving.reset();

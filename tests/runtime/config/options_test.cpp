@@ -269,7 +269,8 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
       {"kafka:\n  properties:\n    a: {b: c}\n",
        "x.yaml:3: kafka.properties.a: expected one value, not a section"},
       {"kafka: {brokers: embedded, delivery: exactly_once}\n",
-       "x.yaml:1: kafka.delivery: the embedded broker has no transactions; use at_least_once, or name a Kafka in "
+       "x.yaml:1: kafka.delivery: the embedded broker has no transactions; use at_least_once, or name a "
+       "Kafka in "
        "kafka.brokers"},
       {"log: {requests: some}\n",
        "x.yaml:1: log.requests: 'some' is not allowed; expected off, sampled or all"},

@@ -161,6 +161,10 @@ void use_everything(metrics& m) {
   m.transaction(true, 100, 0.02);
   m.transaction(false, 100, 0.02);
   m.order_wait(0.003);
+  m.stuck("scheduler", true);
+  m.abandoned(1);
+  m.parked(2);
+  m.faults("redis_cut", 1, 3);
   m.cache_lookups(1, 1, 1);
   m.cache_coalesced(1);
   m.cache_errors(2, 1);
