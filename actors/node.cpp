@@ -775,6 +775,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       in.topic = settings.kafka.requests_topic;
       in.prefetch_bytes = shares.prefetch;
       in.drain_timeout = settings.drain.deadline;
+      in.instance_id = settings.kafka.instance_id;
       in.transactional = exactly_once;
       in.own = settings.kafka.properties;
       // The embedded broker answers an empty fetch only when its whole wait is over.
@@ -810,6 +811,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_transactions(kafka::sink_options out, const std::shared_ptr<kafka::consumer_group>& group) {
     const auto& k = settings.kafka;
     std::string id = k.transactional_id;
+    if (id.empty() && !k.instance_id.empty()) id = k.group + "-" + k.instance_id;
     if (id.empty()) {
       std::random_device random;
       std::ostringstream unique;

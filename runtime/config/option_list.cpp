@@ -235,8 +235,14 @@ std::vector<binding> bind(settings& s) {
           "Transactional producers, which share the partitions out among them (exactly_once).");
   b.text("kafka.transactional_id", s.kafka.transactional_id,
          "Identity of this instance's transactions, which no other running instance may have. A restarted "
-         "instance with the same one ends its predecessor's transaction at once; empty: a new one each start "
-         "(exactly_once).");
+         "instance with the same one ends its predecessor's transaction at once; empty: of the group and "
+         "kafka.instance_id, or a new one each start (exactly_once).");
+  b.text(
+      "kafka.instance_id", s.kafka.instance_id,
+      "Name of this instance that stays the same over restarts and that no other one has, such as that of a "
+      "StatefulSet's pod (group.instance.id, static membership): one that is back within session.timeout.ms "
+      "has "
+      "its partitions again at once, without a rebalance. Empty: partitions move when it stops.");
   b.name("kafka.class", s.kafka.default_class, "Class of records that ask for none.");
   b.duration("kafka.queue_timeout", s.kafka.queue_timeout, 0, 24 * hour,
              "Age at which a record without `timeout_ms` is answered with deadline_exceeded; 0: never.");

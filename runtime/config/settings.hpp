@@ -43,7 +43,8 @@ struct kafka_settings {
   std::size_t transaction_records = 10'000;
   nanos transaction_timeout = 10 * policy::second;
   std::size_t transaction_groups = 1;
-  std::string transactional_id;        ///< empty: unique to the process
+  std::string transactional_id;        ///< empty: from instance_id, or unique to the process
+  std::string instance_id;             ///< empty: a new member each start
   std::string default_class = "bulk";  ///< kafka.class
   nanos queue_timeout = 0;             ///< 0: none
   std::size_t max_record_bytes = std::size_t{1} << 20;

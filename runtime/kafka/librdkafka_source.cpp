@@ -457,6 +457,7 @@ class librdkafka_source final : public librdkafka_record_source {
     set("bootstrap.servers", options_.brokers);
     set("client.id", "troupe");
     set("group.id", options_.group);
+    if (!options_.instance_id.empty()) set("group.instance.id", options_.instance_id);
     const auto protocol = options_.own.find("group.protocol");
     if (protocol == options_.own.end() || protocol->second != "consumer") {  // else the broker decides these
       // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).

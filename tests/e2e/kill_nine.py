@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """kill -9 of one of two instances in one group, again and again, on a real Kafka: a prediction for every id.
 
-    kill_nine.py [--seconds 25] [--rate 2000] [--kills 2]
+    kill_nine.py [--seconds 25] [--rate 2000] [--kills 2] [--named]
+
+--named: with kafka.instance_id, so that the killed one has its partitions again when it is back.
 """
 
 import argparse
@@ -14,6 +16,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--seconds", type=float, default=30)
 parser.add_argument("--rate", type=int, default=2000)
 parser.add_argument("--kills", type=int, default=2)
+parser.add_argument("--named", action="store_true")
 options = parser.parse_args()
 
 
@@ -25,8 +28,11 @@ with t.Stage() as stage:
     kafka = stage.kafka()
     for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
         kafka.client.create_topic(topic, 4)
-    config = {"kafka": {"brokers": kafka.bootstrap}}
-    nodes = [stage.troupe(config), stage.troupe(config)]
+
+    def config(i):
+        return {"kafka": {"brokers": kafka.bootstrap, **({"instance_id": f"node-{i}"} if options.named else {})}}
+
+    nodes = [stage.troupe(config(i)) for i in range(2)]
     for node in nodes:
         node.wait_ready()
 
@@ -46,9 +52,16 @@ with t.Stage() as stage:
         victim = i % 2
         nodes[victim].kill()
         at = time.monotonic()
+        if options.named:
+            nodes[victim] = stage.troupe(config(victim))
+            nodes[victim].wait_ready()
+            t.wait_until(lambda: partitions(nodes[victim]) == 2, "it has its partitions again", 60, 0.02)
+            assert partitions(nodes[1 - victim]) == 2, "the other one was disturbed"
+            recovered.append(round(time.monotonic() - at, 2))
+            continue
         t.wait_until(lambda: partitions(nodes[1 - victim]) == 4, "the other instance owns all partitions", 60, 0.02)
         recovered.append(round(time.monotonic() - at, 2))
-        nodes[victim] = stage.troupe(config)
+        nodes[victim] = stage.troupe(config(victim))
         nodes[victim].wait_ready()
     status = load.wait(options.seconds + 180)
     report = json.loads(load.stdout())
