@@ -95,7 +95,7 @@ def main():
                    env={"TROUPE_SIMULATION_SEEDS": f"1 {o.seeds}"}, timeout=1800)
         if done.returncode == 0:
             return None, ""
-        law = re.search(r'Which is: "(\w+): ([^\\]{0,90})', done.stdout)
+        law = re.search(r'Which is: "(\w+): ([^\\\n"]{0,90})', done.stdout)
         seed = re.search(r"the first after (\d+) seeds", done.stdout)
         return (seed.group(1) if seed else "?"), (f"{law.group(1)}: {law.group(2)}" if law else f"ended with {done.returncode}")
 
