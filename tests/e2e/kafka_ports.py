@@ -12,7 +12,7 @@ with t.Stage() as stage:
     orders = stage.path("orders")
     orders.mkdir()
     tests = stage.start(
-        [BUILD / "tests/test_runtime_kafka", "--gtest_filter=RealBroker.*"], "tests",
+        [BUILD / "tests/test_runtime_kafka", "--gtest_filter=RealBroker*.*"], "tests",
         {"TROUPE_TEST_KAFKA": kafka.bootstrap, "TROUPE_TEST_KAFKA_TLS": kafka.tls_bootstrap,
          "TROUPE_TEST_KAFKA_CA": str(kafka.authority), "TROUPE_TEST_KAFKA_PASSWORD": kafka.secret,
          "TROUPE_TEST_KAFKA_ORDERS": str(orders)})

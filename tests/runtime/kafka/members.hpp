@@ -99,7 +99,7 @@ class member final : public assignment_listener {
 
   void start() { source_->start(*this); }
   void close(nanos limit = 10 * second) { source_->close(now() + limit); }
-  [[nodiscard]] record_source& source() { return *source_; }
+  [[nodiscard]] librdkafka_record_source& source() { return *source_; }
 
   /// Waits for partition `p`.
   [[nodiscard]] queue_ptr queue(std::int32_t p) {
@@ -148,7 +148,7 @@ class member final : public assignment_listener {
  private:
   std::mutex mutex_;
   std::map<std::int32_t, queue_ptr> queues_;
-  std::unique_ptr<record_source> source_;
+  std::unique_ptr<librdkafka_record_source> source_;
 };
 
 [[nodiscard]] inline std::vector<delivery_report> wait_for_reports(record_sink& sink, std::size_t count,
