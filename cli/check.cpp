@@ -92,8 +92,11 @@ std::vector<finding> check_kafka(const config::settings& s) {
   std::optional<kafka_client> client;
   std::optional<bool> creates_topics;  // asked only where a topic is missing
   try {
-    client.emplace(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties,
-                   kafka_client::settings{});
+    // As the node's: properties may each be right and not go with these.
+    kafka_client::settings ours = {{"enable.idempotence", "true"}};
+    if (s.kafka.delivery == config::delivery::exactly_once)
+      ours.push_back({"transactional.id", "troupe-check"});
+    client.emplace(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, ours);
     meta = client->metadata();
     // What only the consumer takes is looked at too.
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,

@@ -169,11 +169,22 @@ class runner {
       }
       if (ended >= 0 && holds_since < 0 && now.at_s - ended > scenario_.recover_within_s) break;
     }
+    if (ended < 0 && stop_requested()) end_fault(id);
     o.failed = last.pipeline.errors + last.api.errors - before.pipeline.errors - before.api.errors;
     o.answered = last.pipeline.requests + last.api.requests - before.pipeline.requests - before.api.requests;
     if (o.why_failed.empty()) o.why_failed = judge(o, step, wrong);
     say(o.fault + (o.why_failed.empty() ? ": passed" : ": " + o.why_failed));
     return o;
+  }
+
+  /// Nobody watches it any more.
+  void end_fault(std::uint64_t id) const {
+    try {
+      (void)node_.remove("/admin/faults/" + std::to_string(id));
+    } catch (const std::exception& e) {
+      say("the fault stays until its time is over; troupe fault stop " + std::to_string(id) + ": " +
+          e.what());
+    }
   }
 
   /// How long the fault may be there: its duration, and what looking costs.
