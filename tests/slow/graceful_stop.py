@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """SIGTERM to one of two instances in one group, again and again under load, on a real Kafka: each stop ends in time, nothing is lost,
 nothing is answered twice. Not among the everyday tests: on a machine so busy that the broker drops a member (partitions_lost in
-the logs) answers are given twice, as they should be; a run with such answers proves nothing and ends as skipped. PYTHONPATH=tests/support TROUPE=build/release/troupe
+the logs) answers are given twice, as they should be: such a run fails too, and says that it was so. PYTHONPATH=tests/support TROUPE=build/release/troupe
 
     graceful_stop.py [--stops 2] [--rate 2000] [--pause 4]
 """
@@ -71,5 +71,5 @@ with t.Stage() as stage:
     if report["duplicated"]:
         said = [line for node in every for line in node.stdout().splitlines() if '"level":"warn"' in line or '"level":"error"' in line]
         if any('"event":"partitions_lost"' in line for line in said):
-            t.skip(f"the broker dropped a member that was too busy for its heartbeats: {report['duplicated']} answers were given twice")
+            said.insert(0, "the group dropped a member meanwhile (partitions_lost): look there first, and run it again")
         raise AssertionError("\n".join([str(report), *said]))

@@ -71,8 +71,7 @@ with t.Stage() as stage:
         print(json.dumps(figures[-1]), flush=True)
         assert set(found) == deadly and all(set(codes) == {"model_failed"} for codes in found.values()), (sorted(deadly), found)
         assert report["lost"] == report["errors"] == 0, (report, load.stderr)
-        # Where the broker drops a member, on a machine too busy for its heartbeats, records are answered again.
-        assert members_lost or (report["duplicated"] == 0 and all(len(codes) == 1 for codes in found.values())), report
+        assert report["duplicated"] == 0 and all(len(codes) == 1 for codes in found.values()), (report, members_lost)
         assert report["predicted"] == o.records - count and report["dead_letters"] == count, report
         assert node.running
         assert node.stop() == 0, node.stderr()
