@@ -20,7 +20,7 @@ namespace {
 
 constexpr nanos sweep = 100'000'000;
 constexpr nanos ask_again = 1'000'000'000;     // whether it is settled: who was asked may have crashed
-constexpr nanos settle_at_most = 500'000'000;  // behind the deadline of a retire
+constexpr nanos settle_at_most = 500'000'000;  // of a retire's time
 constexpr std::size_t span_factor =
     8;  // offsets between the oldest unfinished record and the newest, in credits
 
@@ -260,15 +260,14 @@ void leave_when_done(self_ptr self) {
   if (!s.leaving || s.left) return;
   const bool clean = s.in_flight == 0;
   const nanos now = caf_line::now(self);
-  if (!clean && !s.leaving->lost && now < s.leaving->deadline) return;
+  const bool in_time = !s.leaving->lost && now < s.leaving->deadline;
+  if (!clean && in_time && (!s.args.transactional || now < s.leaving->deadline - settle_at_most)) return;
   if (!clean && !s.waits) {
     s.waits = true;
     ask_to_settle(self);
   }
   // What is unfinished must not be committed once another member has the partition.
-  if (s.args.transactional && !clean && !s.leaving->lost && !s.settled &&
-      now < s.leaving->deadline + settle_at_most)
-    return;
+  if (s.args.transactional && !clean && in_time && !s.settled) return;
   s.store();
   s.left = true;
   s.args.queue->on_records({});
