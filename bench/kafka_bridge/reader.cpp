@@ -98,6 +98,7 @@ read_account read_results(const reader_options& o) {
   if (!o.arrivals.empty()) {
     arrivals.reset(std::fopen(o.arrivals.c_str(), "w"));
     if (!arrivals) throw std::runtime_error(o.arrivals + ": " + std::strerror(errno));
+    std::setvbuf(arrivals.get(), nullptr, _IOLBF, 4096);  // who watches it sees each line
   }
   const auto rk = consumer(o.brokers);
   const auto partitions = static_cast<std::size_t>(assign_all(rk.get(), o.topic));

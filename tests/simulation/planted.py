@@ -41,7 +41,7 @@ BUGS = [
      "    // The breaker hears of no outcome: its probe is still to be made.\n    if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;",
      ""),
     ("rows_of_a_dead_shard_are_lost", "runtime/policy/bisection.cpp", "    at = end;\n  }", "    at = end;\n    if (i == 1) groups_.pop_back();\n  }"),
-    ("first_crash_is_poison", "runtime/policy/bisection.cpp", "  if (alone) {", "  if (true) {"),
+    ("first_crash_convicts", "runtime/policy/bisection.cpp", "if (++killed_[r] < config_.kills)", "if (++killed_[r] < 1)"),
     ("calls_not_taken_over", "actors/gateway.cpp", "  desk.forget_finished();\n  submit_again(self);\n", "  desk.forget_finished();\n"),
     ("cut_too_far", "actors/transactor.cpp", "w.answers.last_given()->request->offset + 1",
      "w.answers.last_given()->request->offset + 4"),

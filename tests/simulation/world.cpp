@@ -52,7 +52,8 @@ struct request {
   bool expires = false;  // it may end with deadline_exceeded
   double answer = 0;
   int answers = 0;
-  bool sent = false;  // an answer of ours was given to the sink, or somebody else has answered it
+  double feature = -1;  // of its row, if it has one
+  bool sent = false;    // an answer of ours was given to the sink, or somebody else has answered it
   std::size_t partition = 0;
   std::size_t place = 0;  // in its log
 };
@@ -102,7 +103,9 @@ class world {
   bool faulty = false;        // anything failed so far that may double an answer
   bool model_failed = false;  // an engine refused rows so far
   bool shard_crashed = false;
-  double engine_fails = 0;  // probability a batch
+  bool shard_ended = false;          // by somebody else than its rows
+  std::map<double, int> died_alone;  // crashes of engines that had one row, by its feature
+  double engine_fails = 0;           // probability a batch
   double engine_dies = 0;
   std::size_t slots = 1;
 
@@ -426,21 +429,19 @@ struct world::engine final : model::engine {
   void score(std::span<const double* const> rows, double* out) const override {
     engine_time += 20'000 + 10'000 * static_cast<nanos>(rows.size());
     for (const double* row : rows)
-      if (row[0] == poison) {
-        in->faulty = in->shard_crashed = true;
-        ++in->out.crashes;
-        throw std::runtime_error("a poison row");
-      }
-    if (in->chance(in->engine_dies)) {
-      in->faulty = in->shard_crashed = true;
-      ++in->out.crashes;
-      throw std::runtime_error("a simulated crash");
-    }
+      if (row[0] == poison) die_of(rows, "a poison row");
+    if (in->chance(in->engine_dies)) die_of(rows, "a simulated crash");
     if (in->chance(in->engine_fails)) {
       in->model_failed = true;
       throw model::model_error("a simulated failure");
     }
     for (const double* row : rows) *out++ = factor * (row[0] + row[1]);
+  }
+  [[noreturn]] void die_of(std::span<const double* const> rows, const char* why) const {
+    in->faulty = in->shard_crashed = true;
+    ++in->out.crashes;
+    if (rows.size() == 1) ++in->died_alone[rows.front()[0]];
+    throw std::runtime_error(why);
   }
   std::string_view kind() const override { return "simulated"; }
   world* in;
@@ -755,6 +756,8 @@ void world::delivered(const kafka::outgoing& o, std::string_view value) {
   if (dead) {
     // A crash by chance may meet a record alone twice.
     if (r.deserves != fate::dead_letter && !shard_crashed) violated("right", "dead-lettered, " + told);
+    if (r.feature >= 0 && !shard_ended && died_alone[r.feature] < 2)
+      violated("right", "convicted of fewer than two crashes, " + told);
   } else if (value.find("\"error\"") != std::string_view::npos) {
     const bool fair = r.deserves == fate::error ||
                       (r.expires && value.find("deadline_exceeded") != std::string_view::npos) ||
@@ -802,6 +805,7 @@ void world::send_records() {
       r.deserves = fate::error;
       more = ",\"model\":\"nobody\"";
     }
+    if (kind >= 8 || first == "666") r.feature = std::stod(first);
     r.value = "{" + id + ",\"features\":[" + first + ",0.5]" + more + "}";
     if (kind >= 6 && kind < 8) {
       r.deserves = fate::dead_letter;
@@ -837,6 +841,7 @@ void world::crash_one() {
   told("crash of " + name);
   faulty = true;
   shard_crashed = shard_crashed || name.starts_with("model_shard");
+  shard_ended = shard_ended || name.starts_with("model_shard") || !alone;
   auto killed = std::make_shared<std::promise<std::string>>();
   ordered.push_back(killed->get_future());
   caf_line::post(supervisor, kill_child{name, 1, std::move(killed)});
@@ -871,8 +876,7 @@ void world::settle_leaving() {
   for (auto& p : partitions) {
     if (!p.leaving) continue;
     const bool over = p.leaving->wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-    // Where its answers are settled first, a partition_consumer has half a second more.
-    if (!over && now() < p.leave_by + (exactly_once ? 1'500 : 1'000) * ms) continue;
+    if (!over && now() < p.leave_by + 1'000 * ms) continue;
     if (!over) violated("drain", "partition " + std::to_string(p.number) + " did not end by its deadline");
     p.owned->fenced = true;
     p.leaving.reset();

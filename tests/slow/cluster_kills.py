@@ -192,7 +192,7 @@ with t.Stage() as stage:
                         "--wait-for", "120s", "--json"], "load",
                        # A record that has lingered and waits behind its partition's request makes librdkafka poll without
                        # a pause: three brokers' worth of that would leave no core for anything else.
-                       {"TROUPE_KAFKA_PROPERTIES_LINGER_MS": "20"})
+                       {"TROUPE_KAFKA_PROPERTIES_LINGER_MS": "100"})
     load_began = time.monotonic()
     t.wait_until(lambda: arrivals.stat().st_size > 0, "the first results", 60)
 
@@ -202,7 +202,9 @@ with t.Stage() as stage:
     visit_after = [due(i, o.visitors, o.kills) for i in range(o.visitors)]
     while len(kills) < o.kills:
         sets = t.wait_until(all_own, f"every process owns partitions before kill {len(kills) + 1}", 180, 0.2)
-        time.sleep(moments.uniform(0.2, 3))  # the random moment, not a synchronisation
+        # The random moment, not a synchronisation: in this kill's share of the whole time, if that is not over yet.
+        moment = load_began + (len(kills) + moments.random()) * o.records / o.rate / o.kills
+        time.sleep(max(moments.uniform(0.2, 3), moment - time.monotonic()))
         victim = moments.randrange(o.processes)
         sets = all_own() or sets
         away = brokers.down
