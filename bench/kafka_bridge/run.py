@@ -63,11 +63,13 @@ class Bench:
         if who == "python":
             return self.stage.start([self.options.peer, ROOT / "bench/kafka_bridge/python_peer.py", self.brokers, source, result,
                                      f"g{self.serial}", ROOT / "models" / FOREST / "3/model.onnx"], "python")
-        model = {"linear": LINEAR, "forest": FOREST}[who]
+        name, _, in_order = who.partition(" ")
+        model = {"linear": LINEAR, "forest": FOREST}[name]
         return self.stage.troupe({
             "kafka": {"brokers": self.brokers, "requests_topic": source, "results_topic": result,
                       "dead_letter_topic": "dlq", "group": f"g{self.serial}",
-                      **({"delivery": "exactly_once", "transaction_records": transaction} if transaction else {})},
+                      **({"delivery": "exactly_once", "transaction_records": transaction} if transaction else {}),
+                      **({"output_order": "partition"} if in_order else {})},
             "models": {"directory": str(ROOT / "models"), "default": model},
             "cache": {"mode": "off"},
         })
@@ -85,6 +87,10 @@ class Bench:
             for _ in range(1 if self.options.smoke else 3):
                 self.load("bridge", "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
                           linger=0)
+        if "transaction" in self.options.what:  # and so are transactions
+            for _ in range(1 if self.options.smoke else 2):
+                self.load("bridge", "--records", 2000 * self.options.seconds, "--rate", 2000, "--distinct", 8192,
+                          transaction=max(self.options.transaction_sizes))
 
     def drain(self, who, source, transaction=None):
         _, result = self.topics()
@@ -179,7 +185,7 @@ class Bench:
         for rate in self.options.rates:
             rows = {"linear": [], "bridge": []}
             for repeat in range(self.options.repeats):
-                for who in rows:
+                for who in rows if repeat % 2 == 0 else reversed(rows):
                     r = self.load(who, "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192,
                                   transaction=max(self.options.transaction_sizes))
                     if r["lost"] or r["duplicated"]:
@@ -188,6 +194,31 @@ class Bench:
                     print(f"transaction-latency {rate}/s {who} #{repeat + 1}: p50 {r['p50_ms']:.2f} p99 {r['p99_ms']:.2f} ms",
                           file=sys.stderr)
             out[str(rate)] = {who: {k: interval([x[k] for x in v]) for k in v[0]} for who, v in rows.items()}
+        return out
+
+    def run_order(self):
+        """output_order: partition beside completion, both at least once: the rate of a drain, and latencies."""
+        out = {}
+        for model, name in (("linear", LINEAR), ("forest", FOREST)):
+            source, _ = self.topics()
+            tool("fill", brokers=self.brokers, topic=source, records=self.options.records, model=name)
+            rows = {model: [], f"{model} in order": []}
+            for pair in range(self.options.pairs):
+                for who in rows if pair % 2 == 0 else reversed(rows):
+                    rows[who].append(self.drain(who, source))
+                print(f"order {model} pair {pair + 1}: " + " | ".join(
+                    f"{who} {r[-1]['rate']:,.0f}/s {r[-1]['cpu_s_per_million']:.2f} CPU s/M" for who, r in rows.items()), file=sys.stderr)
+            free, ordered = rows.values()
+            out[model] = {"rate_ratio": interval([b["rate"] / a["rate"] for a, b in zip(free, ordered)]),
+                          "cpu_ratio": interval([b["cpu_s_per_million"] / a["cpu_s_per_million"] for a, b in zip(free, ordered)])}
+            out[model]["latency"] = {}
+            for rate in self.options.rates:
+                for repeat in range(self.options.repeats):
+                    for who in rows if repeat % 2 == 0 else reversed(rows):
+                        r = self.load(who, "--records", rate * self.options.seconds, "--rate", rate, "--distinct", 8192)
+                        out[model]["latency"].setdefault(f"{rate}/s {who}", []).append({k: r[k] for k in ("p50_ms", "p99_ms")})
+                        print(f"order latency {rate}/s {who} #{repeat + 1}: p50 {r['p50_ms']:.2f} p99 {r['p99_ms']:.2f} ms", file=sys.stderr)
+            out[model]["latency"] = {who: {k: interval([x[k] for x in v]) for k in v[0]} for who, v in out[model]["latency"].items()}
         return out
 
     @staticmethod
@@ -240,7 +271,7 @@ def main():
     parser.add_argument("--rates", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 5000, 20000])
     parser.add_argument("--seconds", type=int, default=8, help="length of a latency run")
     parser.add_argument("--repeats", type=int, default=3, help="latency runs of each")
-    parser.add_argument("--what", default="drain,closed,latency", help="of drain, closed, latency, transactions, transaction-latency")
+    parser.add_argument("--what", default="drain,closed,latency", help="of drain, closed, latency, transactions, transaction-latency, order")
     parser.add_argument("--transaction-sizes", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 10_000])
     parser.add_argument("--pace", default="auto", help="when the bridge commits a transaction that is not full: so many ms after "
                         "its first record, or auto, by the node's own rule")
