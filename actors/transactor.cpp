@@ -288,7 +288,8 @@ void go_on(self_ptr self, lane& l) {
         for (auto& m : l.to_settle) caf_line::send(self, m.from, settled{});
         l.to_settle.clear();
         if (l.ready() == 0) return;
-        if (now < l.paused_until) return wake_at(self, l.paused_until, now);
+        if (const nanos at = std::max(l.paused_until, l.pace.opens(now, l.ready())); now < at)
+          return wake_at(self, at, now);
         l.sink->begin();
         continue;
       case kafka::transaction_phase::open: {

@@ -27,6 +27,17 @@ TEST(transaction_pace, a_full_one_does_not_wait) {
   EXPECT_EQ(pace.room(1'001), 0u);
 }
 
+TEST(transaction_pace, the_next_is_opened_when_the_markers_of_the_last_are_written) {
+  transaction_pace pace(1'000);
+  EXPECT_EQ(pace.opens(5 * second, 1), 5 * second);
+  pace.committed(1'000 * millisecond, 1'020 * millisecond);
+  EXPECT_EQ(pace.opens(1'021 * millisecond, 999), 1'035 * millisecond);
+  EXPECT_EQ(pace.opens(1'021 * millisecond, 1'000), 1'021 * millisecond) << "it is full already";
+  EXPECT_EQ(pace.opens(1'036 * millisecond, 1), 1'036 * millisecond);
+  pace.committed(2 * second, 12 * second);
+  EXPECT_EQ(pace.opens(12 * second, 1), 12'020 * millisecond) << "asking too early costs no more than that";
+}
+
 TEST(transaction_pace, one_slow_commit_does_not_hold_up_for_long) {
   transaction_pace pace(1'000, 100 * millisecond);
   pace.committed(0, 20 * second);
