@@ -441,7 +441,8 @@ std::vector<binding> bind(settings& s) {
   b.duration("redis.breaker_open", s.redis.breaker_open, millisecond, hour, "For how long.");
 
   b.count("scheduler.slots", s.scheduler.slots, std::size_t{0}, std::size_t{1024}, "batches",
-          "Batches that are scored at a time, over all models; 0: as many as cores.");
+          "Batches that are scored at a time, over all models; 0: as many as cores. Each loaded version of a "
+          "model has a thread for each of them and one more.");
   b.count("scheduler.max_batch", s.scheduler.max_batch, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of a batch.");
   b.duration("scheduler.max_batch_time", s.scheduler.max_batch_time, 100 * microsecond, 60 * second,
