@@ -32,6 +32,7 @@
 #include "actors/shadow_scorer.hpp"
 #include "actors/supervisor.hpp"
 #include "actors/transactor.hpp"
+#include "messages/own_thread.hpp"
 #include "runtime/batches/service.hpp"
 #include "runtime/config/reload.hpp"
 #include "runtime/door/caller.hpp"
@@ -1320,7 +1321,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (redis) redis->close();
     // Waits for the actors to end. What the supervisor was still told to start, it starts: so the pointer
     // stays until they have, and so does all that they use.
-    if (all_ended)
+    if (all_ended && !caf_line::thread_was_missing())
       delete actors;
     else
       (void)actor_config.release();  // with threads that nothing ends, they stay until the process goes

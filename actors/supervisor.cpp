@@ -232,13 +232,12 @@ void go_on(self_ptr self) {
   auto& s = self->state;
   const nanos now = caf_line::now(self);
   const auto order = s.in_order();
+  std::set<std::shared_ptr<restart_plan>> busy;  // one of theirs is ending; children may be thousands
+  for (const auto& [id, c] : s.children)
+    if (c.at == standing::ending) busy.insert(c.plan);
   for (auto it = order.rbegin(); it != order.rend(); ++it) {
     child& c = s.children.at(*it);
-    if (c.at != standing::to_stop) continue;
-    const bool waits = std::any_of(s.children.begin(), s.children.end(), [&](const auto& o) {
-      return o.second.plan == c.plan && o.second.at == standing::ending;
-    });
-    if (waits) continue;
+    if (c.at != standing::to_stop || !busy.insert(c.plan).second) continue;
     c.at = standing::ending;
     c.end_by = now + s.args.patience;
     caf_line::send_later(self, s.args.patience, tick{});

@@ -94,8 +94,10 @@ std::vector<finding> check_kafka(const config::settings& s) {
   try {
     // As the node's: properties may each be right and not go with these.
     kafka_client::settings ours = {{"enable.idempotence", "true"}};
-    if (s.kafka.delivery == config::delivery::exactly_once)
+    if (s.kafka.delivery == config::delivery::exactly_once) {
       ours.push_back({"transactional.id", "troupe-check"});
+      ours.push_back({"transaction.timeout.ms", std::to_string(s.kafka.transaction_timeout / 1'000'000)});
+    }
     client.emplace(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, ours);
     meta = client->metadata();
     // What only the consumer takes is looked at too.
@@ -201,7 +203,7 @@ finding check_port(const std::string& option, const std::string& bind, int port)
 }  // namespace
 
 int check(const check_options& o) {
-  const auto loaded = settings_of(o.common, true);
+  const auto loaded = settings_of(o.common, true, settings_for::node);
   const auto& s = loaded.values;
   std::vector<finding> all{
       {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};

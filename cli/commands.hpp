@@ -30,11 +30,15 @@ struct common_options {
   std::string models;   ///< --models: models.directory
 };
 
+/// Whose: a node that is to run needs more than a command that asks it.
+enum class settings_for { command, node };
+
 /// The settings as the options and the environment say. Throws config_error.
-[[nodiscard]] config::loaded read_settings(const common_options& common);
+[[nodiscard]] config::loaded read_settings(const common_options& common, settings_for whom);
 
 /// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
-[[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr);
+[[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr,
+                                         settings_for whom = settings_for::command);
 
 /// Becomes true with SIGINT or SIGTERM; a second one ends the process at once (exit status 130).
 [[nodiscard]] const std::atomic<bool>& stop_requested();

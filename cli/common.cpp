@@ -44,8 +44,9 @@ const std::atomic<bool>& stop_requested() {
   return stop;
 }
 
-config::loaded read_settings(const common_options& common) {
+config::loaded read_settings(const common_options& common, settings_for whom) {
   config::sources from;
+  from.node = whom == settings_for::node;
   if (!common.config.empty()) from.file = common.config;
   from.set = common.set;
   if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
@@ -55,8 +56,8 @@ config::loaded read_settings(const common_options& common) {
   return l;
 }
 
-config::loaded settings_of(const common_options& common, bool log_to_stderr) {
-  config::loaded l = read_settings(common);
+config::loaded settings_of(const common_options& common, bool log_to_stderr, settings_for whom) {
+  config::loaded l = read_settings(common, whom);
   observe::log_options o;
   o.least = static_cast<observe::level>(l.values.log.level);
   o.format = static_cast<observe::log_format>(l.values.log.format);

@@ -126,7 +126,7 @@ int demo(const demo_options& o) {
                     {"kafka.eventhub=false", "kafka.brokers=embedded", "http.enabled=false",
                      "grpc.enabled=false", "metrics.bind=127.0.0.1", metrics_port(), "log.level=warn",
                      "models.directory=" + (common.models.empty() ? find_models() : common.models)});
-  auto loaded = settings_of(common, true);
+  auto loaded = settings_of(common, true, settings_for::node);
   const auto& stop = stop_requested();
   const std::string directory = loaded.values.models.directory;
   load_options load;

@@ -16,7 +16,7 @@ std::atomic<bool> hang_up{false};
 /// SIGHUP: read the configuration again, look at the models.
 void reload(node& n, const common_options& common) {
   try {
-    n.reload(read_settings(common).values);
+    n.reload(read_settings(common, settings_for::node).values);
   } catch (const std::runtime_error& e) {  // config_error, kafka::property_error
     observe::log(observe::level::error, "serve", "config_refused",
                  "the configuration can't be used; what was in force stays", {{"error", e.what()}});
@@ -69,7 +69,7 @@ class refusal_watch {
 int serve(const serve_options& options) {
   common_options common = options.common;
   if (common.json) common.set.push_back("log.format=json");
-  auto loaded = settings_of(common, false);
+  auto loaded = settings_of(common, false, settings_for::node);
   const auto& stop = stop_requested();
   std::signal(SIGHUP, [](int) { hang_up = true; });
   node n(std::move(loaded.values));

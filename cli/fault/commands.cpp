@@ -1,4 +1,3 @@
-#include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -53,7 +52,7 @@ int fault_inject(const fault_options& o) {
       throw usage_error("--probability: expected a number above 0, at most 1, not " + o.probability);
   }
   try {
-    (void)faults::parse_fault(body.dump(), {24 * 3'600'000'000'000, SIZE_MAX});
+    (void)faults::parse_fault(body.dump(), faults::widest);
   } catch (const faults::bad_fault& e) {
     throw usage_error(e.what());
   }

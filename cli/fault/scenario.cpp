@@ -3,8 +3,8 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
@@ -50,9 +50,13 @@ class reader {
     if (!v.IsScalar()) fail(v, of(key), "expected one value");
     return v.Scalar();
   }
-  [[nodiscard]] double seconds(const std::string& key, const YAML::Node& v) const {
+  [[nodiscard]] double seconds(const std::string& key, const YAML::Node& v, std::int64_t least = 0) const {
+    constexpr std::int64_t most = 24 * 3'600'000'000'000;
     const auto n = config::parse_duration(text(key, v));
-    if (!n) fail(v, of(key), "expected a duration such as 100ms or 5s, not " + text(key, v));
+    if (!n || *n < least || *n > most)
+      fail(v, of(key),
+           "expected a duration from " + config::format_duration(least) + " to " +
+               config::format_duration(most) + ", written like 500ms or 5s, not " + text(key, v));
     return static_cast<double>(*n) * 1e-9;
   }
   [[nodiscard]] double number(const std::string& key, const YAML::Node& v, double most) const {
@@ -141,12 +145,9 @@ scenario_step step(const reader& r, const YAML::Node& node) {
     return true;
   });
   // The node has the last word on its own bounds.
-  faults::limits wide;
-  wide.max_duration = 24 * 3'600'000'000'000;
-  wide.max_size = std::numeric_limits<std::size_t>::max();
   try {
     s.body = body.dump();
-    s.fault = faults::parse_fault(s.body, wide);
+    s.fault = faults::parse_fault(s.body, faults::widest);
   } catch (const std::exception& e) {
     r.fail(node, r.path(), e.what());
   }
@@ -171,8 +172,7 @@ scenario parse_scenario(const std::string& text, const std::string& file) {
            } else if (key == "steady_state") {
              s.steady = steady(r.within(key, v));
            } else if (key == "window") {
-             s.window_s = r.seconds(key, v);
-             if (s.window_s < 0.5) r.fail(v, key, "expected at least 500ms");
+             s.window_s = r.seconds(key, v, 500'000'000);
            } else if (key == "warm_up") {
              s.warm_up_s = r.seconds(key, v);
            } else if (key == "detect_within") {

@@ -16,6 +16,7 @@
 #include "runtime/config/options.hpp"
 #include "runtime/policy/address.hpp"
 #include "runtime/policy/nearest.hpp"
+#include "runtime/policy/registry_watch.hpp"
 
 namespace troupe::config {
 namespace {
@@ -64,8 +65,43 @@ bool starts_with(std::string_view text, std::string_view begin) {
   return text.substr(0, begin.size()) == begin;
 }
 
+/// In one line, whatever it is.
 std::string in_quotes(std::string_view text) {
-  return "'" + std::string(text) + "'";
+  constexpr const char* digits = "0123456789abcdef";
+  std::string out = "'";
+  for (const char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (c == '\n')
+      out += "\\n";
+    else if (u < 0x20 || u == 0x7f)
+      (out += "\\x") += {digits[u >> 4], digits[u & 15]};
+    else
+      out += c;
+  }
+  return out + "'";
+}
+
+/// A value in quotes, its beginning where it is long.
+std::string value_in_quotes(std::string_view text) {
+  constexpr std::size_t most = 80;
+  if (text.size() <= most) return in_quotes(text);
+  std::string_view begin = text.substr(0, most * 3 / 4);
+  while (!begin.empty() && (static_cast<unsigned char>(text[begin.size()]) & 0xc0) == 0x80)
+    begin.remove_suffix(1);  // no part of a character
+  return in_quotes(std::string(begin) + "...") + " (" + std::to_string(text.size()) + " characters)";
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return out;
+}
+
+std::string_view without_blanks(std::string_view text) {
+  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  return text;
 }
 
 /// "; did you mean 'x'?", or where to look.
@@ -80,8 +116,7 @@ std::string suggestion(std::string_view unknown, const std::vector<std::string>&
 
 /// [PROTOCOL://]HOST[:PORT], as librdkafka takes it; an IPv6 address stands in brackets.
 bool is_broker(std::string_view text) {
-  while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
-  while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  text = without_blanks(text);
   if (const auto at = text.find("://"); at != std::string_view::npos) text.remove_prefix(at + 3);
   const auto colon = text.rfind(':');
   if (colon == std::string_view::npos || text.back() == ']') return !text.empty();
@@ -118,6 +153,7 @@ class loader {
     read_environment(from);
     for (const auto& assignment : from.set) read_flag(assignment);
     check();
+    if (from.node) check_node();
     show();
     return std::move(result_);
   }
@@ -174,7 +210,7 @@ class loader {
     try {
       b.set(text);
     } catch (const value_error& e) {
-      const std::string given = b.doc.secret ? "its value" : in_quotes(text);
+      const std::string given = b.doc.secret ? "its value" : value_in_quotes(text);
       fail(where, key + ": " + given + " is not allowed; expected " + e.what());
     }
   }
@@ -464,10 +500,13 @@ class loader {
       if (starts_with(name, prefix)) read_variable(name, value, all, sections);
   }
 
-  static bool says_yes(std::string text) {
-    for (char& c : text)
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  static bool says_yes(std::string_view given) {
+    const std::string text = lower(given);
     return text == "true" || text == "1" || text == "yes" || text == "on";
+  }
+  static bool says_no(std::string_view given) {
+    const std::string text = lower(given);
+    return text == "false" || text == "0" || text == "no" || text == "off";
   }
 
   /// What kafka.eventhub will be: the older names have to know before the later sources are read.
@@ -489,6 +528,10 @@ class loader {
       return it == all.end() ? std::string() : it->second;
     };
     const std::string use = value_of("USE_EVENTHUB");
+    if (!use.empty() && !says_yes(use) && !says_no(use))
+      fail("environment USE_EVENTHUB", value_in_quotes(use) +
+                                           " is not allowed; expected true, 1, yes or on, or false, 0, no or "
+                                           "off");
     if (!use.empty())
       assign("kafka.eventhub", says_yes(use) ? "true" : "false", "", "environment USE_EVENTHUB");
     const bool hub = hub_wanted(all, flags);
@@ -595,6 +638,21 @@ class loader {
                 : "environment MODEL_VERSION and MODEL_STAGE have no effect: mlflow.models is set");
       return;
     }
+    using kind = policy::model_reference::kind;
+    const auto kind_of = [](const std::string& what) {
+      const auto r = policy::parse_model_reference("models:/m/" + what);
+      return r ? r->by : kind::alias;
+    };
+    if (const kind k = kind_of(version); !version.empty() && k != kind::number && k != kind::latest)
+      fail("environment MODEL_VERSION",
+           value_in_quotes(version) +
+               " is not allowed; expected the number of a version, or latest; a stage goes into MODEL_STAGE");
+    if (const kind k = kind_of(stage);
+        version.empty() && !stage.empty() && k != kind::stage && k != kind::latest)
+      fail("environment MODEL_STAGE",
+           value_in_quotes(stage) +
+               " is not allowed; expected a stage, such as Production; a version's number goes into "
+               "MODEL_VERSION");
     m.models = "models:/" + name + "/" + (!version.empty() ? version : !stage.empty() ? stage : "Production");
     origins_["mlflow.models"] = "environment MODEL_NAME";
   }
@@ -729,9 +787,17 @@ class loader {
     for (std::string_view rest = k.brokers; !rest.empty();) {
       const std::string_view one = rest.substr(0, rest.find(','));
       rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+      if (without_blanks(one) == "embedded" && k.brokers != "embedded")
+        refuse("kafka.brokers",
+               value_in_quotes(k.brokers) +
+                   " is not allowed; `embedded` stands alone: expected either it, or hosts such as "
+                   "broker:9092");
       if (!is_broker(one))
         refuse("kafka.brokers", in_quotes(one) + " is not allowed; expected host:port, such as broker:9092");
     }
+    // Event Hubs gives names that were not read as options.
+    for (const char* key : {"kafka.requests_topic", "kafka.results_topic", "kafka.dead_letter_topic"})
+      if (binding* b = find(key)) apply(*b, key, b->get(), origin_of(key, ""));
     if (k.results_topic == k.requests_topic)
       refuse("kafka.results_topic",
              "must differ from kafka.requests_topic: results would be read as requests");
@@ -749,9 +815,43 @@ class loader {
     if (!r.tls && !r.tls_cert.empty()) refuse("redis.tls_cert", "needs redis.tls: true");
     if (!r.tls_cert.empty() && r.tls_key.empty()) refuse("redis.tls_cert", "needs redis.tls_key beside it");
     if (!r.tls_key.empty() && r.tls_cert.empty()) refuse("redis.tls_key", "needs redis.tls_cert beside it");
+    warn_of_idle_transactions();
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
+  }
+
+  /// What only a node has to have: commands that ask one, or show something, do without.
+  void check_node() {
+    const auto& k = values_.kafka;
+    if (values_.faults.enabled && values_.admin.token.empty())
+      refuse("faults.enabled",
+             "needs admin.token (or TROUPE_ADMIN_TOKEN, or admin.token_file): without it there is no "
+             "/admin/faults to inject any through");
+    const auto isolation = k.properties.find("isolation.level");
+    if (k.enabled && k.delivery == delivery::exactly_once && isolation != k.properties.end() &&
+        lower(isolation->second) == "read_uncommitted")
+      refuse(std::string(properties) + ".isolation.level",
+             "read_uncommitted does not go with kafka.delivery: exactly_once: requests of an aborted "
+             "transaction, which were never made, would be answered too; remove it, or use at_least_once");
+  }
+
+  /// One file may serve with either delivery: what is meant for the other one does no harm.
+  void warn_of_idle_transactions() {
+    const auto& k = values_.kafka;
+    const kafka_settings usual;
+    if (!k.enabled || k.delivery == delivery::exactly_once) return;
+    std::vector<std::string> idle;
+    if (!k.transactional_id.empty()) idle.emplace_back("kafka.transactional_id");
+    if (k.transaction_records != usual.transaction_records) idle.emplace_back("kafka.transaction_records");
+    if (k.transaction_timeout != usual.transaction_timeout) idle.emplace_back("kafka.transaction_timeout");
+    if (k.transaction_groups != usual.transaction_groups) idle.emplace_back("kafka.transaction_groups");
+    if (idle.empty()) return;
+    const bool one = idle.size() == 1;
+    result_.warnings.push_back(joined(idle) + (one ? " has" : " have") +
+                               " no effect with kafka.delivery: at_least_once; set kafka.delivery: "
+                               "exactly_once, or remove " +
+                               (one ? "it" : "them"));
   }
 
   static std::vector<std::string> parts_of(std::string_view list) {

@@ -1,5 +1,6 @@
 #include "runtime/config/option_list.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -21,6 +22,7 @@ constexpr nanos hour = 3600 * second;
 constexpr std::size_t kib = 1024;
 constexpr std::size_t mib = 1024 * kib;
 constexpr std::size_t gib = 1024 * mib;
+constexpr std::size_t most_of_name = 249;  ///< characters; Kafka's limit
 
 std::string number_text(double value) {
   std::array<char, 32> text{};
@@ -35,6 +37,16 @@ Number parse_number(const std::string& text, Number least, Number most, const st
   const auto [at, error] = std::from_chars(text.data(), end, value);
   if (error != std::errc{} || at != end || !(value >= least && value <= most)) throw value_error(allowed);
   return value;
+}
+
+/// What Kafka takes as the name of a topic, and as group.instance.id
+/// (org.apache.kafka.common.internals.Topic).
+bool is_topic_name(std::string_view text) {
+  return !text.empty() && text.size() <= most_of_name && text != "." && text != ".." &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                  c == '_' || c == '-';
+         });
 }
 
 class builder {
@@ -52,6 +64,39 @@ class builder {
     b.doc.bounds = "not empty";
     b.set = [&target](const std::string& v) {
       if (v.empty()) throw value_error("a text that is not empty");
+      target = v;
+    };
+    return b;
+  }
+
+  /// A name as Kafka takes it for topics.
+  binding& topic_name(const char* key, std::string& target, bool may_be_empty, const char* help) {
+    binding& b = text(key, target, help);
+    const std::string most = std::to_string(most_of_name);
+    b.doc.bounds = (may_be_empty ? "up to " : "1 to ") + most + " of a-z, A-Z, 0-9, `.`, `_`, `-`";
+    b.pattern = R"(^(?!\.{1,2}$)[a-zA-Z0-9._-]{)" + std::string(may_be_empty ? "0," : "1,") + most + "}$";
+    b.set = [&target, may_be_empty, most](const std::string& v) {
+      if (!is_topic_name(v) && !(v.empty() && may_be_empty))
+        throw value_error("1 to " + most +
+                          " letters (a-z, A-Z), digits, '.', '_' and '-', but not '.' or '..'" +
+                          (may_be_empty ? ", or nothing" : ""));
+      target = v;
+    };
+    return b;
+  }
+
+  /// A name that Kafka takes with any characters, of which some are hardly meant.
+  binding& plain_name(const char* key, std::string& target, const char* help) {
+    binding& b = text(key, target, help);
+    const std::string most = std::to_string(most_of_name);
+    b.doc.bounds = "up to " + most + " characters";
+    b.pattern = R"(^[^\u0000-\u001f\u007f]{0,)" + most + "}$";
+    b.set = [&target, most](const std::string& v) {
+      const bool control = std::any_of(
+          v.begin(), v.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+      if (control || v.size() > most_of_name || v.starts_with(' ') || v.ends_with(' '))
+        throw value_error("at most " + most +
+                          " characters, none of them a control character, and no blank at either end");
       target = v;
     };
     return b;
@@ -206,17 +251,18 @@ std::vector<binding> bind(settings& s) {
 
   b.boolean("kafka.enabled", s.kafka.enabled,
             "Read requests from Kafka; without it the node answers over HTTP and gRPC alone.");
-  b.name("kafka.brokers", s.kafka.brokers,
-         "Bootstrap servers, host:port; `embedded` runs a broker inside the process (nothing is kept).",
-         value_type::list);
+  b.name(
+      "kafka.brokers", s.kafka.brokers,
+      "Bootstrap servers, host:port; `embedded`, alone, runs a broker inside the process (nothing is kept).",
+      value_type::list);
   b.name("kafka.group", s.kafka.group, "Consumer group.");
-  b.name("kafka.requests_topic", s.kafka.requests_topic, "Topic that requests are read from.");
-  b.name("kafka.results_topic", s.kafka.results_topic,
-         "Topic that results and error results are written to.");
-  b.name("kafka.dead_letter_topic", s.kafka.dead_letter_topic,
-         "Topic for records that can't be parsed or can't be answered.");
-  b.text(
-      "kafka.parking_topic", s.kafka.parking_topic,
+  b.topic_name("kafka.requests_topic", s.kafka.requests_topic, false, "Topic that requests are read from.");
+  b.topic_name("kafka.results_topic", s.kafka.results_topic, false,
+               "Topic that results and error results are written to.");
+  b.topic_name("kafka.dead_letter_topic", s.kafka.dead_letter_topic, false,
+               "Topic for records that can't be parsed or can't be answered.");
+  b.topic_name(
+      "kafka.parking_topic", s.kafka.parking_topic, true,
       "Topic for records whose model has not been able to answer for models.stall_limit, or that exceed its "
       "models.credit_share meanwhile; empty: they wait, and their partition with them.");
   b.choice("kafka.delivery", s.kafka.delivery, {"at_least_once", "exactly_once"},
@@ -233,12 +279,13 @@ std::vector<binding> bind(settings& s) {
              "(exactly_once).");
   b.count("kafka.transaction_groups", s.kafka.transaction_groups, std::size_t{1}, std::size_t{64}, "",
           "Transactional producers, which share the partitions out among them (exactly_once).");
-  b.text("kafka.transactional_id", s.kafka.transactional_id,
-         "Identity of this instance's transactions, which no other running instance may have. A restarted "
-         "instance with the same one ends its predecessor's transaction at once; empty: of the group and "
-         "kafka.instance_id, or a new one each start (exactly_once).");
-  b.text(
-      "kafka.instance_id", s.kafka.instance_id,
+  b.plain_name(
+      "kafka.transactional_id", s.kafka.transactional_id,
+      "Identity of this instance's transactions, which no other running instance may have. A restarted "
+      "instance with the same one ends its predecessor's transaction at once; empty: of the group and "
+      "kafka.instance_id, or a new one each start (exactly_once).");
+  b.topic_name(
+      "kafka.instance_id", s.kafka.instance_id, true,
       "Name of this instance that stays the same over restarts and that no other one has, such as that of a "
       "StatefulSet's pod (group.instance.id, static membership): one that is back within session.timeout.ms "
       "has "
@@ -277,7 +324,9 @@ std::vector<binding> bind(settings& s) {
   b.count("kafka.embedded_partitions", s.kafka.embedded_partitions, 1, 1000, "partitions",
           "Partitions of the topics of the embedded broker.");
   b.add("kafka.properties", value_type::map,
-        "Any librdkafka property by its own name; wins over what Troupe sets.")
+        "Any librdkafka property by its own name; wins over what Troupe sets. Those that are options of "
+        "their own, or that delivery rests on, are refused; with exactly_once isolation.level: "
+        "read_uncommitted, too.")
       .doc.default_value = "{}";
 
   b.name("models.directory", s.models.directory,
@@ -392,7 +441,8 @@ std::vector<binding> bind(settings& s) {
   b.duration("redis.breaker_open", s.redis.breaker_open, millisecond, hour, "For how long.");
 
   b.count("scheduler.slots", s.scheduler.slots, std::size_t{0}, std::size_t{1024}, "batches",
-          "Batches that are scored at a time, over all models; 0: as many as cores.");
+          "Batches that are scored at a time, over all models; 0: as many as cores. Each loaded version of a "
+          "model has a thread for each of them and one more.");
   b.count("scheduler.max_batch", s.scheduler.max_batch, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of a batch.");
   b.duration("scheduler.max_batch_time", s.scheduler.max_batch_time, 100 * microsecond, 60 * second,
@@ -628,7 +678,8 @@ std::vector<binding> bind(settings& s) {
       .doc.live = true;
 
   b.boolean("faults.enabled", s.faults.enabled,
-            "Whether faults may be injected through /admin/faults; see [faults.md](faults.md).");
+            "Whether faults may be injected through /admin/faults, which needs admin.token; see "
+            "[faults.md](faults.md).");
   b.duration("faults.max_duration", s.faults.max_duration, 100 * millisecond, 24 * hour,
              "The longest that a fault may be asked to last.");
   b.size("faults.max_memory", s.faults.max_memory, mib, 1024 * gib,

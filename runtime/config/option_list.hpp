@@ -22,6 +22,7 @@ struct binding {
   option doc;
   std::optional<double> least;  ///< of integers and numbers
   std::optional<double> most;
+  std::string pattern;                          ///< of a text, for the schema; empty: any
   std::function<void(const std::string&)> set;  ///< throws value_error; none for the map and the classes
   std::function<std::string()> get;
 };

@@ -60,6 +60,7 @@ json schema_of(const binding& b) {
       break;
   }
   if (b.doc.type == value_type::text && b.doc.bounds == "not empty") s["minLength"] = 1;
+  if (!b.pattern.empty()) s["pattern"] = b.pattern;
   if (b.get && !b.doc.secret) {
     const std::string& d = b.doc.default_value;
     if (b.doc.type == value_type::integer || b.doc.type == value_type::number)

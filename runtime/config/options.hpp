@@ -69,6 +69,8 @@ struct sources {
   std::optional<std::map<std::string, std::string>> environment;
   /// False: without --config, no file is read.
   bool search = true;
+  /// The settings are a node's that is to run: what only a node can't do without has to be there as well.
+  bool node = false;
 };
 
 /// One line of `troupe config`.

@@ -87,12 +87,18 @@ std::string text_of(std::string_view key, const json& v) {
   bad(key, "expected a text");
 }
 
-nanos duration_of(std::string_view key, const json& v, nanos least, nanos most, std::string_view from = {}) {
+/// " (faults.max_duration)": whose bound it is.
+std::string owner(const limits& bounds, std::string_view option) {
+  return (bounds.of_a_node ? " (" : " (the most of ") + std::string(option) + ")";
+}
+
+nanos duration_of(std::string_view key, const json& v, nanos least, nanos most, std::string_view whose = {}) {
   const auto n = v.is_string() || (v.is_number_integer() && v == 0) ? config::parse_duration(text_of(key, v))
                                                                     : std::nullopt;
   if (!n || *n < least || *n > most)
-    bad(key, "expected a duration such as 200ms or 30s, " + config::format_duration(least) + " to " +
-                 config::format_duration(most) + std::string(from) + ", not " + v.dump());
+    bad(key, "expected a duration from " + config::format_duration(least) + " to " +
+                 config::format_duration(most) + std::string(whose) + ", written like 200ms or 30s, not " +
+                 v.dump());
   return *n;
 }
 
@@ -103,7 +109,8 @@ nanos shift_of(const json& v) {
   const auto n = config::parse_duration(text);
   constexpr nanos most = 366 * 24 * 3'600 * second;
   if (!n || *n == 0 || *n > most)
-    bad("shift", "expected a duration with a sign, such as 1h or -5m, at most a year, not " + v.dump());
+    bad("shift", "expected a duration from -" + config::format_duration(most) + " to " +
+                     config::format_duration(most) + ", not 0, written like 1h or -5m, not " + v.dump());
   return back ? -*n : *n;
 }
 
@@ -130,7 +137,7 @@ void set(fault& f, field which, std::string_view key, const json& v, const limit
       f.delay = duration_of(key, v, 1'000'000, 60 * second);
       break;
     case field::every:
-      f.every = duration_of(key, v, 10 * shortest, bounds.max_duration);
+      f.every = duration_of(key, v, 10 * shortest, bounds.max_duration, owner(bounds, "faults.max_duration"));
       break;
     case field::shift:
       f.shift = shift_of(v);
@@ -139,8 +146,8 @@ void set(fault& f, field which, std::string_view key, const json& v, const limit
       const auto n =
           v.is_string() || v.is_number_unsigned() ? config::parse_size(text_of(key, v)) : std::nullopt;
       if (!n || *n == 0 || *n > bounds.max_size)
-        bad(key, "expected a size such as 256MiB, at most " + config::format_size(bounds.max_size) +
-                     " (faults.max_memory), not " + v.dump());
+        bad(key, "expected a size from 1 to " + config::format_size(bounds.max_size) +
+                     owner(bounds, "faults.max_memory") + ", written like 256MiB, not " + v.dump());
       f.size = *n;
       break;
     }
@@ -193,7 +200,8 @@ fault parse_fault(std::string_view text, const limits& bounds) {
   for (const auto& [key, value] : wanted.items()) {
     if (key == "fault") continue;
     if (key == "duration") {
-      f.duration = duration_of(key, value, shortest, bounds.max_duration, " (faults.max_duration)");
+      f.duration =
+          duration_of(key, value, shortest, bounds.max_duration, owner(bounds, "faults.max_duration"));
       continue;
     }
     const auto at = std::find(field_names.begin(), field_names.end(), key);

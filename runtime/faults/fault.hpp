@@ -73,7 +73,9 @@ struct fault {
 struct limits {
   nanos max_duration = 600'000'000'000;
   std::size_t max_size = std::size_t{1} << 30;
+  bool of_a_node = true;  ///< false: no node can be told to allow more; what it does allow is not known here
 };
+inline constexpr limits widest{24 * 3'600'000'000'000, std::size_t{1} << 40, false};
 
 /// What was asked for is no fault: one line that names the field, what is allowed and what was probably
 /// meant.

@@ -81,12 +81,16 @@ constexpr std::array reserved_names = {
     reserved{"bootstrap.servers", "set kafka.brokers"},
     reserved{"metadata.broker.list", "set kafka.brokers"},
     reserved{"group.id", "set kafka.group"},
+    reserved{"group.instance.id", "set kafka.instance_id"},
     reserved{"enable.auto.offset.store", "offsets are stored when answers are delivered; remove it"},
     reserved{"auto.commit.enable", "offsets are committed as answers are delivered; remove it"},
     reserved{"enable.auto.commit", "offsets are committed as answers are delivered; remove it"},
     reserved{"delivery.report.only.error", "offsets wait for delivery reports; remove it"},
     reserved{"transactional.id", "set kafka.delivery and kafka.transactional_id"},
-    reserved{"transaction.timeout.ms", "set kafka.transaction_timeout"}};
+    reserved{"transaction.timeout.ms", "set kafka.transaction_timeout"},
+    reserved{"statistics.interval.ms", "connections are watched by them, every second; remove it"},
+    reserved{"enabled_events", "offsets wait for delivery reports, which come as events; remove it"},
+    reserved{"log.queue", "the library's lines go to the log (log.level); remove it"}};
 
 /// "host:port" of "sasl_ssl://host:port/id"; empty when it is none.
 std::string_view address_of(std::string_view broker) {
@@ -236,6 +240,11 @@ void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind ki
   for (const auto& [name, value] : own) {
     for (const auto& r : reserved_names)
       if (r.name == name) throw property_error("kafka.properties." + name + ": " + std::string(r.remedy));
+    if (name == "auto.commit.interval.ms" && !value.empty() &&
+        value.find_first_not_of('0') == std::string::npos)
+      throw property_error("kafka.properties." + name +
+                           ": 0 commits nothing before the end, so that a crash would repeat everything; "
+                           "expected at least 1, or remove it");
     const bool other = kind == client_kind::producer ? in(consumer_only, name) : in(producer_only, name);
     if (!other) set_property(conf, name, value);
   }

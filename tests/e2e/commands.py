@@ -92,11 +92,35 @@ for words, parts in (
     (("--set", "kafka.delivery=exactly_once", "--set", "kafka.brokers=embedded"), ("kafka.delivery", "embedded")),
     (("--set", "kafka.brokers"), ("--set",)),
     (("--set", "kafka.properties.lingr.ms=5"), ("kafka.properties.lingr.ms", "linger.ms")),
+    (("--set", "kafka.properties.group.instance.id=a"), ("kafka.properties.group.instance.id", "kafka.instance_id")),
+    (("--set", "kafka.brokers=embedded,b:9092"), ("kafka.brokers", "embedded", "alone")),
+    (("--set", "kafka.parking_topic=bad topic!"), ("kafka.parking_topic", "'bad topic!'", "249")),
+    (("--set", "kafka.instance_id=" + "x" * 400), ("kafka.instance_id", "400 characters", "249")),
     (("--config", "/no/such/file.yaml"), ("/no/such/file.yaml",)),
 ):
     for command in ("serve", "check", "config", "load"):
         one_line(expect(2, command, *words, contains=parts))
 one_line(expect(2, "serve", contains=["TROUPE_METRICS_PORT", "65535"], environment={"TROUPE_METRICS_PORT": "70000"}))
+one_line(expect(2, "serve", contains=["USE_EVENTHUB", "'maybe'", "true"], environment={"USE_EVENTHUB": "maybe"}))
+
+# What only a node can't do without is asked of a node, not of the commands beside it.
+
+for command in ("serve", "check", "demo"):
+    one_line(expect(2, command, "--set", "faults.enabled=true", contains=["faults.enabled", "admin.token"]))
+for command in ("serve", "check"):
+    one_line(expect(2, command, contains=["kafka.properties.isolation.level", "exactly_once", "remove it"], environment={
+        "TROUPE_KAFKA_DELIVERY": "exactly_once", "TROUPE_KAFKA_PROPERTIES_ISOLATION_LEVEL": "read_uncommitted"}))
+assert t.run("config", "--set", "faults.enabled=true").returncode == 0
+
+# What is only idle is said, by check and in the log, and the rest goes on.
+
+(nobody,) = t.free_ports(1)
+idle = ("--set", "kafka.transactional_id=scorer-0", "--set", f"kafka.brokers=127.0.0.1:{nobody}")
+done = expect(1, "check", *idle, *ELSEWHERE)
+assert re.search(r"^warn +config: kafka.transactional_id has no effect with kafka.delivery: at_least_once", done.stdout, re.M), done.stdout
+done = expect(1, "check", *idle, *ELSEWHERE, "--set", "kafka.delivery=exactly_once",
+              "--set", "kafka.properties.message.timeout.ms=30000")
+assert "warn" not in done.stdout and re.search("^FAILED +kafka.*transaction.timeout.ms", done.stdout, re.M), done.stdout
 
 with t.Stage() as stage:
     broken = stage.path("broken.yaml")

@@ -209,6 +209,11 @@ TEST(EventHubs, WhatDoesNotFitIsRefused) {
   EXPECT_THAT(cut,
               HasSubstr("environment EVENTHUB_CONNECTION: kafka.eventhub_connection: it has no Endpoint"));
   EXPECT_THAT(cut, Not(HasSubstr("c2Vjcm")));
+  EXPECT_THAT(error_of({{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good + ";EntityPath=a hub"}}),
+              HasSubstr("kafka.eventhub: kafka.requests_topic: 'a hub' is not allowed; expected 1 to 249"));
+  variables overlong = hub;
+  overlong["EVENTHUB_NAME"] = std::string(245, 'h');
+  EXPECT_THAT(error_of(overlong), HasSubstr("kafka.eventhub: kafka.results_topic: 'hhh"));
   EXPECT_THAT(error_of(hub, {"kafka.brokers=b:9092"}), HasSubstr("--set: kafka.brokers: not together with"));
   EXPECT_THAT(error_of(hub, {"kafka.properties.compression.type=lz4"}), HasSubstr("gzip; not 'lz4'"));
   EXPECT_EQ(error_of(hub, {"kafka.properties.compression.type=gzip"}), "");

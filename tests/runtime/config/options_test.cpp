@@ -43,8 +43,9 @@ class Options : public testing::Test {
   }
 
   static loaded load_all(const std::string& yaml, environment variables = {},
-                         std::vector<std::string> set = {}) {
+                         std::vector<std::string> set = {}, bool node = false) {
     sources from;
+    from.node = node;
     if (!yaml.empty()) {
       write("x.yaml", yaml);
       from.file = "x.yaml";
@@ -56,9 +57,9 @@ class Options : public testing::Test {
   }
 
   static std::string error_of(const std::string& yaml, environment variables = {},
-                              std::vector<std::string> set = {}) {
+                              std::vector<std::string> set = {}, bool node = false) {
     try {
-      load_all(yaml, std::move(variables), std::move(set));
+      load_all(yaml, std::move(variables), std::move(set), node);
     } catch (const config_error& e) {
       return e.what();
     }
@@ -287,6 +288,26 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:1: kafka.brokers: 'notaport:abc' is not allowed; expected host:port, such as broker:9092"},
       {"kafka: {brokers: 'a:65536'}\n",
        "x.yaml:1: kafka.brokers: 'a:65536' is not allowed; expected host:port, such as broker:9092"},
+      {"kafka: {brokers: 'embedded,a:9092'}\n",
+       "x.yaml:1: kafka.brokers: 'embedded,a:9092' is not allowed; `embedded` stands alone: expected either "
+       "it, or hosts such as broker:9092"},
+      {"kafka:\n  brokers: [a:9092, embedded]\n",
+       "x.yaml:2: kafka.brokers: 'a:9092,embedded' is not allowed; `embedded` stands alone: expected either "
+       "it, or hosts such as broker:9092"},
+      {"kafka: {parking_topic: inference-requests-dlq}\n",
+       "x.yaml:1: kafka.parking_topic: must differ from the topics of requests, results and dead letters"},
+      {"kafka: {parking_topic: 'bad topic!'}\n",
+       "x.yaml:1: kafka.parking_topic: 'bad topic!' is not allowed; expected 1 to 249 letters (a-z, A-Z), "
+       "digits, '.', '_' and '-', but not '.' or '..', or nothing"},
+      {"kafka: {requests_topic: '^in.*'}\n",
+       "x.yaml:1: kafka.requests_topic: '^in.*' is not allowed; expected 1 to 249 letters (a-z, A-Z), "
+       "digits, '.', '_' and '-', but not '.' or '..'"},
+      {"kafka: {instance_id: pod 1}\n",
+       "x.yaml:1: kafka.instance_id: 'pod 1' is not allowed; expected 1 to 249 letters (a-z, A-Z), digits, "
+       "'.', '_' and '-', but not '.' or '..', or nothing"},
+      {"kafka: {transactional_id: \"a\\n\\eb\"}\n",
+       "x.yaml:1: kafka.transactional_id: 'a\\n\\x1bb' is not allowed; expected at most 249 characters, none "
+       "of them a control character, and no blank at either end"},
       {"redis: {tls_ca: ca.pem}\n", "x.yaml:1: redis.tls_ca: needs redis.tls: true"},
       {"redis: {tls_cert: c.pem, tls_key: k.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls: true"},
       {"redis: {tls: true, tls_cert: c.pem}\n", "x.yaml:1: redis.tls_cert: needs redis.tls_key beside it"},
@@ -308,6 +329,88 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:1: classes: the floors of all classes together exceed 1"},
   };
   for (const auto& c : table) EXPECT_EQ(error_of(c.yaml), c.message) << c.yaml;
+}
+
+TEST_F(Options, NamesForKafkaAreAsKafkaTakesThem) {
+  const std::string longest(249, 'a');
+  const auto says = [](const std::string& key, const std::string& value) {
+    return error_of("", {}, {key + "=" + value});
+  };
+  for (const char* name :
+       {"requests_topic", "results_topic", "dead_letter_topic", "parking_topic", "instance_id"}) {
+    const std::string key = std::string("kafka.") + name;
+    for (const auto& good : {std::string("a"), std::string("Az_0.9-"), std::string("..."), longest})
+      EXPECT_EQ(says(key, good), "(no error)") << key << " " << good;
+    for (const auto& bad :
+         {std::string("."), std::string(".."), std::string("a b"), std::string(" a"), std::string("a/b"),
+          std::string("a,b"), std::string("a\n"), std::string("a\xc3\xa4"), std::string("a$"), longest + "a"})
+      EXPECT_THAT(says(key, bad), testing::StartsWith("--set: " + key + ": ")) << bad;
+    const bool optional = key == "kafka.parking_topic" || key == "kafka.instance_id";
+    EXPECT_EQ(says(key, "") == "(no error)", optional) << key;
+  }
+  for (const auto& good : {std::string(), std::string("a b"), std::string("$x/y"), longest})
+    EXPECT_EQ(says("kafka.transactional_id", good), "(no error)") << good;
+  for (const auto& bad : {std::string(" "), std::string("a "), std::string(" a"), std::string("a\tb"),
+                          std::string("a\x7f"), longest + "a"})
+    EXPECT_THAT(says("kafka.transactional_id", bad), HasSubstr("kafka.transactional_id: ")) << bad;
+  // One line, and not all of what is too long.
+  EXPECT_EQ(
+      says("kafka.instance_id", std::string(400, 'x')),
+      "--set: kafka.instance_id: '" + std::string(60, 'x') +
+          "...' (400 characters) is not allowed; expected 1 to 249 letters (a-z, A-Z), digits, '.', '_' "
+          "and '-', but not '.' or '..', or nothing");
+  EXPECT_EQ(says("kafka.requests_topic", "a\nb").find('\n'), std::string::npos);
+}
+
+TEST_F(Options, EmbeddedStandsAlone) {
+  const auto says = [](const std::string& brokers) { return error_of("", {}, {"kafka.brokers=" + brokers}); };
+  EXPECT_EQ(says("embedded"), "(no error)");
+  EXPECT_EQ(says("embedded:9092,b:9092"), "(no error)") << "a host of that name";
+  for (const char* bad :
+       {"embedded,b:9092", "b:9092, embedded", "embedded,embedded", "embedded,", " embedded"})
+    EXPECT_THAT(says(bad), HasSubstr("kafka.brokers: '" + std::string(bad) + "' is not allowed; `embedded`"));
+  EXPECT_THAT(error_of("", {{"KAFKA_BROKER", "embedded,b:9092"}}),
+              testing::StartsWith("environment KAFKA_BROKER: kafka.brokers: 'embedded,b:9092'"));
+}
+
+TEST_F(Options, ANodeWithFaultsNeedsTheTokenThatTheyAreInjectedWith) {
+  const std::string yaml = "faults:\n  enabled: true\n";
+  EXPECT_EQ(
+      error_of(yaml, {}, {}, true),
+      "x.yaml:2: faults.enabled: needs admin.token (or TROUPE_ADMIN_TOKEN, or admin.token_file): without "
+      "it there is no /admin/faults to inject any through");
+  EXPECT_EQ(error_of(yaml, {{"TROUPE_ADMIN_TOKEN", "t"}}, {}, true), "(no error)");
+  EXPECT_EQ(error_of(yaml), "(no error)") << "a command beside the node may have its token elsewhere";
+}
+
+TEST_F(Options, ExactlyOnceReadsNoAbortedRequests) {
+  const std::string yaml = "kafka:\n  delivery: exactly_once\n  properties:\n    isolation.level: ";
+  for (const char* level : {"read_uncommitted", "READ_Uncommitted"})
+    EXPECT_EQ(
+        error_of(yaml + level + "\n", {}, {}, true),
+        "x.yaml:4: kafka.properties.isolation.level: read_uncommitted does not go with kafka.delivery: "
+        "exactly_once: requests of an aborted transaction, which were never made, would be answered too; "
+        "remove it, or use at_least_once");
+  EXPECT_EQ(error_of(yaml + "read_committed\n", {}, {}, true), "(no error)");
+  const std::string uncommitted = yaml + "read_uncommitted\n";
+  EXPECT_EQ(error_of(uncommitted, {}, {"kafka.delivery=at_least_once"}, true), "(no error)");
+  EXPECT_EQ(error_of(uncommitted, {}, {"kafka.enabled=false"}, true), "(no error)");
+  EXPECT_EQ(error_of(uncommitted), "(no error)") << "troupe results may look at what is not committed";
+}
+
+TEST_F(Options, WhatOnlyTransactionsHaveIsWarnedOfWithoutThem) {
+  const std::string yaml = "kafka: {transactional_id: scorer-0, transaction_groups: 2}\n";
+  EXPECT_THAT(load_all(yaml).warnings,
+              ElementsAre("kafka.transactional_id, kafka.transaction_groups have no effect with "
+                          "kafka.delivery: at_least_once; set kafka.delivery: exactly_once, or remove them"));
+  EXPECT_THAT(load_all("kafka: {transaction_timeout: 9s}\n").warnings,
+              ElementsAre("kafka.transaction_timeout has no effect with kafka.delivery: at_least_once; set "
+                          "kafka.delivery: exactly_once, or remove it"));
+  EXPECT_THAT(load_all("kafka: {transaction_records: 5}\n").warnings,
+              ElementsAre(testing::StartsWith("kafka.transaction_records has no effect")));
+  EXPECT_THAT(load_all(yaml, {{"TROUPE_KAFKA_DELIVERY", "exactly_once"}}).warnings, IsEmpty());
+  EXPECT_THAT(load_all(yaml, {}, {"kafka.enabled=false"}).warnings, IsEmpty());
+  EXPECT_THAT(load_all("kafka: {transaction_records: 10000, transaction_groups: 1}\n").warnings, IsEmpty());
 }
 
 TEST_F(Options, BrokenYamlNamesItsLine) {
@@ -392,6 +495,38 @@ TEST_F(Options, OlderVariablesAreUnderstood) {
   EXPECT_EQ(shown(l, "redis.password").origin, "default");
   EXPECT_THAT(l.warnings,
               ElementsAre("environment EVENTHUB_CONNECTION has no effect without USE_EVENTHUB=true"));
+}
+
+TEST_F(Options, OlderVariablesAreHeldToTheirKind) {
+  for (const char* text : {"maybe", "2", "tru", "true ", "TRUE\n"})
+    EXPECT_THAT(
+        error_of("", {{"USE_EVENTHUB", text}}),
+        testing::AllOf(testing::StartsWith("environment USE_EVENTHUB: '"),
+                       testing::EndsWith("' is not allowed; expected true, 1, yes or on, or false, 0, "
+                                         "no or off")))
+        << text;
+  for (const char* text : {"", "false", "False", "0", "no", "OFF"})
+    EXPECT_EQ(error_of("", {{"USE_EVENTHUB", text}}), "(no error)") << text;
+  for (const char* text : {"true", "TRUE", "1", "Yes", "on"})
+    EXPECT_THAT(error_of("", {{"USE_EVENTHUB", text}}), HasSubstr("needs kafka.eventhub_connection")) << text;
+
+  const auto model = [](const char* name, const char* value) {
+    return error_of("", {{"MLFLOW_TRACKING_URI", "http://m:5000"}, {"MODEL_NAME", "churn"}, {name, value}});
+  };
+  EXPECT_EQ(
+      model("MODEL_VERSION", "three"),
+      "environment MODEL_VERSION: 'three' is not allowed; expected the number of a version, or latest; a "
+      "stage goes into MODEL_STAGE");
+  for (const char* text : {"3.5", "-1", "03", "3 ", "99999999999999999999"})
+    EXPECT_THAT(model("MODEL_VERSION", text), testing::StartsWith("environment MODEL_VERSION: '")) << text;
+  for (const char* text : {"", "3", "latest"}) EXPECT_EQ(model("MODEL_VERSION", text), "(no error)") << text;
+  EXPECT_EQ(model("MODEL_STAGE", "3"),
+            "environment MODEL_STAGE: '3' is not allowed; expected a stage, such as Production; a version's "
+            "number goes into MODEL_VERSION");
+  for (const char* text : {"", "Staging", "latest"})
+    EXPECT_EQ(model("MODEL_STAGE", text), "(no error)") << text;
+  EXPECT_EQ(error_of("", {{"MODEL_VERSION", "three"}}), "(no error)")
+      << "without a registry it has no effect";
 }
 
 TEST_F(Options, SecretsComeFromFilesAndAreNeverShown) {
@@ -491,6 +626,9 @@ TEST_F(Options, TheSchemaKnowsEveryOption) {
   const auto& item = schema["properties"]["classes"]["items"];
   EXPECT_TRUE(item["properties"].contains("on_late"));
   EXPECT_EQ(item["required"], nlohmann::json::array({"name"}));
+  const auto& kafka = schema["properties"]["kafka"]["properties"];
+  EXPECT_EQ(kafka["requests_topic"]["pattern"], R"(^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}$)");
+  EXPECT_EQ(kafka["parking_topic"]["pattern"], R"(^(?!\.{1,2}$)[a-zA-Z0-9._-]{0,249}$)");
 }
 
 }  // namespace

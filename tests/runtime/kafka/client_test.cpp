@@ -228,6 +228,14 @@ TEST(Properties, WrongOnesAreNamed) {
       {{{"enable.auto.offset.store", "true"}}, "kafka.properties.enable.auto.offset.store: "},
       {{{"delivery.report.only.error", "true"}}, "kafka.properties.delivery.report.only.error: "},
       {{{"transactional.id", "x"}}, "kafka.properties.transactional.id: set kafka.delivery"},
+      {{{"transaction.timeout.ms", "9"}}, "kafka.properties.transaction.timeout.ms: set kafka.transaction_"},
+      {{{"group.instance.id", "x"}}, "kafka.properties.group.instance.id: set kafka.instance_id"},
+      {{{"metadata.broker.list", "x"}}, "kafka.properties.metadata.broker.list: set kafka.brokers"},
+      {{{"auto.commit.enable", "false"}}, "kafka.properties.auto.commit.enable: "},
+      {{{"auto.commit.interval.ms", "0"}}, "kafka.properties.auto.commit.interval.ms: 0 commits nothing"},
+      {{{"statistics.interval.ms", "0"}}, "kafka.properties.statistics.interval.ms: "},
+      {{{"enabled_events", "0"}}, "kafka.properties.enabled_events: "},
+      {{{"log.queue", "true"}}, "kafka.properties.log.queue: "},
   };
   for (const auto& [own, expected] : table) {
     source_options in;
