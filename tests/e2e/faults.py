@@ -72,7 +72,7 @@ with t.Stage() as stage:
                                ({"fault": "actor_crash", "actor": "nobody"}, 404, "no actor"), ({}, 400, "known: "),
                                ({"fault": "actor_crash", "actor": "produzer", "every": "1s"}, 404, "there is no actor produzer on this node; did you mean producer?"),
                                ({"fault": "shard_fail", "model": "NOBODY"}, 404, "there is no model NOBODY on this node; it has diabetes-linear (1"),
-                               ({"fault": "shard_fail", "model": "diabetes-rf-model", "version": 9}, 404, "there is no version 9 of diabetes-rf-model on this node; it has 3")):
+                               ({"fault": "shard_fail", "model": "diabetes-rf-model", "version": 9}, 404, "there is no version 9 of diabetes-rf-model on this node; it has 1, 2, 3")):
         for path in ("", "/check"):
             got = ask("POST", body, path)
             assert got[0] == status and says in got[1]["error"], (body, got)
