@@ -67,7 +67,7 @@ steps:
   EXPECT_EQ(s.steps[1].failed_at_most, 0U);
   EXPECT_EQ(s.steps[0].strikes_at_least, 1U);
   EXPECT_EQ(s.steps[1].strikes_at_least, 0U);
-  EXPECT_EQ(s.steps[1].place, "s.yaml:16: steps[1]");
+  EXPECT_EQ(s.steps[1].place, "s.yaml:15: steps[1]");
 }
 
 TEST(scenario, what_is_wrong_is_named_with_its_line) {
