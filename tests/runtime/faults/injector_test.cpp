@@ -89,15 +89,15 @@ TEST(injector, some_strike_by_themselves) {
 /// The others are counted where they meet something: a batch, a report, an answer, a record that is read.
 TEST(injector, only_what_was_done_at_once_has_struck_at_once) {
   for (const auto& k : kinds()) {
-    if (k.what == kind::freeze) continue;
+    if (k.what == kind::freeze || k.what == kind::rebalance_storm) continue;  // by a thread, a moment later
     stage s;
     fault f = of(k.what, 60'000 * millisecond);
     if (k.what == kind::actor_crash) f.every = 0;
     const auto begun = s.faults.inject(f);
     const bool at_once = k.what == kind::memory_pressure || k.what == kind::actor_crash;
-    if (k.what != kind::rebalance_storm) EXPECT_EQ(begun.strikes, at_once ? 1U : 0U) << k.name;
+    EXPECT_EQ(begun.strikes, at_once ? 1U : 0U) << k.name;
     s.faults.stop();
-    if (k.what != kind::rebalance_storm) EXPECT_EQ(s.faults.list().front().strikes, begun.strikes) << k.name;
+    EXPECT_EQ(s.faults.list().front().strikes, begun.strikes) << k.name;
   }
 }
 
