@@ -266,8 +266,20 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.redis = !settings.redis.host.empty();
     o.registry = !settings.mlflow.models.empty();
     o.crash = [this](const std::string& name) { return crash_one(name); };
+    o.actors = [this] {
+      std::vector<std::string> names;
+      for (const auto& c : tree().children) names.push_back(c.name);
+      return names;
+    };
+    o.versions = [this] {
+      std::vector<std::pair<std::string, std::string>> all;
+      for (const auto& v : models_now().versions) all.emplace_back(v.model, v.version);
+      return all;
+    };
     o.rejoin = [this] {
-      if (up) source->rejoin();
+      if (!up) return false;
+      source->rejoin();
+      return true;
     };
     o.tell = [](const faults::report& r) {
       const std::string what = faults::in_words(r.what);

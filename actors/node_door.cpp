@@ -66,15 +66,19 @@ http::response crash(faults::injector& faults, const json& wanted) {
   return made(200, json({{"crashed", faults.inject(f).what.actor}}).dump());
 }
 
-http::response inject(faults::injector& faults, const std::string& body) {
+http::response inject(faults::injector& faults, const std::string& body, bool only_check) {
   const json wanted = json::parse(body, nullptr, false);
   try {
+    if (only_check) {
+      faults.check(faults::parse_fault(body, faults.bounds()));
+      return made(200, json({{"can_be_injected", true}}).dump());
+    }
     if (wanted.is_object() && wanted.contains("crash") && wanted.size() == 1) return crash(faults, wanted);
     const auto r = faults.inject(faults::parse_fault(body, faults.bounds()));
     return made(201, faults::report_json(r, faults.now()));
   } catch (const faults::bad_fault& e) {
     return http::error_response(400, e.what());
-  } catch (const faults::no_such_actor& e) {
+  } catch (const faults::no_such_target& e) {
     return http::error_response(404, e.what());
   } catch (const faults::cannot_inject& e) {
     return http::error_response(409, e.what());
@@ -88,17 +92,25 @@ http::response end_fault(faults::injector& faults, std::string_view path) {
   std::uint64_t id = 0;
   const auto end = std::from_chars(text.data(), text.data() + text.size(), id);
   if (end.ec != std::errc() || end.ptr != text.data() + text.size())
-    return http::error_response(400, "expected the id of a fault, a number: GET /admin/faults lists them");
-  if (!faults.end(id))
     return http::error_response(
-        404, "no fault " + std::to_string(id) + " is active: GET /admin/faults lists them");
+        400,
+        "expected the id of a fault, a number: troupe fault list (GET /admin/faults) shows which there are");
+  if (!faults.end(id)) {
+    for (const auto& r : faults.list())
+      if (r.id == id)
+        return http::error_response(404, "fault " + std::to_string(id) + " has ended already: " + r.ended);
+    return http::error_response(404, "there is no fault " + std::to_string(id) +
+                                         ": troupe fault list (GET /admin/faults) shows which there are");
+  }
   return made(200, json({{"stopped", 1}}).dump());
 }
+
+constexpr const char* checks_a_fault = "/admin/faults/check";
 
 http::response on_faults(door_state& state, const http::request& r) {
   faults::injector* injected = state.injected();
   if (!injected) return http::error_response(403, "faults are off: set faults.enabled: true");
-  if (r.method == "POST") return inject(*injected, r.body);
+  if (r.method == "POST") return inject(*injected, r.body, r.path == checks_a_fault);
   if (r.method == "DELETE") return end_fault(*injected, r.path);
   return made(200, faults::reports_json(injected->list(), injected->now()));
 }
@@ -230,6 +242,7 @@ http::response rollout(door_state& state, const std::string& body) {
 
 constexpr std::pair<const char*, const char*> fault_routes[] = {{"GET", "/admin/faults"},
                                                                 {"POST", "/admin/faults"},
+                                                                {"POST", checks_a_fault},
                                                                 {"DELETE", "/admin/faults"},
                                                                 {"DELETE", "/admin/faults/*"}};
 

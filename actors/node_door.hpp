@@ -6,6 +6,7 @@
 //   GET  /admin/faults                       faults that are active or ended lately (faults.enabled)
 //   POST /admin/faults {"fault": "redis_cut", "duration": "10s"}   begins one
 //   POST /admin/faults {"crash": "NAME"}     crashes an actor, "random" for any
+//   POST /admin/faults/check {"fault": ...}  whether one could begin now; changes nothing
 //   DELETE /admin/faults, /admin/faults/ID   ends all, or one
 //   GET  /admin/models                       versions, rollouts that run, rollouts that ended
 //   POST /admin/models/load|unload|promote|rollback {"model": "churn", "version": "4"}

@@ -230,11 +230,13 @@ void poll(self_ptr self) {
   batch->arrived_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
                           std::chrono::system_clock::now().time_since_epoch())
                           .count();
-  if (s.args.faults) batch->arrived_ms += s.args.faults->wall_shift_ms();
+  const std::int64_t wall_shift_ms = s.args.faults ? s.args.faults->wall_shift_ms() : 0;
+  batch->arrived_ms += wall_shift_ms;
   batch->owner = s.port;
   const std::size_t want = std::min(s.args.poll_records, s.args.credit_records - s.in_flight);
   const std::size_t n = s.args.queue->poll(*batch, want, s.args.credit_bytes - s.in_flight_bytes);
   if (n == 0) return;
+  if (wall_shift_ms != 0) s.args.faults->struck(faults::kind::clock_jump);
   for (record& r : batch->records) {
     r.batch = batch.get();
     r.seq = s.ledger.add(r.offset);

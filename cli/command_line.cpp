@@ -74,6 +74,17 @@ CLI::Option* duration(CLI::Option* option) {
   return option->type_name("DURATION")->transform(CLI::Validator(read, "", ""));
 }
 
+void end_help(CLI::App* c, const ending& with) {
+  std::string text;
+  for (const char* example : with.examples)
+    text += (text.empty() ? (with.examples.size() > 1 ? "Examples:  " : "Example:  ") : "\n           ") +
+            std::string(example);
+  for (const char* note : with.notes) text += "\n" + std::string(note);
+  text += "\nExit status:  0 done; 1 " + std::string(with.failed) +
+          "; 2 the command line, a file that it names or the configuration is wrong";
+  c->footer(text + "\nMore:  " + with.page);
+}
+
 void add_common(CLI::App* c, common_options& o, const char* json) {
   c->add_option("--config", o.config,
                 "Configuration file (default: config/troupe.yaml, else /etc/troupe/troupe.yaml)")

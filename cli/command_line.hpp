@@ -2,6 +2,7 @@
 // What the options of several commands share: their names, and how a number on the command line is read.
 
 #include <string>
+#include <vector>
 
 #include "cli/commands.hpp"
 
@@ -24,6 +25,15 @@ namespace troupe::cli {
 CLI::Option* whole_number(CLI::Option* option, std::int64_t least, std::int64_t most, const char* type = "N");
 CLI::Option* finite_number(CLI::Option* option, double least, double most, const char* type = "NUMBER");
 CLI::Option* duration(CLI::Option* option);
+
+/// What a command's help ends with.
+struct ending {
+  std::vector<const char*> examples;  ///< a line each
+  const char* failed;                 ///< when the exit status is 1
+  const char* page;                   ///< of the documentation
+  std::vector<const char*> notes;     ///< more, a line each
+};
+void end_help(CLI::App* c, const ending& with);
 
 void add_common(CLI::App* c, common_options& o, const char* json = "One machine-readable document on stdout");
 void add_brokers(CLI::App* c, common_options& o);

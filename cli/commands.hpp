@@ -54,16 +54,26 @@ class progress_line {
   bool shown_ = false;
 };
 
+/// All of a file ("-": standard input); `option` is named in errors where there is one. Throws usage_error.
+[[nodiscard]] std::string read_text(const std::string& file, const std::string& option = {});
+
+/// A length of time for people: 28.6 s, 12 min, 3.5 h.
+[[nodiscard]] std::string span_text(double seconds);
+
+/// A node's address as somebody gave it: http:// may be missing, and a slash at the end goes. Throws
+/// usage_error: `option` and what is expected.
+[[nodiscard]] std::string node_url(const std::string& text, const std::string& option);
+
 struct http_answer {
   int status = 0;
   std::string status_line;  ///< 404 Not Found
   std::string body;
 };
-/// One request to http://host:port/path. Throws usage_error, std::runtime_error when nobody answers.
+/// One request to a node_url() and a path. Throws std::runtime_error when nobody answers.
 [[nodiscard]] http_answer http_call(const std::string& method, const std::string& url,
                                     const std::string& token, const std::string& body, int patience_s = 10);
 
-/// The body of GET http://host:port/path. Throws usage_error, std::runtime_error.
+/// The body of GET of a node_url() and a path. Throws std::runtime_error.
 [[nodiscard]] std::string fetch(const std::string& url);
 
 /// Hits and look-ups of a node's prediction cache so far.
@@ -74,7 +84,7 @@ struct cache_counts {
 };
 /// From Prometheus' text. A look-up that a later level answered counts as one hit.
 [[nodiscard]] cache_counts read_cache_counts(const std::string& exposition);
-/// From a node's metrics address, http://host:port or with a path. Throws std::runtime_error.
+/// From a node's metrics address, http://host:port or with a path. Throws usage_error, std::runtime_error.
 [[nodiscard]] cache_counts cache_counts_of(const std::string& url);
 
 struct serve_options {

@@ -8,6 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -16,6 +20,7 @@
 #include "cli/commands.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/observe/log.hpp"
+#include "runtime/traffic/http_run.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -86,21 +91,57 @@ void progress_line::clear() {
   shown_ = false;
 }
 
+std::string read_text(const std::string& file, const std::string& option) {
+  const std::string named = option.empty() ? file : option + " " + file;
+  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error))
+    throw usage_error(named + ": is a directory, expected a file");
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw usage_error(named + ": can't be read: " + std::strerror(errno));
+  try {
+    return {std::istreambuf_iterator<char>(in), {}};
+  } catch (const std::ios_base::failure&) {
+    throw usage_error(named + ": can't be read to its end");
+  }
+}
+
+std::string span_text(double seconds) {
+  char text[32];
+  if (seconds < 120)
+    std::snprintf(text, sizeof text, "%.1f s", seconds);
+  else if (seconds < 7200)
+    std::snprintf(text, sizeof text, "%.0f min", seconds / 60);
+  else
+    std::snprintf(text, sizeof text, "%.1f h", seconds / 3600);
+  return text;
+}
+
+std::string node_url(const std::string& text, const std::string& option) {
+  std::string url = text.find("://") == std::string::npos ? "http://" + text : text;
+  while (url.ends_with('/')) url.pop_back();
+  if (!url.starts_with("http://"))
+    throw usage_error(option + " " + text + ": expected http://host:port, such as http://node:8000");
+  try {
+    (void)traffic::read_url(url);
+  } catch (const std::invalid_argument& e) {
+    throw usage_error(option + " " + e.what());
+  }
+  return url;
+}
+
 http_answer http_call(const std::string& method, const std::string& url, const std::string& token,
                       const std::string& body, int patience_s) {
-  constexpr std::string_view scheme = "http://";
-  if (!url.starts_with(scheme)) throw usage_error(url + ": expected http://host:port/path");
-  const auto slash = url.find('/', scheme.size());
-  const std::string authority = url.substr(scheme.size(), slash - scheme.size());
-  const std::string path = slash == std::string::npos ? "/" : url.substr(slash);
-  const auto colon = authority.rfind(':');
-  const std::string host = authority.substr(0, colon);
-  const std::string port = colon == std::string::npos ? "80" : authority.substr(colon + 1);
+  const traffic::http_target node = traffic::read_url(url);
+  std::vector<std::pair<std::string, std::string>> headers = {{"Connection", "close"}};
+  if (!token.empty()) headers.emplace_back("Authorization", "Bearer " + token);
+  if (method != "GET") headers.emplace_back("Content-Type", "application/json");
+  const std::string ask = traffic::http_request(node, method, body, headers);
 
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0)
+  if (const int error = ::getaddrinfo(node.host.c_str(), node.port.c_str(), &hints, &found); error != 0)
     throw std::runtime_error(url + ": " + ::gai_strerror(error));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, &::freeaddrinfo);
   std::string why = "no address";
@@ -113,11 +154,6 @@ http_answer http_call(const std::string& method, const std::string& url, const s
     std::string all;
     const bool connected = ::connect(fd, to->ai_addr, to->ai_addrlen) == 0;
     if (connected) {
-      std::string ask = method + " " + path + " HTTP/1.1\r\nHost: " + authority + "\r\nConnection: close\r\n";
-      if (!token.empty()) ask += "Authorization: Bearer " + token + "\r\n";
-      if (method != "GET")
-        ask += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
-      ask += "\r\n" + body;
       if (::send(fd, ask.data(), ask.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(ask.size())) {
         char part[16384];
         for (ssize_t n = 0; (n = ::recv(fd, part, sizeof part, 0)) > 0;)
@@ -161,7 +197,8 @@ cache_counts read_cache_counts(const std::string& exposition) {
   return counts;
 }
 
-cache_counts cache_counts_of(const std::string& url) {
+cache_counts cache_counts_of(const std::string& given) {
+  const std::string url = node_url(given, "--metrics");
   const bool has_path = url.find('/', std::string_view("http://").size()) != std::string::npos;
   return read_cache_counts(fetch(has_path ? url : url + "/metrics"));
 }

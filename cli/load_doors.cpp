@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -43,9 +41,7 @@ std::vector<named_value> headers_of(const door_load_options& o) {
   }
   std::string key;
   if (!o.api_key_file.empty()) {
-    std::ifstream in(o.api_key_file);
-    if (!in) throw usage_error("--api-key-file " + o.api_key_file + ": can't be read");
-    key = trimmed({std::istreambuf_iterator<char>(in), {}});
+    key = trimmed(read_text(o.api_key_file, "--api-key-file"));
     if (key.empty()) throw usage_error("--api-key-file " + o.api_key_file + ": no key in it");
   } else if (const char* text = std::getenv("TROUPE_API_KEY")) {
     key = trimmed(text);
@@ -88,7 +84,8 @@ traffic::report over_http(const load_command_options& o, const std::vector<std::
                           const traffic::observer& who) {
   traffic::http_target to;
   try {
-    to = traffic::read_url(o.door.http);
+    const bool bare = o.door.http.find("://") == std::string::npos;
+    to = traffic::read_url(bare ? "http://" + o.door.http : o.door.http);
   } catch (const std::invalid_argument& e) {
     throw usage_error("--http " + std::string(e.what()));
   }

@@ -78,16 +78,19 @@ int main(int argc, char** argv) {
         throw CLI::Success();
       },
       "Print the version");
-  app.footer("Begin with:  troupe demo\nEach command:  troupe COMMAND --help");
+  app.footer(
+      "Begin with:  troupe demo\nEach command:  troupe COMMAND --help\nExit status:  0 done; 1 the work "
+      "failed; 2 the command line or the configuration is wrong\nMore:  docs/getting-started.md");
 
   cli::serve_options serve;
   auto* c_serve = app.add_subcommand("serve", "Run a node");
   cli::add_common(c_serve, serve.common, "Log as JSON lines, also on a terminal");
   cli::add_brokers(c_serve, serve.common);
   cli::add_models(c_serve, serve.common);
-  c_serve->footer(
-      "Example:  troupe serve --brokers broker:9092 --models models\n"
-      "SIGTERM or Ctrl-C drains; a second one stops at once.");
+  cli::end_help(c_serve, {{"troupe serve --brokers broker:9092 --models models"},
+                          "drain.deadline came first, or the node can't go on",
+                          "docs/getting-started.md, docs/operations.md",
+                          {"SIGTERM or Ctrl-C drains; a second one stops at once."}});
 
   cli::demo_options demo;
   auto* c_demo =
@@ -102,7 +105,7 @@ int main(int argc, char** argv) {
   cli::finite_number(c_demo->add_option("--seconds", demo.seconds, "Length of the second part"), 0.1, 3600,
                      "SECONDS");
   cli::add_models(c_demo, demo.common);
-  c_demo->footer("Example:  troupe demo --json");
+  cli::end_help(c_demo, {{"troupe demo --json"}, "a record was lost", "docs/getting-started.md", {}});
 
   cli::load_command_options load;
   auto* c_load =
@@ -165,17 +168,19 @@ int main(int argc, char** argv) {
                    "Send the records of this file of JSON lines as they are ('-': standard input)")
       ->type_name("FILE");
   cli::add_door_load(c_load, load);
-  c_load->footer(
-      "Examples:  troupe load --records 100000 --rate 5000\n"
-      "           troupe load --http http://localhost:8080 --rate 2000 --seconds 30\n"
-      "           troupe load --http http://localhost:8080 --model iris-classifier --features 4 --format "
-      "binary "
-      "--connections 64\n"
-      "           troupe load --grpc localhost:8081 --model diabetes-rf-model --priority 1 --target 20ms "
-      "--json\n"
-      "           troupe load --records 1000000 --window 50000 --json\n"
-      "           echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | "
-      "troupe load --raw -");
+  cli::end_help(
+      c_load,
+      {{"troupe load --records 100000 --rate 5000",
+        "troupe load --http http://localhost:8080 --rate 2000 --seconds 30",
+        "troupe load --http http://localhost:8080 --model iris-classifier --features 4 --format binary "
+        "--connections 64",
+        "troupe load --grpc localhost:8081 --model diabetes-rf-model --priority 1 --target 20ms --json",
+        "troupe load --records 1000000 --window 50000 --json",
+        "echo '{\"key\":\"a\",\"value\":\"{}\",\"headers\":{\"model\":\"iris-classifier\"}}' | troupe load "
+        "--raw -"},
+       "answers are missing, nothing was predicted, or with --fail-on-errors any error",
+       "docs/clients.md",
+       {}});
 
   cli::results_options results;
   auto* c_results = app.add_subcommand("results", "Print results");
@@ -186,7 +191,10 @@ int main(int argc, char** argv) {
   cli::whole_number(c_results->add_option("--max", results.most, "Stop after so many"), 1, 1'000'000'000'000);
   cli::add_brokers(c_results, results.common);
   c_results->add_option("--topic", results.topic, "Another topic")->type_name("TOPIC");
-  c_results->footer("Example:  troupe results --follow --json");
+  cli::end_help(c_results, {{"troupe results --follow --json", "troupe results --dlq --max 20"},
+                            "the brokers or the topic can't be reached",
+                            "docs/operations.md",
+                            {}});
 
   cli::replay_options replay;
   auto* c_replay = app.add_subcommand("replay", "Send dead letters to the requests topic again, once each");
@@ -227,11 +235,12 @@ int main(int argc, char** argv) {
       ->type_name("GROUP");
   c_replay->add_flag("--from-beginning", replay.from_beginning, "Also what the group has sent already");
   c_replay->add_flag("--dry-run", replay.dry_run, "List what would be sent; send and remember nothing");
-  c_replay->footer(
-      "Examples:  troupe replay --dry-run\n"
-      "           troupe replay --code model_failed --since 2h\n"
-      "           troupe replay --source-partition 3 --source-offset 1200-1300 --limit 10 --json\n"
-      "Corrected values are sent with: troupe load --raw FILE");
+  cli::end_help(c_replay, {{"troupe replay --dry-run", "troupe replay --code model_failed --since 2h",
+                            "troupe replay --source-partition 3 --source-offset 1200-1300 --limit 10 --json"},
+                           "something was not delivered, or can't be remembered",
+                           "docs/operations.md",
+                           {"Corrected values are sent with: troupe load --raw FILE",
+                            "With nothing to send the status is 0, and a line says what was looked at."}});
 
   cli::batch_options batch;
   auto* c_batch = app.add_subcommand("batch", "Score a file of requests here, on all cores");
@@ -253,12 +262,14 @@ int main(int argc, char** argv) {
                     1024);
   c_batch->add_flag("--restart", batch.restart, "Begin anew: no checkpoint, and replace the results");
   c_batch->add_flag("--allow-errors", batch.allow_errors, "Exit with 0 also when lines ended as errors");
-  c_batch->footer(
-      "Examples:  troupe batch --model diabetes-rf-model patients.jsonl --output predictions.jsonl\n"
-      "           troupe batch --model iris-classifier flowers.csv -o - | jq .prediction\n"
-      "           troupe batch --model churn customers.parquet -o churn.jsonl     (needs python3 with "
-      "pyarrow)\n"
-      "What was interrupted goes on where it was when the same command runs again.");
+  cli::end_help(
+      c_batch,
+      {{"troupe batch --model diabetes-rf-model patients.jsonl --output predictions.jsonl",
+        "troupe batch --model iris-classifier flowers.csv -o - | jq .prediction",
+        "troupe batch --model churn customers.parquet -o churn.jsonl     (needs python3 with pyarrow)"},
+       "lines ended as errors (not with --allow-errors), or it was interrupted",
+       "docs/batches.md",
+       {"What was interrupted goes on where it was when the same command runs again."}});
 
   cli::models_command models;
   cli::add_models_commands(app, models);
@@ -272,14 +283,20 @@ int main(int argc, char** argv) {
   c_tree->add_option("--url", tree.url,
                      "The node's admin address, http://host:8000 (default: metrics.port here)");
   c_tree->add_option("--token-file", tree.token_file, "File with admin.token (default: as configured)");
-  c_tree->footer("Example:  troupe tree --url http://node-3:8000 --token-file /etc/troupe/admin.token");
+  cli::end_help(c_tree, {{"troupe tree --url http://node-3:8000 --token-file /etc/troupe/admin.token"},
+                         "the node does not answer, or refuses",
+                         "docs/operations.md",
+                         {}});
 
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   cli::add_common(c_check, check.common);
   cli::add_brokers(c_check, check.common);
   cli::add_models(c_check, check.common);
-  c_check->footer("Example:  troupe check --config /etc/troupe/troupe.yaml");
+  cli::end_help(c_check, {{"troupe check --config /etc/troupe/troupe.yaml"},
+                          "something can't be reached or would not work",
+                          "docs/operations.md",
+                          {}});
 
   cli::config_options config;
   auto* c_config =
@@ -287,18 +304,19 @@ int main(int argc, char** argv) {
   cli::add_common(c_config, config.common);
   c_config->add_flag("--schema", config.schema, "The file's JSON Schema instead");
   c_config->add_flag("--markdown", config.markdown, "The reference of all options instead");
-  c_config->footer("Example:  troupe config --set cache.mode=on");
+  cli::end_help(c_config,
+                {{"troupe config --set cache.mode=on"}, "an unexpected failure", "docs/configuration.md", {}});
 
   bool version_json = false;
   auto* c_version = app.add_subcommand("version", "Print the version");
   c_version->add_flag("--json", version_json, "As JSON");
-  c_version->footer("Example:  troupe version --json");
+  cli::end_help(c_version, {{"troupe version --json"}, "an unexpected failure", "README.md", {}});
 
   cli::key_options key;
   auto* c_key = app.add_subcommand("key", "Make an API key and its entry for auth.keys_file");
   c_key->add_option("NAME", key.name, "Name of the client")->required();
   c_key->add_flag("--json", key.json, "As JSON");
-  c_key->footer("Example:  troupe key billing");
+  cli::end_help(c_key, {{"troupe key billing"}, "an unexpected failure", "docs/security.md", {}});
 
   auto* c_engine = app.add_subcommand("engine", "Score for a node; started by serve");
   c_engine->group("");  // not in the list of commands

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -83,15 +82,6 @@ std::vector<owned_header> headers_of(const rd_kafka_message_t& m) {
   return out;
 }
 
-std::string time_text(std::int64_t ms) {
-  const std::time_t at = ms / 1000;
-  std::tm utc{};
-  char text[32];
-  if (ms < 0 || !gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-    return "?";
-  return text;
-}
-
 class replayer {
  public:
   replayer(const replay_options& o, const config::kafka_settings& kafka)
@@ -160,6 +150,7 @@ class replayer {
             ": a time such as 2024-11-15T05:53:20Z (UTC), or how long ago, such as 30m, 2h or 7d");
       into = *at;
     };
+    check_codes(options_.codes);
     filter_.codes = options_.codes;
     filter_.reason = options_.reason;
     filter_.partition = options_.source_partition;
@@ -194,6 +185,7 @@ class replayer {
         throw std::runtime_error("end of " + from_ + "/" + std::to_string(p) + ": " +
                                  rd_kafka_err2str(error));
       one.progress.add(0, low);  // no longer there
+      look_.records += one.end - low;
       one.planned = one.progress;
       one.position = options_.from_beginning ? low : one.progress.next();
     }
@@ -249,12 +241,18 @@ class replayer {
   }
 
   void take(const rd_kafka_message_t& m, one_partition& one) {
+    ++look_.looked_at;
     if (!options_.from_beginning && one.progress.has(m.offset)) {
       ++counts_.sent_before;
       return;
     }
     rd_kafka_timestamp_type_t kind{};
     const dead_letter letter = read_letter(headers_of(m), rd_kafka_message_timestamp(&m, &kind));
+    if (letter.timestamp_ms >= 0) {
+      look_.first_ms =
+          look_.first_ms < 0 ? letter.timestamp_ms : std::min(look_.first_ms, letter.timestamp_ms);
+      look_.last_ms = std::max(look_.last_ms, letter.timestamp_ms);
+    }
     if (!filter_.wants(letter)) {
       ++counts_.other;
       return;
@@ -408,8 +406,35 @@ class replayer {
                std::to_string(std::max<std::int64_t>(0, all - read)) + " to look at");
   }
 
+  /// The options that chose, with times as they were understood.
+  [[nodiscard]] std::string filters() const {
+    std::string all;
+    const auto add = [&all](const char* name, const std::string& value) {
+      if (!value.empty()) all += (all.empty() ? "" : " ") + std::string(name) + " " + value;
+    };
+    for (const auto& code : options_.codes) add("--code", code);
+    add("--reason", options_.reason);
+    if (!options_.since.empty()) add("--since", time_text(filter_.since_ms));
+    if (!options_.until.empty()) add("--until", time_text(filter_.until_ms));
+    if (options_.source_partition >= 0) add("--source-partition", std::to_string(options_.source_partition));
+    add("--source-offset", options_.source_offset);
+    return all;
+  }
+
+  void say_why_nothing() {
+    look_.topic = from_;
+    look_.group = options_.group;
+    look_.filters = filters();
+    look_.sent_before = counts_.sent_before;
+    look_.other = counts_.other;
+    look_.without_value = counts_.without_value;
+    look_.too_often = counts_.too_often;
+    std::fprintf(stderr, "troupe: %s\n", nothing_to_send(look_).c_str());
+  }
+
   void report() {
     const counts& c = counts_;
+    if (taken_ == 0 && !stopped_ && !full_) say_why_nothing();
     if (full_)
       std::fprintf(
           stderr,
@@ -427,6 +452,8 @@ class replayer {
       j["dry_run"] = options_.dry_run;
       j[options_.dry_run ? "would_send" : "sent"] = options_.dry_run ? taken_ : c.sent;
       j["not_delivered"] = c.refused;
+      j["records"] = look_.records;
+      j["looked_at"] = look_.looked_at;
       j["sent_before"] = c.sent_before;
       j["not_asked_for"] = c.other;
       j["without_value"] = c.without_value;
@@ -456,6 +483,7 @@ class replayer {
   replay_filter filter_;
   std::map<int, one_partition> partitions_;
   counts counts_;
+  replay_look look_;
   std::int64_t taken_ = 0;
   std::size_t waiting_ = 0;
   clock::time_point heard_ = clock::now();

@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <ctime>
 #include <system_error>
+
+#include "messages/errors.hpp"
+#include "runtime/policy/nearest.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -109,6 +113,53 @@ bool replay_filter::wants(const dead_letter& l) const {
   if (partition >= 0 && l.source_partition != partition) return false;
   const bool any_offset = first_offset == 0 && last_offset == INT64_MAX;
   return any_offset || (l.source_offset >= first_offset && l.source_offset <= last_offset);
+}
+
+void check_codes(const std::vector<std::string>& codes) {
+  std::vector<std::string> known;
+  std::string all;
+  for (const auto name : error_names) {
+    if (name == to_string(error_code::none)) continue;
+    known.emplace_back(name);
+    all += (all.empty() ? "" : ", ") + known.back();
+  }
+  for (const auto& code : codes) {
+    if (std::find(known.begin(), known.end(), code) != known.end()) continue;
+    const std::string near = policy::nearest(code.substr(0, 64), known, 3);
+    throw usage_error("--code " + code + ": no letter has that code; " +
+                      (near.empty() ? "" : "did you mean " + near + "? ") + "known: " + all);
+  }
+}
+
+std::string nothing_to_send(const replay_look& l) {
+  if (l.records == 0) return "nothing to send: " + l.topic + " has no records";
+  if (l.looked_at == 0)
+    return "nothing to send: group " + l.group + " is done with all " + std::to_string(l.records) +
+           " records of " + l.topic + "; --from-beginning looks at them again";
+  std::string text = "nothing to send: looked at " + std::to_string(l.looked_at) + " of " +
+                     std::to_string(l.records) + " records of " + l.topic;
+  if (l.first_ms >= 0)
+    text += ", whose requests are of " + time_text(l.first_ms) + " to " + time_text(l.last_ms);
+  const char* before = ": ";
+  const auto also = [&](std::int64_t n, const std::string& what) {
+    if (n == 0) return;
+    text += before + std::to_string(n) + " " + what;
+    before = ", ";
+  };
+  also(l.other, "not asked for by " + l.filters);
+  also(l.sent_before, "sent before by group " + l.group + " (--from-beginning sends them again)");
+  also(l.without_value, "without a value");
+  also(l.too_often, "replayed too often (--max-replays)");
+  return text;
+}
+
+std::string time_text(std::int64_t ms) {
+  const std::time_t at = ms / 1000;
+  std::tm utc{};
+  char text[32];
+  if (ms < 0 || !gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+    return "?";
+  return text;
 }
 
 std::optional<std::int64_t> time_of(std::string_view text, std::int64_t now_ms) {

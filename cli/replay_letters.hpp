@@ -43,6 +43,24 @@ struct replay_filter {
   [[nodiscard]] bool wants(const dead_letter& letter) const;
 };
 
+/// Refuses a code that no letter has (messages/errors.hpp). Throws usage_error with those there are.
+void check_codes(const std::vector<std::string>& codes);
+
+/// What a run that had nothing to send has looked at.
+struct replay_look {
+  std::string topic, group;
+  std::string filters;         ///< the options that chose, "--code model_failed"; empty: all was wanted
+  std::int64_t records = 0;    ///< of the topic
+  std::int64_t looked_at = 0;  ///< of those; the others the group is done with
+  std::int64_t sent_before = 0, other = 0, without_value = 0, too_often = 0;  ///< of what was looked at
+  std::int64_t first_ms = -1, last_ms = -1;  ///< the requests' times, of what was looked at; -1: none has one
+};
+/// Why there was nothing, in one line.
+[[nodiscard]] std::string nothing_to_send(const replay_look& look);
+
+/// 2024-11-15T05:53:20Z; "?" when it can't be written so.
+[[nodiscard]] std::string time_text(std::int64_t ms);
+
 /// 2024-11-15, 2024-11-15T05:53:20Z (UTC; seconds may have a fraction), epoch milliseconds, or how long ago:
 /// 90s, 30m, 2h, 7d. In epoch milliseconds; nullopt when it is none of them.
 [[nodiscard]] std::optional<std::int64_t> time_of(std::string_view text, std::int64_t now_ms);

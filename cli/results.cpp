@@ -89,19 +89,11 @@ std::string age(std::int64_t timestamp_ms) {
       static_cast<double>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - timestamp_ms) /
       1000;
   if (timestamp_ms < 0) return "";
+  if (s < 48 * 3600) return "  " + span_text(s) + " ago";
   char text[32];
-  if (s < 120)
-    std::snprintf(text, sizeof text, "  %.1f s ago", s);
-  else if (s < 7200)
-    std::snprintf(text, sizeof text, "  %.0f min ago", s / 60);
-  else if (s < 48 * 3600)
-    std::snprintf(text, sizeof text, "  %.0f h ago", s / 3600);
-  else {
-    const std::time_t at = timestamp_ms / 1000;
-    std::tm utc{};
-    if (!gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "  %Y-%m-%d %H:%M UTC", &utc) == 0)
-      return "";
-  }
+  const std::time_t at = timestamp_ms / 1000;
+  std::tm utc{};
+  if (!gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "  %Y-%m-%d %H:%M UTC", &utc) == 0) return "";
   return text;
 }
 

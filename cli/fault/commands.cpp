@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/fault/client.hpp"
+#include "runtime/config/units.hpp"
 #include "runtime/faults/fault.hpp"
 
 namespace troupe::cli {
@@ -12,10 +13,23 @@ using nlohmann::json;
 std::string details(const json& f) {
   std::string all;
   for (const char* key : {"actor", "model", "version", "probability", "delay", "every", "shift", "size"})
-    if (f.contains(key))
+    if (f.contains(key) && f[key] != 1.0)  // of a probability: always
       all += (all.empty() ? "" : " ") + std::string(key) + "=" +
              (f[key].is_string() ? f[key].get<std::string>() : f[key].dump());
   return all;
+}
+
+/// A duration as the node writes it, for people: 28s563ms is 28.6 s.
+std::string for_people(const std::string& duration) {
+  const auto n = config::parse_duration(duration);
+  return n ? span_text(static_cast<double>(*n) * 1e-9) : duration;
+}
+
+/// How one ended; empty while it is active.
+std::string end_of(const json& f) {
+  if (!f.contains("ended")) return {};
+  const std::string lasted = f.value("lasted", "0");
+  return f["ended"].get<std::string>() + (lasted == "0" ? "" : " after " + for_people(lasted));
 }
 
 }  // namespace
@@ -26,16 +40,17 @@ int fault_list(const fault_options& o) {
     std::printf("%s", got.c_str());
     return ok;
   }
-  std::printf("%4s  %-18s %-8s %10s %9s  %s\n", "ID", "FAULT", "STATE", "LEFT", "STRIKES", "");
   const json all = json::parse(got);
-  for (const auto& f : all.at("faults"))
-    std::printf("%4llu  %-18s %-8s %10s %9llu  %s%s\n", f.at("id").get<unsigned long long>(),
+  std::printf("%4s  %-18s %-8s %8s %9s  %s\n", "ID", "FAULT", "STATE", "LEFT", "STRIKES", "FIELDS; END");
+  for (const auto& f : all.at("faults")) {
+    const std::string fields = details(f);
+    const std::string end = end_of(f);
+    std::printf("%4llu  %-18s %-8s %8s %9llu  %s%s%s\n", f.at("id").get<unsigned long long>(),
                 f.at("fault").get<std::string>().c_str(), f.at("state").get<std::string>().c_str(),
-                f.value("remaining", std::string("-")).c_str(), f.at("strikes").get<unsigned long long>(),
-                details(f).c_str(),
-                f.contains("ended")
-                    ? (", " + f["ended"].get<std::string>() + " after " + f.value("lasted", "")).c_str()
-                    : "");
+                f.contains("remaining") ? for_people(f["remaining"]).c_str() : "-",
+                f.at("strikes").get<unsigned long long>(), fields.c_str(),
+                fields.empty() || end.empty() ? "" : "; ", end.c_str());
+  }
   return ok;
 }
 
@@ -72,7 +87,11 @@ int fault_inject(const fault_options& o) {
 }
 
 int fault_stop(const fault_options& o) {
-  if (o.all == !o.id.empty()) throw usage_error("which fault? give its ID, or --all");
+  if (o.all && !o.id.empty())
+    throw usage_error("ID and --all: give one of them, " + o.id +
+                      " for that fault alone or --all for every one");
+  if (!o.all && o.id.empty())
+    throw usage_error("which fault? give its ID (troupe fault list shows them), or --all");
   if (o.id.find_first_not_of("0123456789") != std::string::npos)
     throw usage_error("ID: expected a number as troupe fault list shows it, not " + o.id);
   const std::string got = fault_client(o).remove(o.all ? "/admin/faults" : "/admin/faults/" + o.id);

@@ -19,7 +19,7 @@ void add_fault_commands(CLI::App& app, fault_command& into) {
     c->callback([&into, run] { into.run = [&into, run] { return run(into.options); }; });
     return c;
   };
-  command("list", "Faults that are active or ended lately", fault_list);
+  auto* c_list = command("list", "Faults that are active or ended lately", fault_list);
 
   auto* c_inject = command("inject", "Begin a fault; it ends by itself", fault_inject);
   std::string names = "Name: ";
@@ -36,19 +36,34 @@ void add_fault_commands(CLI::App& app, fault_command& into) {
   c_inject->add_option("--every", o.every, "Pause between two strikes")->type_name("DURATION");
   c_inject->add_option("--shift", o.shift, "Of the clock, such as 1h or -5m")->type_name("DURATION");
   c_inject->add_option("--size", o.size, "Of memory, such as 256MiB")->type_name("SIZE");
-  c_inject->footer(
-      "Example:  troupe fault inject shard_delay --model churn --probability 0.1 --delay 200ms --duration "
-      "30s");
+  const char* refuses = "the node does not answer, or refuses";
+  const char* page = "docs/faults.md";
+  end_help(c_list, {{"troupe fault list --url http://node:8000"}, refuses, page, {}});
+  end_help(c_inject,
+           {{"troupe fault inject redis_cut --duration 10s",
+             "troupe fault inject shard_delay --model churn --probability 0.1 --delay 200ms --duration 30s",
+             "troupe fault inject actor_crash --actor random --url http://node:8000"},
+            refuses,
+            page,
+            {}});
 
   auto* c_stop = command("stop", "End a fault early", fault_stop);
   c_stop->add_option("ID", o.id, "As inject printed it");
   c_stop->add_flag("--all", o.all, "All of them");
 
-  auto* c_run =
-      command("run", "A file of faults against a steady state; exit status 0: passed, 1: failed", fault_run);
+  end_help(c_stop, {{"troupe fault stop 2", "troupe fault stop --all"}, refuses, page, {}});
+
+  auto* c_run = command("run", "A file of faults, one after the other, against a steady state", fault_run);
   c_run->add_option("FILE", o.file, "Scenario, YAML ('-': standard input)")->required();
-  c_run->footer("Example:  troupe fault run config/faults/redis_away.yaml --url http://node:8000");
-  c_fault->footer("Example:  troupe fault inject redis_cut --duration 10s");
+  end_help(c_run, {{"troupe fault run config/faults/redis_away.yaml --url http://node:8000"},
+                   "a step did not pass, or could not be injected; the node was not steady",
+                   page,
+                   {}});
+  end_help(c_fault, {{"troupe fault inject redis_cut --duration 10s",
+                      "troupe fault run config/faults/redis_away.yaml --url http://node:8000"},
+                     "the node refuses, or a scenario did not pass",
+                     page,
+                     {"The node needs faults.enabled and admin.token."}});
 }
 
 }  // namespace troupe::cli

@@ -5,14 +5,13 @@
 #include <cmath>
 #include <cstdio>
 #include <deque>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/fault/client.hpp"
+#include "cli/fault/outcome.hpp"
 #include "cli/fault/watch.hpp"
+#include "runtime/faults/fault_json.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -34,37 +33,23 @@ std::string joined(const std::vector<std::string>& all) {
   return text;
 }
 
-struct outcome {
-  std::string fault;
-  std::optional<double> detected_s;  // from its beginning
-  std::string sign;
-  std::optional<double> recovered_s;  // from its end; 0: it never left the steady state, or was back before
-  double failed = 0, answered = 0;
-  std::string why_failed;  // empty: passed
-};
-
 class runner {
  public:
   runner(scenario s, const admin_client& node) : scenario_(std::move(s)), node_(node) {}
 
   int run(bool as_json) {
     say(scenario_.name.empty() ? "scenario" : scenario_.name.c_str());
-    std::string broken = warm_up();
-    if (broken.empty()) {
-      say("steady");
-      for (const auto& step : scenario_.steps) {
-        outcomes_.push_back(one(step));
-        const auto& o = outcomes_.back();
-        if (!o.why_failed.empty() && !o.recovered_s) break;  // nothing more to learn from a node that is down
-        if (&step != &scenario_.steps.back()) pause(step.wait_s);
-      }
-    } else {
+    std::string broken = refused();
+    if (!broken.empty())
+      broken = "nothing injected: " + broken;
+    else if (broken = warm_up(); !broken.empty())
       broken = "not steady, nothing injected: " + broken;
-    }
+    else
+      inject_all();
     if (stop_requested()) broken = "interrupted";
     const bool passed = broken.empty() && outcomes_.size() == scenario_.steps.size() &&
                         std::all_of(outcomes_.begin(), outcomes_.end(),
-                                    [](const outcome& o) { return o.why_failed.empty(); });
+                                    [](const step_outcome& o) { return o.why_failed.empty(); });
     if (as_json) std::printf("%s\n", document(passed, broken).dump().c_str());
     table(passed, broken);
     return passed ? ok : failed;
@@ -72,6 +57,29 @@ class runner {
 
  private:
   static void say(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
+
+  void inject_all() {
+    say("steady");
+    for (const auto& step : scenario_.steps) {
+      outcomes_.push_back(one(step));
+      const auto& o = outcomes_.back();
+      if (!o.why_failed.empty() && !o.recovered_s) break;  // nothing more to learn from a node that is down
+      if (&step != &scenario_.steps.back()) pause(step.wait_s);
+    }
+  }
+
+  /// Which steps the node would not take now, each with its place in the file.
+  [[nodiscard]] std::string refused() const {
+    std::vector<std::string> all;
+    for (const auto& step : scenario_.steps) {
+      try {
+        (void)node_.post("/admin/faults/check", step.body);
+      } catch (const std::runtime_error& e) {
+        all.push_back(step.place + ": " + e.what());
+      }
+    }
+    return joined(all);
+  }
 
   /// Looks at the node, and keeps the looks of the window.
   const look& glance() {
@@ -123,17 +131,20 @@ class runner {
     return "interrupted";
   }
 
-  outcome one(const scenario_step& step) {
-    outcome o;
-    o.fault = faults::info(step.fault.what).name;
+  step_outcome one(const scenario_step& step) {
+    step_outcome o;
+    o.fault = step.fault;
+    const std::string name(faults::info(step.fault.what).name);
     const look before = glance();
     const auto noisy = noise(looks_.front(), before);
-    say("injecting " + o.fault);
+    say("injecting " + name);
     const double begun = now_s();
     std::uint64_t id = 0;
     try {
       const auto got = json::parse(node_.post("/admin/faults", step.body));
       id = got.at("id");
+      o.strikes = got.at("strikes");
+      if (got.contains("actor")) o.fault.actor = got["actor"];  // which one `random` was
     } catch (const std::exception& e) {
       o.why_failed = std::string("not injected: ") + e.what();
       return o;
@@ -141,14 +152,21 @@ class runner {
     double ended = -1;  // when the fault was over
     double holds_since = -1;
     look last = before;
+    look over = before;  // as the fault ended
     std::vector<std::string> wrong;
     while (!stop_requested()) {
       rest();
       const look now = glance();
       if (now.answers) last = now;
-      if (ended < 0 && now.answers && !active(id)) {
-        ended = now_s();
-        say(o.fault + " is over");
+      if (ended < 0 && now.answers) {
+        over = now;
+        const seen s = seen_of(id);
+        // One that a restarted node no longer knows had struck before, or nobody can tell.
+        if (s.strikes || (!s.active && o.strikes == std::uint64_t{0})) o.strikes = s.strikes;
+        if (!s.active) {
+          ended = now_s();
+          say(name + " is over");
+        }
       }
       const auto not_held = lately(judged_s);
       detect(o, signs(before, now, noisy), not_held, begun);
@@ -172,8 +190,9 @@ class runner {
     if (ended < 0 && stop_requested()) end_fault(id);
     o.failed = last.pipeline.errors + last.api.errors - before.pipeline.errors - before.api.errors;
     o.answered = last.pipeline.requests + last.api.requests - before.pipeline.requests - before.api.requests;
-    if (o.why_failed.empty()) o.why_failed = judge(o, step, wrong);
-    say(o.fault + (o.why_failed.empty() ? ": passed" : ": " + o.why_failed));
+    if (o.why_failed.empty())
+      o.why_failed = judge(o, step, wrong, not_exercised(step, o.strikes, before, over));
+    say(name + (o.why_failed.empty() ? ": passed" : ": " + o.why_failed));
     return o;
   }
 
@@ -192,18 +211,22 @@ class runner {
     return static_cast<double>(step.fault.duration) * 1e-9 + 15;
   }
 
-  [[nodiscard]] bool active(std::uint64_t id) const {
+  struct seen {
+    bool active = true;
+    std::optional<std::uint64_t> strikes;  // unset: the node did not say, or knows no such fault
+  };
+  [[nodiscard]] seen seen_of(std::uint64_t id) const {
     try {
       const auto all = json::parse(node_.get("/admin/faults"));
       for (const auto& f : all.at("faults"))
-        if (f.at("id") == id) return f.at("state") == "active";
-      return false;
+        if (f.at("id") == id) return {f.at("state") == "active", f.at("strikes").get<std::uint64_t>()};
+      return {false, std::nullopt};
     } catch (const std::exception&) {
-      return true;
+      return {};
     }
   }
 
-  static void detect(outcome& o, std::vector<std::string> found,
+  static void detect(step_outcome& o, std::vector<std::string> found,
                      const std::optional<std::vector<std::string>>& not_held, double begun) {
     if (o.detected_s) return;
     if (not_held) found.insert(found.end(), not_held->begin(), not_held->end());
@@ -212,27 +235,23 @@ class runner {
     o.sign = found.front();
   }
 
-  [[nodiscard]] std::string judge(const outcome& o, const scenario_step& step,
-                                  const std::vector<std::string>& wrong) const {
+  [[nodiscard]] std::string judge(const step_outcome& o, const scenario_step& step,
+                                  const std::vector<std::string>& wrong, const std::string& idle) const {
     if (stop_requested()) return "interrupted";
     if (!o.recovered_s)
-      return "not recovered within " + number(scenario_.recover_within_s) + " s: " + joined(wrong);
+      return "not recovered within " + plain_number(scenario_.recover_within_s) + " s: " + joined(wrong);
     if (*o.recovered_s > scenario_.recover_within_s)
-      return "recovered after " + number(*o.recovered_s) + " s, not within " +
-             number(scenario_.recover_within_s) + " s";
+      return "recovered after " + plain_number(*o.recovered_s) + " s, not within " +
+             plain_number(scenario_.recover_within_s) + " s";
+    if (!idle.empty()) return idle;
     if (scenario_.detect_within_s && (!o.detected_s || *o.detected_s > *scenario_.detect_within_s))
-      return o.detected_s ? "detected after " + number(*o.detected_s) + " s, not within " +
-                                number(*scenario_.detect_within_s) + " s"
+      return o.detected_s ? "detected after " + plain_number(*o.detected_s) + " s, not within " +
+                                plain_number(*scenario_.detect_within_s) + " s"
                           : "never detected";
     if (step.failed_at_most && o.failed > static_cast<double>(*step.failed_at_most))
-      return number(o.failed) + " requests failed, at most " + std::to_string(*step.failed_at_most) + " may";
+      return plain_number(o.failed) + " requests failed, at most " + std::to_string(*step.failed_at_most) +
+             " may";
     return {};
-  }
-
-  static std::string number(double v) {
-    char out[32];
-    std::snprintf(out, sizeof out, "%.4g", v);
-    return out;
   }
 
   [[nodiscard]] json document(bool passed, const std::string& broken) const {
@@ -241,7 +260,9 @@ class runner {
     };
     json steps = json::array();
     for (const auto& o : outcomes_) {
-      json j = {{"fault", o.fault}, {"passed", o.why_failed.empty()}};
+      json j = {{"fault", faults::info(o.fault.what).name}, {"passed", o.why_failed.empty()}};
+      j.update(json::parse(faults::fields_json(o.fault)));
+      j["strikes"] = o.strikes ? json(*o.strikes) : json();
       j["detected_s"] = rounded(o.detected_s);
       j["sign"] = o.sign.empty() ? json() : json(o.sign);
       j["recovered_s"] = rounded(o.recovered_s);
@@ -256,38 +277,20 @@ class runner {
   }
 
   void table(bool passed, const std::string& broken) const {
-    std::fprintf(stderr, "\n%-18s %10s %10s %8s %9s  %-6s %s\n", "FAULT", "DETECTED", "RECOVERED", "FAILED",
-                 "ANSWERED", "", "SIGN");
-    for (const auto& o : outcomes_) {
-      const auto time = [](const std::optional<double>& v) {
-        return v ? number(std::round(*v * 100) / 100) + " s" : std::string("-");
-      };
-      std::fprintf(stderr, "%-18s %10s %10s %8.0f %9.0f  %-6s %s\n", o.fault.c_str(),
-                   time(o.detected_s).c_str(), time(o.recovered_s).c_str(), o.failed, o.answered,
-                   o.why_failed.empty() ? "passed" : "FAILED",
-                   (o.why_failed.empty() ? o.sign : o.why_failed).c_str());
-    }
-    std::fprintf(stderr, "%s%s\n", passed ? "passed" : "FAILED",
+    std::fprintf(stderr, "%s%s%s\n", outcome_table(outcomes_).c_str(), passed ? "passed" : "FAILED",
                  broken.empty() ? "" : (": " + broken).c_str());
   }
 
   scenario scenario_;
   const admin_client& node_;
   std::deque<look> looks_;
-  std::vector<outcome> outcomes_;
+  std::vector<step_outcome> outcomes_;
 };
-
-std::string contents(const std::string& file) {
-  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  std::ifstream in(file);
-  if (!in) throw usage_error(file + ": can't be read");
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 }  // namespace
 
 int fault_run(const fault_options& o) {
-  scenario s = parse_scenario(contents(o.file), o.file == "-" ? "standard input" : o.file);
+  scenario s = parse_scenario(read_text(o.file), o.file == "-" ? "standard input" : o.file);
   const admin_client node = fault_client(o);
   (void)stop_requested();
   // Refused here rather than after the warm-up: no token, faults are off, nobody is there.

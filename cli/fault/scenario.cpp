@@ -41,9 +41,11 @@ class reader {
     return path_.empty() ? key : path_ + "." + key;
   }
 
+  [[nodiscard]] std::string place(const YAML::Node& at, const std::string& key) const {
+    return file_ + ":" + std::to_string(std::max(0, at.Mark().line) + 1) + (key.empty() ? "" : ": ") + key;
+  }
   [[noreturn]] void fail(const YAML::Node& at, const std::string& key, const std::string& what) const {
-    throw usage_error(file_ + ":" + std::to_string(std::max(0, at.Mark().line) + 1) + ": " + key +
-                      (key.empty() ? "" : ": ") + what);
+    throw usage_error(place(at, key) + ": " + what);
   }
 
   [[nodiscard]] std::string text(const std::string& key, const YAML::Node& v) const {
@@ -134,12 +136,15 @@ nlohmann::json scalar(const YAML::Node& v, const std::string& key) {
 
 scenario_step step(const reader& r, const YAML::Node& node) {
   scenario_step s;
+  s.place = r.place(node, r.path());
   nlohmann::json body = nlohmann::json::object();
   r.each({}, [&](const std::string& key, const YAML::Node& v) {
     if (key == "wait")
       s.wait_s = r.seconds(key, v);
     else if (key == "failed_at_most")
       s.failed_at_most = static_cast<std::uint64_t>(r.number(key, v, 1e15));
+    else if (key == "strikes_at_least")
+      s.strikes_at_least = static_cast<std::uint64_t>(r.number(key, v, 1e15));
     else
       body[key] = scalar((static_cast<void>(r.text(key, v)), v), key);
     return true;
@@ -163,6 +168,9 @@ scenario parse_scenario(const std::string& text, const std::string& file) {
   } catch (const YAML::Exception& e) {
     throw usage_error(file + ":" + std::to_string(e.mark.line + 1) + ": " + e.msg);
   }
+  if (root.IsNull())
+    throw usage_error(
+        file + ": has no scenario in it; expected at least steps: [{fault: NAME}], see docs/faults.md");
   scenario s;
   const reader r(file, "", root);
   r.each({"name", "steady_state", "window", "warm_up", "detect_within", "recover_within", "steps"},

@@ -13,9 +13,10 @@
 //   detect_within: 5s                     optional: a fault without a sign by then fails the run
 //   recover_within: 30s                   from the end of the fault
 //   steps:
-//     - {fault: redis_cut, duration: 10s, wait: 5s, failed_at_most: 0}
+//     - {fault: redis_cut, duration: 10s, wait: 5s, failed_at_most: 0, strikes_at_least: 1}
 //
-// A step has the fields of its fault (docs/faults.md), and `wait` before the next one.
+// A step has the fields of its fault (docs/faults.md), and `wait` before the next one. One whose fault struck
+// more seldom than strikes_at_least (1 unless it says otherwise) has shown nothing, and fails.
 
 #include <cstdint>
 #include <optional>
@@ -41,10 +42,12 @@ struct steady_state {
 };
 
 struct scenario_step {
+  std::string place;  ///< FILE:LINE: steps[0]
   faults::fault fault;
   std::string body;  ///< what the node is asked for, JSON
   double wait_s = 0;
   std::optional<std::uint64_t> failed_at_most;  ///< requests, from the fault to the recovery
+  std::uint64_t strikes_at_least = 1;           ///< 0: it may have struck nothing
 };
 
 struct scenario {

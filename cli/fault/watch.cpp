@@ -56,6 +56,8 @@ void read_line(look& l, std::string_view line) {
         value;
   } else if (name == "troupe_consumer_lag_seconds") {
     l.lag_s = std::max(l.lag_s, value);
+  } else if (name == "troupe_cache_hits_total") {
+    l.cached += value;
   } else if (name == "process_resident_memory_bytes") {
     l.memory = value;
   } else if (name == "troupe_breaker_state") {

@@ -29,6 +29,7 @@ struct look {
   door_counts pipeline, api;
   double lag_s = 0;
   double memory = 0;  ///< bytes, resident
+  double cached = 0;  ///< answers from the cache so far
   /// Counters and gauges that tell of trouble, by name with labels: those that grew, or stand above their
   /// calm value, are signs.
   std::map<std::string, double> grows, stands;

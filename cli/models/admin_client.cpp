@@ -1,8 +1,6 @@
 #include "cli/models/admin_client.hpp"
 
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -11,15 +9,17 @@ namespace troupe::cli {
 using nlohmann::json;
 
 admin_client::admin_client(const models_options& o) : url_(o.url) {
-  const auto settings = settings_of(o.common, true).values;
-  if (url_.empty()) url_ = "http://127.0.0.1:" + std::to_string(settings.metrics.port);
-  while (url_.ends_with('/')) url_.pop_back();
+  const auto loaded = settings_of(o.common, true);
+  const auto& settings = loaded.values;
+  url_ = url_.empty() ? "http://127.0.0.1:" + std::to_string(settings.metrics.port) : node_url(url_, "--url");
   token_ = settings.admin.token;
+  for (const auto& one : loaded.effective)
+    if (one.key == "admin.token") token_from_ = one.origin;
   if (!o.token_file.empty()) {
-    std::ifstream in(o.token_file);
-    if (!in) throw usage_error(o.token_file + ": the token can't be read");
-    token_.assign(std::istreambuf_iterator<char>(in), {});
+    token_ = read_text(o.token_file, "--token-file");
+    token_from_ = "--token-file " + o.token_file;
     while (token_.ends_with('\n') || token_.ends_with('\r')) token_.pop_back();
+    if (token_.empty()) throw usage_error(token_from_ + ": is empty, expected the node's admin.token");
   }
   if (token_.empty())
     throw usage_error(
@@ -36,6 +36,9 @@ std::string admin_client::call(const std::string& method, const std::string& pat
     throw std::runtime_error(url_ +
                              ": has no /admin: it is on the port of the metrics (metrics.port, 8000 by "
                              "default), and only where admin.token is set on the node");
+  if (got.status == 401)
+    throw std::runtime_error(url_ + ": " + (named ? said["error"].get<std::string>() : got.status_line) +
+                             "; what was sent comes from " + token_from_);
   throw std::runtime_error(named ? said["error"].get<std::string>() : url_ + path + ": " + got.status_line);
 }
 

@@ -31,6 +31,7 @@ class admin_client {
 
   std::string url_;
   std::string token_;
+  std::string token_from_;  // for errors
 };
 
 }  // namespace troupe::cli

@@ -349,7 +349,8 @@ void broken_link::begin(mode how, nanos delay, double probability) {
     i.ending = false;
     for (const int fd : i.direct) shut += ::shutdown(fd, SHUT_RDWR) == 0;
   }
-  for (; shut > 0; --shut) i.struck();
+  // Others have a connection made anew, through the relay: what strikes then is an answer.
+  for (; how == mode::cut && shut > 0; --shut) i.struck();
   if (how == mode::slow || how == mode::corrupt) i.thread = std::thread([this] { impl_->run(); });
 }
 

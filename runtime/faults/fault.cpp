@@ -66,17 +66,6 @@ constexpr std::array<std::string_view, 8> field_names = {"actor", "model", "vers
 constexpr std::array<std::string_view, 8> point_names = {"actor",    "score",   "cache",   "link",
                                                          "registry", "produce", "consume", "process"};
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string all;
-  for (const auto& n : names) all += (all.empty() ? "" : ", ") + n;
-  return all;
-}
-
-std::string meant(std::string_view word, const std::vector<std::string>& known) {
-  const std::string near = policy::nearest(word, known, 3);
-  return near.empty() ? std::string() : "did you mean " + near + "? ";
-}
-
 [[noreturn]] void bad(std::string_view key, const std::string& what) {
   throw bad_fault(std::string(key) + ": " + what);
 }
@@ -160,11 +149,26 @@ const kind_info& named(const json& v) {
   const std::string name = v.is_string() ? v.get<std::string>() : v.dump();
   for (const auto& k : table)
     if (k.name == name) return k;
-  bad("fault",
-      "unknown: " + name.substr(0, 64) + "; " + meant(name.substr(0, 64), known) + "known: " + listed(known));
+  bad("fault", "unknown: " + shown(name) + "; " + meant(name, known) + "known: " + listed(known));
 }
 
 }  // namespace
+
+std::string shown(std::string_view name) {
+  return std::string(name.substr(0, 64));
+}
+
+std::string meant(std::string_view word, const std::vector<std::string>& known) {
+  const std::string near = policy::nearest(shown(word), known, 3);
+  return near.empty() ? std::string() : "did you mean " + near + "? ";
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t most = 30;
+  std::string all;
+  for (std::size_t i = 0; i < std::min(names.size(), most); ++i) all += (i == 0 ? "" : ", ") + names[i];
+  return names.size() > most ? all + " and " + std::to_string(names.size() - most) + " more" : all;
+}
 
 std::span<const kind_info> kinds() {
   return table;
@@ -208,8 +212,8 @@ fault parse_fault(std::string_view text, const limits& bounds) {
     const auto which = static_cast<field>(at - field_names.begin());
     const auto mine = std::span(of.fields).first(of.field_count);
     if (at == field_names.end() || std::find(mine.begin(), mine.end(), which) == mine.end())
-      bad(key.substr(0, 64), "no field of " + std::string(of.name) + "; " +
-                                 meant(key.substr(0, 64), allowed) + "allowed: " + listed(allowed));
+      bad(shown(key),
+          "no field of " + std::string(of.name) + "; " + meant(key, allowed) + "allowed: " + listed(allowed));
     set(f, which, key, value, bounds);
   }
   if (f.what == kind::actor_crash && f.actor.empty())

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "messages/batch.hpp"
 
@@ -82,6 +83,12 @@ inline constexpr limits widest{24 * 3'600'000'000'000, std::size_t{1} << 40, fal
 struct bad_fault : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
+
+/// For such lines: a name as somebody gave it, not longer than is read; "did you mean X? ", or nothing; and
+/// those that there are.
+[[nodiscard]] std::string shown(std::string_view name);
+[[nodiscard]] std::string meant(std::string_view word, const std::vector<std::string>& known);
+[[nodiscard]] std::string listed(const std::vector<std::string>& names);
 
 /// From a JSON object. Throws bad_fault.
 [[nodiscard]] fault parse_fault(std::string_view json, const limits& bounds);

@@ -83,6 +83,10 @@ std::string reports_json(const std::vector<report>& all, nanos now) {
   return dump(json({{"faults", list}}));
 }
 
+std::string fields_json(const fault& f) {
+  return dump(fields_of(f));
+}
+
 std::string in_words(const fault& f) {
   std::string text(info(f.what).name);
   std::string more;

@@ -14,6 +14,8 @@ namespace troupe::faults {
 [[nodiscard]] std::string report_json(const report& r, nanos now);
 /// {"faults": [...]}
 [[nodiscard]] std::string reports_json(const std::vector<report>& all, nanos now);
+/// {"delay": "50ms"}: what a fault has beside its name and duration, without what changes nothing.
+[[nodiscard]] std::string fields_json(const fault& f);
 /// "redis_slow (delay 50ms)"
 [[nodiscard]] std::string in_words(const fault& f);
 

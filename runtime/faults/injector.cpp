@@ -47,13 +47,13 @@ class ballast {
 };
 
 /// Stops the whole process for so long: a child of it sends the two signals. Does nothing else, since only
-/// what is safe in a signal handler may be called between fork and the end.
-void stand_still(nanos duration) {
+/// what is safe in a signal handler may be called between fork and the end. False: there was no child.
+bool stand_still(nanos duration) {
   const pid_t self = ::getpid();
   const timespec length{static_cast<std::time_t>(duration / 1'000'000'000),
                         static_cast<long>(duration % 1'000'000'000)};
   const pid_t child = ::fork();
-  if (child < 0) return;
+  if (child < 0) return false;
   if (child == 0) {
     ::close_range(0, ~0U, 0);
     (void)::kill(self, SIGSTOP);
@@ -66,6 +66,7 @@ void stand_still(nanos duration) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
+  return true;
 }
 
 broken_link::mode mode_of(kind k) {
@@ -134,9 +135,9 @@ struct injector::impl {
   }
 
   report inject(const fault& f) {
+    find_target(f);
     if (f.what == kind::actor_crash && f.every == 0) return crash_once(f);
     const std::lock_guard lock(doing);
-    if (stopped) throw cannot_inject("the node is stopping");
     const kind_info& of = info(f.what);
     check(f, of);
     std::unique_ptr<ballast> taken;
@@ -154,11 +155,46 @@ struct injector::impl {
     }
     report r{id, f, began, began + f.duration, 0, {}};
     tell(r);
+    for (const auto& now : points.list())
+      if (now.id == id) r.strikes = now.strikes;
     wake_thread();
     return r;
   }
 
+  /// One that nothing here could ever meet is a mistake of whoever asks, such as a mistyped name.
+  void find_target(const fault& f) const {
+    if (f.what == kind::actor_crash && f.actor != "random" && options.actors) {
+      const auto names = options.actors();
+      if (!names.empty() && std::find(names.begin(), names.end(), f.actor) == names.end())
+        throw no_such_target("actor: there is no actor " + shown(f.actor) + " on this node; " +
+                             meant(f.actor, names) + "troupe tree (GET /admin/tree) lists them");
+    }
+    if (f.model.empty() || !options.versions) return;
+    std::map<std::string, std::vector<std::string>> there;
+    for (const auto& [model, version] : options.versions()) {
+      auto& versions = there[model];
+      if (std::find(versions.begin(), versions.end(), version) == versions.end()) versions.push_back(version);
+    }
+    const auto model = there.find(f.model);
+    if (model == there.end()) {
+      std::vector<std::string> names, with_versions;
+      for (const auto& [name, versions] : there) {
+        names.push_back(name);
+        with_versions.push_back(name + " (" + listed(versions) + ")");
+      }
+      throw no_such_target(
+          "model: there is no model " + shown(f.model) + " on this node; " + meant(f.model, names) +
+          (names.empty() ? std::string("it has none yet") : "it has " + listed(with_versions)));
+    }
+    if (!f.version.empty() &&
+        std::find(model->second.begin(), model->second.end(), f.version) == model->second.end())
+      throw no_such_target("version: there is no version " + shown(f.version) + " of " + f.model +
+                           " on this node; it has " + listed(model->second));
+  }
+
+  /// Under `doing`.
   void check(const fault& f, const kind_info& of) const {
+    if (stopped) throw cannot_inject("the node is stopping");
     if (is_link(of.at)) {
       if (!link_at(of.at))
         throw cannot_inject(std::string(of.name) + ": this node has no connection to " +
@@ -170,7 +206,7 @@ struct injector::impl {
                                 std::to_string(id) + " first");
     }
     const bool report = of.at == point::produce;
-    if ((f.what == kind::rebalance_storm || report) && !options.kafka)
+    if ((f.what == kind::rebalance_storm || f.what == kind::clock_jump || report) && !options.kafka)
       throw cannot_inject(std::string(of.name) + ": this node has no connection to Kafka");
     if (report && !options.reports)
       throw cannot_inject(std::string(of.name) +
@@ -187,7 +223,7 @@ struct injector::impl {
   report crash_once(const fault& f) {
     const std::string victim = options.crash ? options.crash(f.actor == "random" ? "" : f.actor) : "";
     if (victim.empty())
-      throw no_such_actor("no actor of that name runs now (it may be restarting); /admin/tree lists them");
+      throw no_such_target("no actor of that name runs now (it may be restarting); /admin/tree lists them");
     fault done = f;
     done.actor = victim;
     const nanos now = injector::now();
@@ -201,15 +237,12 @@ struct injector::impl {
 
   void begin(std::uint64_t id, const fault& f, const kind_info& of, std::unique_ptr<ballast> taken) {
     if (is_link(of.at)) link_at(of.at)->begin(mode_of(f.what), f.delay, f.probability);
-    if (f.what == kind::memory_pressure || f.what == kind::clock_jump) points.struck(id);
+    if (f.what == kind::memory_pressure) points.struck(id);
     if (taken) memory[id] = std::move(taken);
     const std::lock_guard lock(mutex);
     if (f.what == kind::actor_crash || f.what == kind::rebalance_storm) next_strike[id] = injector::now();
-    if (f.what == kind::freeze) {
-      points.struck(id);
-      // Later by what the answer to whoever asked for it needs.
-      next_strike[id] = injector::now() + 100'000'000;
-    }
+    // Later by what the answer to whoever asked for it needs.
+    if (f.what == kind::freeze) next_strike[id] = injector::now() + 100'000'000;
   }
 
   /// Undoes what a fault did. Under `doing`.
@@ -277,10 +310,9 @@ struct injector::impl {
     if (f.what == kind::actor_crash) {
       if (!options.crash(f.actor == "random" ? "" : f.actor).empty()) points.struck(id);
     } else if (f.what == kind::rebalance_storm) {
-      options.rejoin();
-      points.struck(id);
+      if (options.rejoin()) points.struck(id);
     } else if (f.what == kind::freeze) {
-      stand_still(until - injector::now());
+      if (stand_still(until - injector::now())) points.struck(id);
     }
     const std::lock_guard lock(mutex);
     const auto it = next_strike.find(id);
@@ -322,6 +354,11 @@ std::shared_ptr<policy::socket_watch> injector::registry() const {
 
 report injector::inject(const fault& f) {
   return impl_->inject(f);
+}
+void injector::check(const fault& f) const {
+  impl_->find_target(f);
+  const std::lock_guard lock(impl_->doing);
+  impl_->check(f, info(f.what));
 }
 bool injector::end(std::uint64_t id) {
   return impl_->end(id);

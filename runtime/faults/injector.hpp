@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/faults/fault_points.hpp"
@@ -20,8 +21,8 @@ struct cannot_inject : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// There is no such actor now.
-struct no_such_actor : cannot_inject {
+/// There is no such actor, model or version here.
+struct no_such_target : cannot_inject {
   using cannot_inject::cannot_inject;
 };
 
@@ -34,8 +35,12 @@ struct injector_options {
   bool registry = false;
   /// Crashes the actor of this name, any for ""; the one it was, empty when there is none.
   std::function<std::string(const std::string& actor)> crash;
-  /// The consumer leaves its group and joins it again.
-  std::function<void()> rejoin;
+  /// Names of the actors there are; none: nobody can tell now. Left out: every name may be asked for.
+  std::function<std::vector<std::string>()> actors;
+  /// Models and versions there are, loaded or not yet. Left out: every one may be asked for.
+  std::function<std::vector<std::pair<std::string, std::string>>()> versions;
+  /// The consumer leaves its group and joins it again; false: it is in none now.
+  std::function<bool()> rejoin;
   /// A fault began (`ended` is empty) or ended. From any thread.
   std::function<void(const report& what)> tell;
 };
@@ -57,6 +62,8 @@ class injector {
 
   /// What came of it. Throws cannot_inject.
   report inject(const fault& f);
+  /// Throws what inject() would throw now; changes nothing.
+  void check(const fault& f) const;
   /// False: no such fault is active.
   bool end(std::uint64_t id);
   /// Returns how many were active.

@@ -28,11 +28,15 @@ handler require_bearer(std::string token, handler then) {
   return [token = std::move(token), then = std::move(then)](const request& r) {
     constexpr std::string_view scheme = "bearer ";
     const std::string_view given = r.header("authorization");
-    const bool ok = given.size() == scheme.size() + token.size() &&
-                    same_name(given.substr(0, scheme.size()), scheme) &&
+    const bool has_scheme = same_name(given.substr(0, scheme.size()), scheme);
+    const bool ok = has_scheme && given.size() == scheme.size() + token.size() &&
                     CRYPTO_memcmp(given.data() + scheme.size(), token.data(), token.size()) == 0;
     if (ok) return then(r);
-    response refused = error_response(401, "a bearer token is needed: Authorization: Bearer <admin.token>");
+    response refused = error_response(
+        401, given.empty() ? "no token was given: Authorization: Bearer <admin.token> is needed"
+             : has_scheme
+                 ? "the token is not the node's admin.token"
+                 : "expected Authorization: Bearer <admin.token>, not another kind of authorization");
     refused.headers.emplace_back("WWW-Authenticate", "Bearer realm=\"troupe\"");
     return refused;
   };

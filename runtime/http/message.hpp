@@ -34,8 +34,8 @@ using handler = std::function<response(const request&)>;
 /// {"error": message}
 [[nodiscard]] response error_response(int status, std::string_view message);
 
-/// `then` behind a bearer token (RFC 6750): 401 with WWW-Authenticate for any other. The token is compared in
-/// constant time and must not be empty (std::invalid_argument).
+/// `then` behind a bearer token (RFC 6750): else 401 with WWW-Authenticate, which says whether there was none
+/// or another one. The token is compared in constant time and must not be empty (std::invalid_argument).
 [[nodiscard]] handler require_bearer(std::string token, handler then);
 
 }  // namespace troupe::http

@@ -27,5 +27,46 @@ TEST(seconds_of, reads_units) {
     EXPECT_LT(seconds_of(bad), 0) << bad;
 }
 
+TEST(span_text, is_short) {
+  EXPECT_EQ(span_text(0.25), "0.2 s");
+  EXPECT_EQ(span_text(28.563), "28.6 s");
+  EXPECT_EQ(span_text(720), "12 min");
+  EXPECT_EQ(span_text(12'600), "3.5 h");
+}
+
+TEST(node_url, may_lack_its_scheme) {
+  const std::pair<const char*, const char*> good[] = {{"node:8000", "http://node:8000"},
+                                                      {"http://node:8000", "http://node:8000"},
+                                                      {"http://node:8000//", "http://node:8000"},
+                                                      {"127.0.0.1:8000", "http://127.0.0.1:8000"},
+                                                      {"[::1]:8000/", "http://[::1]:8000"},
+                                                      {"node", "http://node"},
+                                                      {"node:8000/metrics", "http://node:8000/metrics"}};
+  for (const auto& [given, url] : good) EXPECT_EQ(node_url(given, "--url"), url);
+  for (const char* bad :
+       {"", "https://node:8000", "ftp://node", "node:eighty", "http://:8000", "node:99999", "a b"}) {
+    try {
+      ADD_FAILURE() << node_url(bad, "--url") << " of " << bad;
+    } catch (const usage_error& e) {
+      EXPECT_EQ(std::string(e.what()).find("--url "), 0U) << e.what();
+    }
+  }
+}
+
+TEST(read_text, says_what_can_not_be_read) {
+  const std::pair<std::string, const char*> table[] = {
+      {testing::TempDir(), "is a directory, expected a file"},
+      {"/no/such/file", "No such file or directory"}};
+  for (const auto& [file, says] : table) {
+    try {
+      (void)read_text(file, "--token-file");
+      ADD_FAILURE() << file;
+    } catch (const usage_error& e) {
+      EXPECT_EQ(std::string(e.what()).find("--token-file " + file + ": "), 0U) << e.what();
+      EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << e.what();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace troupe::cli

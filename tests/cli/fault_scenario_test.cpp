@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "cli/commands.hpp"
+#include "cli/fault/outcome.hpp"
 #include "cli/fault/watch.hpp"
 
 namespace troupe::cli {
@@ -41,7 +42,7 @@ detect_within: 4s
 recover_within: 1m
 steps:
   - {fault: shard_delay, model: churn, version: 3, probability: 0.1, delay: 20ms, duration: 5s, wait: 2s}
-  - {fault: redis_cut, failed_at_most: 0}
+  - {fault: redis_cut, failed_at_most: 0, strikes_at_least: 0}
 )",
                                 "s.yaml");
   EXPECT_EQ(s.name, "all of it");
@@ -64,6 +65,9 @@ steps:
       s.steps[0].body,
       R"({"delay":"20ms","duration":"5s","fault":"shard_delay","model":"churn","probability":0.1,"version":"3"})");
   EXPECT_EQ(s.steps[1].failed_at_most, 0U);
+  EXPECT_EQ(s.steps[0].strikes_at_least, 1U);
+  EXPECT_EQ(s.steps[1].strikes_at_least, 0U);
+  EXPECT_EQ(s.steps[1].place, "s.yaml:15: steps[1]");
 }
 
 TEST(scenario, what_is_wrong_is_named_with_its_line) {
@@ -71,7 +75,10 @@ TEST(scenario, what_is_wrong_is_named_with_its_line) {
     const char* text;
     const char* says;
   } table[] = {
-      {"", "s.yaml:1"},
+      {"", "s.yaml: has no scenario in it; expected at least steps:"},
+      {"# nothing yet\n", "s.yaml: has no scenario in it"},
+      {"just words", "s.yaml:1: expected keys and values"},
+      {"steps: [{fault: redis_cut, strikes_at_least: many}]", "strikes_at_least: expected a number"},
       {"steps: []", "steps: expected at least one fault"},
       {"steps: 3", "steps: expected a list"},
       {"a: [", "s.yaml:"},
@@ -123,6 +130,93 @@ look page(double at_s, int requests, int slow, int errors, double lag = 0) {
       R"({"status":"ready"})", 200);
   l.at_s = at_s;
   return l;
+}
+
+look counted(double kafka, double cached) {
+  look l;
+  l.pipeline.requests = kafka;
+  l.cached = cached;
+  return l;
+}
+
+/// What is said of a fault that struck nothing while 600 requests were answered, so many from the cache.
+std::string idle(const std::string& step, double answered = 600, double cached = 0) {
+  const auto s = parse_scenario("steps: [{" + step + "}]", "s.yaml").steps.at(0);
+  return not_exercised(s, 0, counted(1'000, 400), counted(1'000 + answered, 400 + cached));
+}
+
+TEST(outcome, a_fault_that_struck_nothing_has_shown_nothing_whatever_its_kind) {
+  std::size_t n = 0;
+  for (const auto& k : faults::kinds()) {
+    std::string step = "fault: " + std::string(k.name);
+    if (k.what == faults::kind::actor_crash) step += ", actor: producer";
+    if (k.what == faults::kind::clock_jump) step += ", shift: 1h";
+    if (k.what == faults::kind::memory_pressure) step += ", size: 1MiB";
+    EXPECT_THAT(idle(step), testing::StartsWith("not exercised, it struck nothing: ")) << k.name;
+    EXPECT_THAT(idle(step), HasSubstr("with strikes_at_least: 0 that is no failure")) << k.name;
+    EXPECT_EQ(idle(step + ", strikes_at_least: 0"), "") << k.name;
+    const auto s = parse_scenario("steps: [{" + step + "}]", "s.yaml").steps.at(0);
+    EXPECT_EQ(not_exercised(s, 1, {}, {}), "") << k.name;
+    EXPECT_THAT(not_exercised(s, std::nullopt, {}, {}), HasSubstr("the node was restarted meanwhile"))
+        << k.name;
+    ++n;
+  }
+  EXPECT_EQ(n, 19U);
+}
+
+TEST(outcome, why_it_struck_nothing_and_what_to_do_is_said) {
+  EXPECT_THAT(idle("fault: shard_fail", 600, 600),
+              HasSubstr("600 of 600 answers came from the cache: send rows that differ"));
+  EXPECT_THAT(idle("fault: shard_fail", 600, 600), HasSubstr("or set cache.mode: off"));
+  EXPECT_THAT(idle("fault: shard_delay", 0),
+              HasSubstr("no request was answered meanwhile: put load on the node"));
+  EXPECT_THAT(
+      idle("fault: shard_hang, model: churn, version: 3"),
+      HasSubstr("none of 600 requests was scored by churn version 3: send it some (troupe load --model churn "
+                "--model-version 3)"));
+  EXPECT_THAT(idle("fault: shard_fail, probability: 0.001"),
+              HasSubstr("none was hit with probability 0.001: raise it"));
+  EXPECT_THAT(idle("fault: redis_cut"), HasSubstr("no connection to Redis, and none was tried"));
+  EXPECT_THAT(
+      idle("fault: redis_corrupt, probability: 0.1"),
+      testing::AllOf(HasSubstr("no answer came from Redis meanwhile"), HasSubstr("raise the probability")));
+  EXPECT_THAT(idle("fault: registry_slow"), HasSubstr("longer than mlflow.poll_interval"));
+  EXPECT_THAT(idle("fault: report_drop"), HasSubstr("no delivery report came"));
+  EXPECT_THAT(idle("fault: clock_jump, shift: 1h"), HasSubstr("no record was read from Kafka"));
+  const auto s = parse_scenario("steps: [{fault: report_drop, strikes_at_least: 10}]", "s.yaml").steps.at(0);
+  EXPECT_THAT(not_exercised(s, 9, {}, {}), HasSubstr("it struck 9 times, strikes_at_least is 10"));
+  EXPECT_EQ(not_exercised(s, 10, {}, {}), "");
+}
+
+TEST(outcome, a_row_names_its_target_and_says_beneath_why_it_failed) {
+  step_outcome passed;
+  passed.fault.what = faults::kind::actor_crash;
+  passed.fault.actor = "producer";
+  passed.detected_s = 0.25;
+  passed.recovered_s = 0;
+  passed.answered = 31'250;
+  passed.strikes = 1;
+  passed.sign = "troupe_actor_restarts_total";
+  step_outcome other = passed;
+  other.fault.actor = "scheduler";
+  other.detected_s.reset();
+  other.sign.clear();
+  other.strikes = 0;
+  other.why_failed = "not exercised";
+  EXPECT_EQ(outcome_table({passed, other}), R"(
+FAULT                           DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT  FIRST SIGN
+actor_crash (actor producer)      0.25 s     0.00 s        0     31250        1  passed  troupe_actor_restarts_total
+actor_crash (actor scheduler)          -     0.00 s        0     31250        0  FAILED  -
+  not exercised
+)");
+  EXPECT_EQ(outcome_table({}), "");
+}
+
+TEST(watch, answers_from_the_cache_are_counted) {
+  EXPECT_EQ(
+      read_look("troupe_cache_hits_total{level=\"1\"} 3\ntroupe_cache_hits_total{level=\"2\"} 4\n", "{}", 200)
+          .cached,
+      7);
 }
 
 TEST(watch, a_steady_node_has_no_objections) {

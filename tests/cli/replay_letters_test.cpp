@@ -62,6 +62,46 @@ TEST(Letters, AreChosenByEachFilter) {
   EXPECT_FALSE(wants([](auto& f) { f.last_offset = 1199; }));
 }
 
+TEST(Letters, HaveKnownCodes) {
+  EXPECT_NO_THROW(check_codes({}));
+  EXPECT_NO_THROW(check_codes({"model_failed", "invalid_json", "too_large", "unavailable"}));
+  for (const auto& [code, says] :
+       {std::pair("nonsense",
+                  "--code nonsense: no letter has that code; known: invalid_json, invalid_features"),
+        std::pair("model_faild", "did you mean model_failed? known: "),
+        std::pair("none", "no letter has that code"), std::pair("", "no letter has that code")}) {
+    try {
+      check_codes({"model_failed", code});
+      ADD_FAILURE() << code;
+    } catch (const usage_error& e) {
+      EXPECT_THAT(e.what(), ::testing::HasSubstr(says));
+    }
+  }
+}
+
+TEST(Letters, ThatAreNotSentAreAccountedFor) {
+  replay_look l;
+  l.topic = "letters";
+  l.group = "g";
+  EXPECT_EQ(nothing_to_send(l), "nothing to send: letters has no records");
+  l.records = 10;
+  EXPECT_EQ(nothing_to_send(l),
+            "nothing to send: group g is done with all 10 records of letters; --from-beginning looks at them "
+            "again");
+  l.looked_at = 7;
+  l.first_ms = 1'731'650'000'000;
+  l.last_ms = 1'731'650'009'000;
+  l.filters = "--code too_large --since 2024-11-15T05:53:20Z";
+  l.other = 4;
+  l.sent_before = 3;
+  EXPECT_EQ(
+      nothing_to_send(l),
+      "nothing to send: looked at 7 of 10 records of letters, whose requests are of 2024-11-15T05:53:20Z to "
+      "2024-11-15T05:53:29Z: 4 not asked for by --code too_large --since 2024-11-15T05:53:20Z, 3 sent before "
+      "by "
+      "group g (--from-beginning sends them again)");
+}
+
 TEST(Times, AreDatesOrAges) {
   constexpr std::int64_t now = 1'731'650'000'000;  // 2024-11-15T05:53:20Z
   const struct {

@@ -35,9 +35,25 @@ overview = t.run("--help")
 assert overview.returncode == 0
 for command in COMMANDS:
     assert re.search(rf"^ *{command} ", overview.stdout, re.M), f"{command} is not in the overview"
-    done = t.run(command, "--help")
-    assert done.returncode == 0 and "xample" in done.stdout and f"troupe {command}" in done.stdout, done.stdout
-    assert command == "serve" or "--json" in done.stdout, f"{command} has no --json"
+    assert command == "serve" or "--json" in t.run(command, "--help").stdout, f"{command} has no --json"
+
+
+def all_commands(*within):
+    """Each command that the help of the one within which it is lists."""
+    text = t.run(*within, "--help").stdout
+    for name in re.findall(r"^  (\w+)  ", text.partition("Subcommands:")[2], re.M):
+        yield (*within, name)
+        yield from all_commands(*within, name)
+
+
+# Every help ends in the same way: examples, what the exit status means, the page that says more, which is there.
+every = list(all_commands())
+assert {("fault", "run"), ("models", "show"), ("tree",), ("replay",)} <= set(every) and len(every) > 25, every
+for words in every:
+    done = t.run(*words, "--help")
+    ending = re.search(r"\nExamples?:  (troupe|echo) (?:.*\n)+Exit status:  0 done; 1 .+; 2 .+\nMore:  (.+)\s*\Z", done.stdout)
+    assert done.returncode == 0 and ending and f"troupe {' '.join(words)}" in done.stdout, (words, done.stdout)
+    assert all((t.ROOT / page).exists() for page in ending[2].split(", ")), (words, ending[2])
 expect(2, contains=["which command", "troupe --help"])
 expect(2, "sevre", contains=["unknown command sevre", "serve"])
 expect(2, "confg", contains=["config"])
@@ -240,6 +256,19 @@ with t.Stage() as stage:
         {"key": "first", "value": {"request_id": "first", "features": [0.01] * 10}, "headers": {"ce_id": "77"}},
         {"key": "second", "value": "no JSON"},
         {"key": "third", "value": None})) + "\n"
+    # A node's address may lack http://, for every command that takes one; a token that is missing is not one that is wrong.
+    address_alone = f"127.0.0.1:{node.port}"
+    done = t.run("load", *broker, "--records", "20", "--metrics", address_alone, "--json")
+    assert done.returncode == 0 and "cache_hit_ratio" in done.stdout, (done.stdout, done.stderr)
+    for words in (("tree",), ("models", "status"), ("fault", "list")):
+        for url in (address_alone, f"http://{address_alone}/"):
+            done = expect(1, *words, "--url", url, contains=["admin.token"], environment={"TROUPE_ADMIN_TOKEN": "x"})
+            assert "/admin is closed: set admin.token" in done.stderr, done.stderr
+        one_line(expect(2, *words, "--url", f"https://{address_alone}", contains=["--url https://", "expected http://host:port"],
+                        environment={"TROUPE_ADMIN_TOKEN": "x"}))
+        one_line(expect(2, *words, "--url", address_alone, contains=["no admin token", "--token-file"]))
+        one_line(expect(2, *words, "--token-file", str(stage.folder), contains=["--token-file", "is a directory"]))
+
     done = t.run("load", *broker, "--raw", "-", "--json", stdin=raw)
     assert done.returncode == 0 and json.loads(done.stdout)["sent"] == 3, (done.stdout, done.stderr)
     expect(2, "load", *broker, "--raw", "/no/such/file", contains=["/no/such/file"])
@@ -261,7 +290,7 @@ with t.Stage() as stage:
         assert one["source_topic"] == "inference-requests" and one["source_offset"] >= 0 and one["code"], one
     assert any(re.match(r"inference-requests \d+/\d+ key=second invalid_json: ", line) for line in printed("--dlq"))
     lines = [json.loads(line) for line in printed("--json")]
-    assert len(lines) == 4000 + 50 + 1 + 3 + 20 + 1, len(lines)
+    assert len(lines) == 4000 + 50 + 1 + 3 + 20 + 20 + 1, len(lines)
     assert all({"topic", "partition", "offset", "value"} <= one.keys() for one in lines)
     assert len(printed("--json", "--max", "7")) == 7
     people = printed()

@@ -7,9 +7,7 @@ nothing is lost; and `troupe fault run` with a scenario that passes and one that
 
 import argparse
 import json
-import os
-import random
-import subprocess
+import re
 import time
 
 import small_registry
@@ -44,26 +42,14 @@ FAULTS = [
 ]
 
 with t.Stage() as stage:
-    kafka, redis = stage.kafka(), stage.redis()
-    for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
-        kafka.client.create_topic(topic, 4)
-    node = stage.troupe({
-        "kafka": {"brokers": kafka.bootstrap},
-        "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "500ms"},
-        "cache": {"mode": "on"},
+    kafka, redis, node = stage.node_on_kafka_and_redis({
+        "redis": {"breaker_open": "500ms"},
         "breaker": {"threshold": 0, "failure_rate": 2},  # else a fault's failures go on after it
         "models": {"default": "diabetes-rf-model"},
         "mlflow": small_registry.SmallRegistry(stage).settings,
         "faults": {"enabled": True, "max_duration": "1m"},
         "admin": {"token": SECRET},
     })
-    node.wait_ready()
-
-    def fresh_rows(count):
-        """Rows that no cache knows yet, so that everything on the way of a record has work."""
-        file = stage.path("rows.jsonl")
-        file.write_text("".join(json.dumps([random.uniform(-0.1, 0.1) for _ in range(10)]) + "\n" for _ in range(count)))
-        return file
 
     url = f"http://127.0.0.1:{node.port}/admin/faults"
 
@@ -75,20 +61,28 @@ with t.Stage() as stage:
         (found,) = [f for f in ask("GET")[1]["faults"] if f["id"] == one]
         return found
 
-    def cli(*words):
-        done = subprocess.run([str(t.TROUPE), "fault", *words, "--url", f"http://127.0.0.1:{node.port}"], text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
-                              env={**os.environ, "TROUPE_ADMIN_TOKEN": SECRET})
+    def cli(*words, token=SECRET):
+        done = t.run("fault", *words, "--url", f"127.0.0.1:{node.port}", environment={"TROUPE_ADMIN_TOKEN": token}, deadline=120)
         return done.returncode, done.stdout, done.stderr
 
     # What can't be is said, and changes nothing.
     assert ask("GET") == (200, {"faults": []})
     for body, status, says in (({"fault": "redis_cutt"}, 400, "did you mean redis_cut?"), ({"fault": "freeze", "duration": "2m"}, 400, "faults.max_duration"),
                                ({"fault": "redis_cut", "model": "m"}, 400, "model: no field"), ({"fault": "clock_jump"}, 400, "shift: missing"),
-                               ({"fault": "actor_crash", "actor": "nobody"}, 404, "no actor"), ({}, 400, "known: ")):
-        got = ask("POST", body)
-        assert got[0] == status and says in got[1]["error"], (body, got)
+                               ({"fault": "actor_crash", "actor": "nobody"}, 404, "no actor"), ({}, 400, "known: "),
+                               ({"fault": "actor_crash", "actor": "produzer", "every": "1s"}, 404, "there is no actor produzer on this node; did you mean producer?"),
+                               ({"fault": "shard_fail", "model": "NOBODY"}, 404, "there is no model NOBODY on this node; it has diabetes-linear (1"),
+                               ({"fault": "shard_fail", "model": "diabetes-rf-model", "version": 9}, 404, "there is no version 9 of diabetes-rf-model on this node; it has 1, 2, 3")):
+        for path in ("", "/check"):
+            got = ask("POST", body, path)
+            assert got[0] == status and says in got[1]["error"], (body, got)
+    for fault in FAULTS:
+        assert ask("POST", fault, "/check") == (200, {"can_be_injected": True}), fault
+    assert ask("POST", {"fault": "shard_delay", "model": "diabetes-rf-model", "version": "v3", "delay": "1ms"}, "/check")[0] == 200
     assert t.http("GET", url)[0] == t.http("DELETE", url)[0] == 401
+    assert b"no token was given" in t.http("GET", url)[1]
+    status, out, err = cli("list", token="another")
+    assert status == 1 and "the token is not the node's admin.token; what was sent comes from environment TROUPE_ADMIN_TOKEN" in err, err
     assert ask("DELETE", None, "/99")[0] == 404 and ask("DELETE", None, "/x")[0] == 400
     assert ask("GET") == (200, {"faults": []})
 
@@ -97,8 +91,7 @@ with t.Stage() as stage:
     for fault in FAULTS:
         name = fault["fault"]
         records = options.rate * 6
-        load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
-                            "--features-file", fresh_rows(records), "--wait-for", "60s", "--json"], "load")
+        load = stage.load(kafka, records, options.rate, fresh=True)
         before = node.metrics().total("inference_requests_total")
         t.wait_until(lambda: node.metrics().total("inference_requests_total") > before + options.rate / 4, "answers come")
         status, begun = ask("POST", {**fault, "duration": "2s"})
@@ -125,38 +118,67 @@ with t.Stage() as stage:
     status, out, err = cli("list", "--json")
     (active,) = [f for f in json.loads(out)["faults"] if f["state"] == "active"]
     assert active["delay"] == "5ms" and active["duration"] == "50s"
-    assert "shard_delay" in cli("list")[1]
+    shown = cli("list")[1]
+    assert re.search(r" shard_delay +active +[45]\d\.\d s +\d+  delay=5ms\n", shown), shown
+    assert re.search(r" actor_crash +ended +- +1  actor=producer; done\n", shown), shown
+    assert re.search(r" redis_cut +ended +- +\d+  over after 2\.\d s\n", shown), shown
     assert cli("stop", str(active["id"]))[:2] == (0, "stopped: 1\n")
-    assert cli("stop", str(active["id"]))[0] == 1
+    for one, says in ((str(active["id"]), "has ended already: stopped"), ("9999", "there is no fault 9999: troupe fault list")):
+        status, out, err = cli("stop", one)
+        assert status == 1 and says in err, err
     assert cli("stop", "--all")[:2] == (0, "stopped: 0\n")
+    empty = stage.path("empty.yaml")
+    empty.write_text("")
     for words, says in ((("inject", "shard_dely"), "did you mean shard_delay"), (("inject", "redis_cut", "--delay", "1s"), "delay: no field"),
-                        (("stop",), "which fault"), (("run", "/nowhere.yaml"), "can't be read")):
+                        (("stop",), "which fault? give its ID (troupe fault list shows them), or --all"), (("stop", "1", "--all"), "give one of them"),
+                        (("run", "/nowhere.yaml"), "can't be read: No such file"), (("run", str(stage.folder)), "is a directory"),
+                        (("run", str(empty)), "has no scenario in it")):
         status, out, err = cli(*words)
-        assert status == 2 and says in err, (words, status, err)
+        assert status == 2 and says in err and err.count("\n") == 1 and not out, (words, status, err)
 
     # A scenario that passes, one that fails, one that finds no steady state. Without a floor quiet is steady.
     seconds = 60
-    load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", options.rate * seconds, "--rate", options.rate,
-                        "--features-file", fresh_rows(options.rate * seconds), "--wait-for", "60s", "--json"], "load")
+    load = stage.load(kafka, options.rate * seconds, options.rate, fresh=True)
+
     def scenario(name, text):
         file = stage.path(name)
         file.write_text(text)
         status, out, err = cli("run", str(file), "--json")
         print(err, flush=True)
-        return status, json.loads(out)
+        return status, json.loads(out), err
     objectives = "steady_state: {pipeline: {p95: 2s, p99: 5s, errors: 0}, lag: 10s, throughput: 100}\nwindow: 2s\nwarm_up: 30s\n"
-    status, passed = scenario("pass.yaml", objectives + "recover_within: 20s\nsteps:\n"
+    status, passed, err = scenario("pass.yaml", objectives + "recover_within: 20s\nsteps:\n"
                               "  - {fault: redis_cut, duration: 3s, wait: 1s, failed_at_most: 0}\n"
                               "  - {fault: actor_crash, actor: scheduler, failed_at_most: 0}\n")
     assert status == 0 and passed["passed"], passed
+    assert re.search(r"^actor_crash \(actor scheduler\) .* 1  passed  ", err, re.M), err
     redis_step, crash_step = passed["steps"]
     assert 0 < redis_step["detected_s"] < 5 and redis_step["sign"] and redis_step["failed"] == 0, redis_step
-    assert crash_step["recovered_s"] is not None, crash_step
-    status, failed = scenario("fail.yaml", objectives + "recover_within: 10s\nsteps: [{fault: shard_fail, duration: 2s, failed_at_most: 0}]\n")
+    assert crash_step["recovered_s"] is not None and crash_step["actor"] == "scheduler", crash_step
+    assert redis_step["strikes"] >= 1 and crash_step["strikes"] == 1, passed
+    status, failed, err = scenario("fail.yaml", objectives + "recover_within: 10s\nsteps: [{fault: shard_fail, duration: 2s, failed_at_most: 0}]\n")
     assert status == 1 and not failed["passed"] and "requests failed" in failed["steps"][0]["why"], failed
     assert failed["steps"][0]["failed"] > 0
-    status, unsteady = scenario("unsteady.yaml", "steady_state: {throughput: 1000000}\nwindow: 1s\nwarm_up: 2s\nsteps: [{fault: redis_cut}]\n")
+    status, unsteady, err = scenario("unsteady.yaml", "steady_state: {throughput: 1000000}\nwindow: 1s\nwarm_up: 2s\nsteps: [{fault: redis_cut}]\n")
     assert status == 1 and unsteady["steps"] == [] and "not steady, nothing injected: throughput" in unsteady["why"], unsteady
+    load.stop()
+
+    # What can't be injected is said of every step, before anything is waited for.
+    begun = time.monotonic()
+    status, refused, err = scenario("refused.yaml", "warm_up: 30s\nsteps:\n  - {fault: redis_cut}\n  - {fault: shard_fail, model: NOBODY}\n"
+                                    "  - {fault: actor_crash, actor: nobody}\n")
+    assert status == 1 and refused["steps"] == [] and refused["why"].startswith("nothing injected: "), refused
+    assert "refused.yaml:4: steps[1]: model: there is no model NOBODY" in refused["why"], refused
+    assert "refused.yaml:5: steps[2]: actor: there is no actor nobody" in refused["why"] and "steps[0]" not in refused["why"], refused
+    assert time.monotonic() - begun < 5 and "injecting" not in err, err
+
+    # Answers from the cache pass every objective, and show nothing of a fault at the models.
+    load = stage.load(kafka, options.rate * seconds, options.rate, "--distinct", "10")
+    status, idle, err = scenario("idle.yaml", objectives + "steps:\n  - {fault: shard_fail, duration: 1s}\n"
+                                 "  - {fault: shard_fail, duration: 1s, strikes_at_least: 0}\n")
+    assert status == 1 and not idle["passed"] and [one["passed"] for one in idle["steps"]] == [False, True], idle
+    assert all(one["strikes"] == one["failed"] == 0 for one in idle["steps"]), idle
+    assert re.match(r"not exercised, it struck nothing: \d+ of \d+ answers came from the cache.*: send rows that differ", idle["steps"][0]["why"]), idle
     load.stop()
 
     # A node that is told to end does not wait for its faults.

@@ -17,15 +17,7 @@ options = parser.parse_args()
 OPEN = 2
 
 with t.Stage() as stage:
-    kafka, redis = stage.kafka(), stage.redis()
-    for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
-        kafka.client.create_topic(topic, 4)
-    node = stage.troupe({
-        "kafka": {"brokers": kafka.bootstrap},
-        "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "1s"},
-        "cache": {"mode": "on"},
-    })
-    node.wait_ready()
+    kafka, redis, node = stage.node_on_kafka_and_redis({"redis": {"breaker_open": "1s"}})
 
     def breaker():
         return node.metrics().total("troupe_breaker_state", name="redis")
@@ -34,8 +26,7 @@ with t.Stage() as stage:
         return node.metrics().total("inference_requests_total", status="success")
 
     records = int(options.rate * options.seconds)
-    load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
-                        "--distinct", records, "--wait-for", "30s", "--json"], "load")
+    load = stage.load(kafka, records, options.rate, "--distinct", records, wait_for="30s")
     t.wait_until(lambda: answered() > options.rate, "results come")
     # On a busy machine its first answers may be late, and the breaker open for a while.
     t.wait_until(lambda: b"db0" in redis.command("INFO", "keyspace"), "predictions are in Redis")

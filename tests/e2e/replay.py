@@ -45,11 +45,14 @@ with t.Stage() as stage:
 
     for words, part in ((("--since", "soon"), "--since soon"), (("--source-offset", "9-1"), "--source-offset 9-1"),
                         (("--to", LETTERS), "--to"), (("--group", "inference-service"), "--group inference-service"),
-                        (("--max-replays", "0"), "--max-replays"), (("--limit", "0"), "--limit")):
+                        (("--max-replays", "0"), "--max-replays"), (("--limit", "0"), "--limit"),
+                        (("--code", "model_failed", "--code", "nonsense"), "--code nonsense: no letter has that code; known: invalid_json"),
+                        (("--code", "model_faild"), "did you mean model_failed?")):
         done = replay(*words, status=2)
         assert part in done.stderr and not done.stdout and done.stderr.startswith("troupe: "), done
     assert "no-such" in replay("--from", "no-such-topic", status=1).stderr
     assert summary()["sent"] == 0, "nothing is there"
+    assert replay().stderr == f"troupe: nothing to send: {LETTERS} has no records\n"
 
     # --- ten letters, with and without filters: once each
 
@@ -61,6 +64,13 @@ with t.Stage() as stage:
     *lines, last = map(json.loads, done.stdout.splitlines())
     assert sorted(line["source_offset"] for line in lines) == [20, 30, 40] and last["would_send"] == 3, done.stdout
 
+    # Nothing matches: what was looked at, and status 0.
+    for words, parts in ((("--since", "2024-11-15T06:00:00Z"), ("10 not asked for by --since 2024-11-15T06:00:00Z",)),
+                         (("--source-offset", "5000-6000"), ("10 not asked for by --source-offset 5000-6000",)),
+                         (("--code", "too_large", "--dry-run"), ("10 not asked for by --code too_large",))):
+        done = replay(*words)
+        for part in ("nothing to send: looked at 10 of 10 records of " + LETTERS, "2024-11-15T05:53:20Z to 2024-11-15T05:53:29Z", *parts):
+            assert part in done.stderr, (part, done.stderr)
     first = summary("--code", "model_failed", "--limit", "2")
     assert first["sent"] == 2 and not first["stopped"], first
     assert summary("--code", "model_failed")["sent"] == 3
@@ -77,7 +87,9 @@ with t.Stage() as stage:
     assert summary("--reason", "letter 4")["sent"] == 1
     whole = summary()
     assert whole["sent"] == 2 and sorted(r.key for r in sent()) == [b"key-%d" % n for n in range(10)], whole
-    assert summary()["sent"] == 0
+    done = replay("--json")
+    assert json.loads(done.stdout)["sent"] == json.loads(done.stdout)["looked_at"] == 0, done.stdout
+    assert "group troupe-replay is done with all 10 records" in done.stderr and "--from-beginning" in done.stderr, done.stderr
     assert summary("--group", "another", "--to", "elsewhere")["sent"] == 10 and len(sent("elsewhere")) == 10
     assert summary("--from-beginning", "--dry-run")["would_send"] == 10
     assert summary("--from-beginning", "--limit", "1", "--to", "elsewhere")["sent"] == 1

@@ -7,9 +7,6 @@ detected in, recovered in, requests failed, records lost (must be 0).
 
 import argparse
 import json
-import os
-import random
-import subprocess
 
 import small_registry
 import troupe_test as t
@@ -48,41 +45,27 @@ FAULTS = [
 
 
 with t.Stage() as stage:
-    kafka, redis = stage.kafka(), stage.redis()
-    for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
-        kafka.client.create_topic(topic, 4)
-    node = stage.troupe({
-        "kafka": {"brokers": kafka.bootstrap},
+    kafka, redis, node = stage.node_on_kafka_and_redis({
         # A busy machine must not open the breaker by itself.
-        "redis": {"host": "127.0.0.1", "port": redis.port, "breaker_open": "1s", "timeout": "50ms"},
-        "cache": {"mode": "on"},
+        "redis": {"breaker_open": "1s", "timeout": "50ms"},
         "breaker": {"open": "2s"},
         "models": {"default": "diabetes-rf-model"},
         "mlflow": small_registry.SmallRegistry(stage).settings,
         "faults": {"enabled": True},
         "admin": {"token": SECRET},
     })
-    node.wait_ready()
-
-    def fresh_rows(count):
-        """Rows that no cache knows yet, so that everything on the way of a record has work."""
-        file = stage.path("rows.jsonl")
-        file.write_text("".join(json.dumps([random.uniform(-0.1, 0.1) for _ in range(10)]) + "\n" for _ in range(count)))
-        return file
 
     rows = []
     for name, fields in FAULTS:
         if (options.only and name not in options.only.split(",")):
             continue
         step = f"fault: {name}" + (f", {fields}" if fields else "") + (f", duration: {options.duration}" if name != "actor_crash" else "")
-        records = options.rate * 16
-        load = stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", options.rate,
-                            "--features-file", fresh_rows(records), "--wait-for", "90s", "--json"], "load")
+        load = stage.load(kafka, options.rate * 16, options.rate, fresh=True, wait_for="90s")
         file = stage.path("one.yaml")
         file.write_text("steady_state: {pipeline: {p95: 300ms, p99: 1s, errors: 0.1%}, lag: 5s, throughput: " + str(options.rate // 3) + "}\n"
                         "window: 2s\nwarm_up: 20s\nrecover_within: 60s\nsteps: [{" + step + "}]\n")
-        done = subprocess.run([str(t.TROUPE), "fault", "run", str(file), "--url", f"http://127.0.0.1:{node.port}", "--json"], text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=180, env={**os.environ, "TROUPE_ADMIN_TOKEN": SECRET})
+        done = t.run("fault", "run", str(file), "--url", f"http://127.0.0.1:{node.port}", "--json", deadline=180,
+                     environment={"TROUPE_ADMIN_TOKEN": SECRET})
         told = json.loads(done.stdout)
         assert load.wait(200) == 0, load.stdout() + load.stderr()
         report = json.loads(load.stdout())

@@ -230,6 +230,29 @@ class Stage:
     def redis(self, *options: str) -> "Redis":
         return Redis(self, options)
 
+    def node_on_kafka_and_redis(self, settings: dict) -> Tuple["Kafka", "Redis", "Troupe"]:
+        """A node that is ready, with the cache in both levels, on brokers with the three topics of 4 partitions. `settings`
+        are added to what that needs, section by section."""
+        kafka, redis = self.kafka(), self.redis()
+        for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
+            kafka.client.create_topic(topic, 4)
+        config = {"kafka": {"brokers": kafka.bootstrap}, "redis": {"host": "127.0.0.1", "port": redis.port}, "cache": {"mode": "on"}}
+        for section, values in settings.items():
+            config[section] = {**config.get(section, {}), **values}
+        node = self.troupe(config)
+        node.wait_ready()
+        return kafka, redis, node
+
+    def load(self, kafka: "Kafka", records: int, rate: int, *options: str, fresh: bool = False, wait_for: str = "60s") -> "Process":
+        """`troupe load` over Kafka, begun; its report is JSON. `fresh`: every row is a new one to all caches, so that everything
+        on the way of a record has work."""
+        if fresh:
+            rows = self.path("rows.jsonl")
+            rows.write_text("".join(json.dumps([random.uniform(-0.1, 0.1) for _ in range(10)]) + "\n" for _ in range(records)))
+            options = (*options, "--features-file", str(rows))
+        return self.start([TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", rate, *options, "--wait-for",
+                           wait_for, "--json"], "load")
+
     def troupe(self, config: Optional[dict] = None, *options: str, command: str = "serve",
                environment: Optional[Dict[str, str]] = None) -> "Troupe":
         return Troupe(self, config or {}, options, command, environment or {})

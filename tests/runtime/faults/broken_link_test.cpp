@@ -118,6 +118,19 @@ TEST(broken_link, a_cut_one_loses_its_connections_and_refuses_new_ones) {
   EXPECT_EQ(again.say("+3\r\n"), "+3\r\n");
 }
 
+TEST(broken_link, one_that_no_answer_came_over_has_struck_nothing) {
+  for (const auto how : {mode::slow, mode::corrupt}) {
+    stage s;
+    client before(s.link, s.server.port);
+    EXPECT_EQ(before.say("+1\r\n"), "+1\r\n");
+    s.link.begin(how, 1'000'000, 1);
+    EXPECT_EQ(before.say("+2\r\n"), "") << "its connection is made anew, through the relay";
+    client idle(s.link, s.server.port);
+    s.link.end();
+    EXPECT_EQ(s.strikes, 0);
+  }
+}
+
 TEST(broken_link, answers_of_a_slow_one_are_late_and_whole) {
   stage s;
   s.link.begin(mode::slow, 30'000'000, 1);

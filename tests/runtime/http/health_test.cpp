@@ -84,5 +84,17 @@ TEST(RequireBearer, LetsOnlyTheTokenPass) {
   EXPECT_THROW(static_cast<void>(require_bearer("", {})), std::invalid_argument);
 }
 
+TEST(RequireBearer, TellsNoTokenFromAnother) {
+  const auto guarded = require_bearer("s3cret", [](const request&) { return response{204, "", "", {}}; });
+  const auto said = [&](const char* value) {
+    request r;
+    if (value) r.headers.emplace_back("authorization", value);
+    return nlohmann::json::parse(guarded(r).body)["error"].get<std::string>();
+  };
+  EXPECT_NE(said(nullptr).find("no token was given"), std::string::npos);
+  EXPECT_EQ(said("Bearer other"), "the token is not the node's admin.token");
+  EXPECT_NE(said("Basic czpz").find("expected Authorization: Bearer"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace troupe::http

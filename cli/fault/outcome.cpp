@@ -1,0 +1,136 @@
+#include "cli/fault/outcome.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "runtime/faults/fault_json.hpp"
+
+namespace troupe::cli {
+namespace {
+
+using faults::kind;
+using faults::point;
+
+/// Of a fault at the models.
+std::string no_batch(const faults::fault& f, double answered, double cached) {
+  if (answered <= 0) return "no request was answered meanwhile: put load on the node (troupe load)";
+  const std::string of =
+      plain_number(cached) + " of " + plain_number(answered) + " answers came from the cache";
+  const std::string vary =
+      "send rows that differ (troupe load --distinct or --features-file), or set cache.mode: off";
+  if (cached >= answered) return of + ": " + vary;
+  if (!f.model.empty())
+    return "none of " + plain_number(answered) + " requests was scored by " + f.model +
+           (f.version.empty() ? "" : " version " + f.version) + ": send it some (troupe load --model " +
+           f.model + (f.version.empty() ? "" : " --model-version " + f.version) + ")" +
+           (cached > 0 ? "; " + of + ": " + vary : "");
+  if (f.probability < 1)
+    return "of " + plain_number(answered - cached) + " requests in batches none was hit with probability " +
+           plain_number(f.probability) + ": raise it, the load or the duration";
+  return of + ", and no batch was begun meanwhile: " + vary + ", or more of them";
+}
+
+/// Of a fault of a connection: what did not happen on it, and how to make it happen.
+std::string quiet_link(const faults::fault& f) {
+  struct place {
+    point at;
+    const char* name;
+    const char* remedy;
+  };
+  constexpr std::array places = {
+      place{point::cache, "Redis",
+            "send rows that the cache in the process does not know (troupe load --distinct or "
+            "--features-file)"},
+      place{point::link, "Kafka",
+            "put load on the node over Kafka (troupe load), or make the duration longer"},
+      place{point::registry, "the registry",
+            "make the duration longer than mlflow.poll_interval, or run troupe models sync meanwhile"}};
+  const auto at = std::find_if(places.begin(), places.end(),
+                               [&f](const place& p) { return p.at == faults::info(f.what).at; });
+  const bool cut = f.what == kind::redis_cut || f.what == kind::kafka_cut || f.what == kind::registry_cut;
+  return std::string(cut ? "there was no connection to " : "no answer came from ") + at->name +
+         (cut ? ", and none was tried: " : " meanwhile: ") + at->remedy +
+         (f.probability < 1 ? ", or raise the probability" : "");
+}
+
+std::string why_nothing(const faults::fault& f, double answered, double cached) {
+  switch (faults::info(f.what).at) {
+    case point::score:
+      return no_batch(f, answered, cached);
+    case point::cache:
+    case point::link:
+    case point::registry:
+      return quiet_link(f);
+    case point::produce:
+      return "no delivery report " + std::string(f.probability < 1 ? "was hit" : "came") +
+             ": put load on the node over Kafka (troupe load)" +
+             (f.probability < 1 ? ", or raise the probability" : "");
+    case point::consume:
+      return "the node was no member of its group: let it be ready first, or make the duration longer";
+    case point::actor:
+      return "no such actor ran meanwhile: troupe tree shows which do";
+    case point::process:
+      break;
+  }
+  if (f.what == kind::clock_jump)
+    return "no record was read from Kafka: put load on the node over Kafka (troupe load)";
+  return "the process was left alone: the system gave it no child process, or the fault was stopped early";
+}
+
+std::string padded(std::string text, std::size_t width, bool left = false) {
+  const std::string space(width - std::min(width, text.size()), ' ');
+  return left ? std::move(text) + space : space + std::move(text);
+}
+
+std::string time(const std::optional<double>& seconds) {
+  if (!seconds) return "-";
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), "%.2f s", *seconds);
+  return out.data();
+}
+
+}  // namespace
+
+std::string plain_number(double v) {
+  std::array<char, 32> out{};
+  std::snprintf(out.data(), out.size(), v >= 1000 ? "%.0f" : "%.4g", v);
+  return out.data();
+}
+
+std::string not_exercised(const scenario_step& step, std::optional<std::uint64_t> strikes, const look& before,
+                          const look& over) {
+  const std::uint64_t wanted = step.strikes_at_least;
+  if (wanted == 0) return {};
+  const std::string none_is_fine = "; with strikes_at_least: 0 that is no failure";
+  if (!strikes)
+    return "not exercised, as far as can be told: the node was restarted meanwhile and knows nothing of the "
+           "fault" +
+           none_is_fine;
+  if (*strikes >= wanted) return {};
+  if (*strikes > 0)
+    return "not exercised: it struck " + std::to_string(*strikes) + " times, strikes_at_least is " +
+           std::to_string(wanted) + ": more load, a longer duration or a higher probability";
+  const double answered =
+      over.pipeline.requests + over.api.requests - before.pipeline.requests - before.api.requests;
+  return "not exercised, it struck nothing: " +
+         why_nothing(step.fault, answered, std::min(answered, over.cached - before.cached)) + none_is_fine;
+}
+
+std::string outcome_table(const std::vector<step_outcome>& steps) {
+  if (steps.empty()) return {};
+  std::size_t wide = 18;
+  for (const auto& o : steps) wide = std::max(wide, faults::in_words(o.fault).size());
+  std::string all = "\n" + padded("FAULT", wide, true) +
+                    "   DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT  FIRST SIGN\n";
+  for (const auto& o : steps) {
+    all += padded(faults::in_words(o.fault), wide, true) + padded(time(o.detected_s), 11) +
+           padded(time(o.recovered_s), 11) + padded(plain_number(o.failed), 9) +
+           padded(plain_number(o.answered), 10) + padded(o.strikes ? std::to_string(*o.strikes) : "?", 9) +
+           (o.why_failed.empty() ? "  passed  " : "  FAILED  ") + (o.sign.empty() ? "-" : o.sign) + "\n";
+    if (!o.why_failed.empty()) all += "  " + o.why_failed + "\n";
+  }
+  return all;
+}
+
+}  // namespace troupe::cli
