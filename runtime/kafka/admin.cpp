@@ -45,7 +45,8 @@ admin::admin(const std::string& brokers, const properties& own, log_function log
   });
   rd_kafka_conf_set_log_cb(conf,
                            [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
-                             const auto* self = static_cast<const impl*>(rd_kafka_opaque(handle));
+                             auto* self = static_cast<impl*>(rd_kafka_opaque(handle));
+                             self->link.log(level, facility, text);
                              if (self->log) self->log(level, facility, text);
                            });
   // A consumer, because asking a producer for a topic may create it.

@@ -472,6 +472,14 @@ std::string mismatch(std::string_view complaint, spoken there) {
   return address.empty() ? text : std::string(address) + ": " + text;
 }
 
+std::string_view complaint_in(int level, std::string_view facility, std::string_view line) {
+  constexpr int error = 3;  // up to here they are errors as well
+  if (level <= error || facility != "FAIL") return {};
+  if (line.starts_with("[thrd:"))
+    if (const auto end = line.find("]: "); end != std::string_view::npos) line.remove_prefix(end + 3);
+  return line;
+}
+
 std::string plain_reason(std::string_view complaint) {
   std::string_view text = complaint;
   for (const auto role : {"GroupCoordinator: "sv, "TxnCoordinator: "sv})
@@ -574,6 +582,16 @@ void link_monitor::error(int code, std::string_view complaint) {
       break;
   }
   update();
+}
+
+void link_monitor::log(int level, std::string_view facility, std::string_view line) {
+  const auto complaint = complaint_in(level, facility, line);
+  if (complaint.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (ever_connected_) return;
+  }
+  error(RD_KAFKA_RESP_ERR__TRANSPORT, complaint);
 }
 
 void link_monitor::inquire(std::string_view complaint, const std::string& address) {

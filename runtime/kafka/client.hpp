@@ -64,6 +64,10 @@ void check_properties(const properties& own);
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
 
+/// The complaint in a line of librdkafka's log about a connection that ended, of which the error callback is
+/// not told; empty: the line is another one.
+[[nodiscard]] std::string_view complaint_in(int level, std::string_view facility, std::string_view line);
+
 /// What a complaint about a connection comes to.
 struct verdict {
   std::string text;      ///< one line, without what only librdkafka's authors need; with the option and the
@@ -158,6 +162,8 @@ class link_monitor {
 
   /// A code of the error callback, or of a record.
   void error(int code, std::string_view complaint);
+  /// A line of the log.
+  void log(int level, std::string_view facility, std::string_view line);
   /// A fatal error of the client (rd_kafka_fatal_error): it never works again.
   void broken(std::string_view complaint);
   /// librdkafka's statistics, as JSON.

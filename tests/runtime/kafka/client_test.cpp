@@ -354,6 +354,25 @@ TEST(LinkMonitor, ABrokerThatOnlyGoesIsNotFatal) {
   }
 }
 
+TEST(LinkMonitor, LearnsOfEndedConnectionsFromTheLog) {
+  link_monitor m([](const std::string& address) {
+    EXPECT_EQ(address, "h:1");
+    return spoken::tls;
+  });
+  constexpr auto line =
+      "[thrd:h:1/bootstrap]: h:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN: "
+      "requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a "
+      "SSL "
+      "listener?) or broker version is < 0.10 (see api.version.request) (after 2ms in state "
+      "APIVERSION_QUERY)";
+  m.log(6, "CONFWARN", line);
+  m.log(3, "FAIL", line);  // comes as an error, too
+  expect(m, false, false, "");
+  m.log(6, "FAIL", line);
+  EXPECT_TRUE(test::eventually([&] { return m.status().refused; }));
+  expect(m, false, true, mismatch("h:1/bootstrap: x", spoken::tls));
+}
+
 TEST(LinkMonitor, WhoWasLetInOnceAsksNobody) {
   std::atomic<int> asked = 0;
   {
