@@ -87,6 +87,9 @@ int main(int argc, char** argv) {
   cli::add_models(c_serve, serve.common);
   c_serve->footer(
       "Example:  troupe serve --brokers broker:9092 --models models\n"
+      "          troupe serve --brokers embedded    # with a broker of its own; the log's line 'started' has "
+      "its\n"
+      "                                             # address, for load, results and any other client\n"
       "SIGTERM or Ctrl-C drains; a second one stops at once.");
 
   cli::demo_options demo;

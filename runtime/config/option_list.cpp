@@ -207,7 +207,8 @@ std::vector<binding> bind(settings& s) {
   b.boolean("kafka.enabled", s.kafka.enabled,
             "Read requests from Kafka; without it the node answers over HTTP and gRPC alone.");
   b.name("kafka.brokers", s.kafka.brokers,
-         "Bootstrap servers, host:port; `embedded` runs a broker inside the process (nothing is kept).",
+         "Bootstrap servers, host:port; `embedded` runs a broker inside the process (nothing is kept), at a "
+         "free port of the loopback that the log's line `started` names.",
          value_type::list);
   b.name("kafka.group", s.kafka.group, "Consumer group.");
   b.name("kafka.requests_topic", s.kafka.requests_topic, "Topic that requests are read from.");
