@@ -194,26 +194,22 @@ std::string credentials_text() {
 
 /// Behind the address, of a connection that the broker ended; empty: nothing more is known than librdkafka
 /// says.
-std::string doubtful_text(channel ours, std::string_view words) {
-  const auto hint = [&](std::string_view from, const char* guess) {
-    const auto at = words.find(from);
-    if (at == std::string_view::npos) return std::string();
-    return std::string(words.substr(0, at)) + "; if it is always so, the broker " + guess +
+std::string doubtful_text(channel ours, std::string_view words, std::string_view complaint) {
+  const auto hint = [&](std::string_view without, const char* guess) {
+    return std::string(words.substr(0, words.find(without))) + "; if it is always so, the broker " + guess +
            " at this port: kafka.properties.security.protocol";
   };
-  if (ours.tls && (words.find("SSL handshake") != std::string_view::npos ||
-                   words.find("SSL connection") != std::string_view::npos)) {
-    const std::string text = hint(": connecting to a PLAINTEXT", "speaks no TLS");
-    return text.empty() ? std::string(words) +
-                              "; if it is always so, the broker speaks no TLS at this port: "
-                              "kafka.properties.security.protocol"
-                        : text;
+  const auto says = [&](std::string_view what) { return complaint.find(what) != std::string_view::npos; };
+  if (says("in state UP")) {  // as far as one comes without the credentials that are wanted
+    const bool early = says("verify that security.protocol") || says("SSL connection closed by peer");
+    return early && !ours.sasl ? hint(": verify that security.protocol", "wants credentials") : std::string();
   }
-  if (const std::string text =
-          hint(": requesting ApiVersion: might be caused by incorrect", "speaks only TLS");
-      !text.empty())
-    return text;
-  return hint(": verify that security.protocol", "wants credentials");
+  if (ours.tls)
+    return says("SSL handshake") || says("SSL connection")
+               ? hint(": connecting to a PLAINTEXT", "speaks no TLS")
+               : std::string();
+  return says("connecting to a SSL listener") ? hint(": requesting ApiVersion", "speaks only TLS")
+                                              : std::string();
 }
 
 /// Behind the address; empty: nothing more is known than librdkafka says.
@@ -447,7 +443,7 @@ verdict judge(int code, std::string_view complaint) {
     text = refusal_text(code, ours, address, words);
   } else if (!v.away && !address.empty()) {
     v.doubt = address;
-    text = doubtful_text(ours, words);
+    text = doubtful_text(ours, words, complaint);
   }
   if (text.empty()) return v;
   if (!address.empty()) text.insert(0, std::string(address) + ": ");

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -418,7 +419,8 @@ class librdkafka_source final : public librdkafka_record_source {
                              [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
                                auto& c = client_of(rd_kafka_opaque(handle));
                                c.link.log(level, facility, text);
-                               c.say(level, facility, text);
+                               if (std::string_view(facility) != "FATAL")  // failed() says it better
+                                 c.say(level, facility, text);
                              });
     client_->handle = make_client(client_kind::consumer, conf, o.own, "Kafka consumer");
     rd_kafka_poll_set_consumer(client_->handle);

@@ -141,8 +141,14 @@ TEST(Judge, NamesTheOptionAndTheRemedy) {
        "sasl_ssl://h:9092/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state "
        "SSL_HANDSHAKE)",
        "h:9092: Disconnected: SSL connection closed by peer", "kafka.properties.security.protocol", false},
-      {RD_KAFKA_RESP_ERR__TRANSPORT, "h:9092/1: Disconnected (after 9ms in state UP)", "h:9092: Disconnected",
-       "", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "ssl://h:9093/1: Disconnected: SSL connection closed by peer (after 3ms in state UP)",
+       "h:9093: Disconnected: SSL connection closed by peer; if it is always so, the broker wants "
+       "credentials "
+       "at this port",
+       "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT, "sasl_ssl://h:9093/1: Disconnected (after 9ms in state UP)",
+       "h:9093: Disconnected", "", false},
   };
   for (const auto& c : table) {
     const verdict v = judge(c.code, c.complaint);
