@@ -137,8 +137,9 @@ with t.Stage() as stage:
             kafka.tls_bootstrap, "wants credentials", "kafka.properties.security.protocol", commands=("check", "results"))
 
     cutter = Cutter(stage)
-    waiting = stage.troupe({}, environment=spoken("SASL_SSL", f"localhost:{cutter.port}"))
-    t.wait_until(lambda: cutter.count >= 20 or not waiting.running, "it is tried again and again", 120)
+    topics = {"requests_topic": "scoring", "results_topic": "scoring-results", "dead_letter_topic": "scoring-dlq"}
+    waiting = stage.troupe({"kafka": {"group": "waiting", **topics}}, environment=spoken("SASL_SSL", f"localhost:{cutter.port}"))
+    t.wait_until(lambda: cutter.count >= 30 or not waiting.running, "it is tried again and again", 120)
     assert waiting.running, ("a broker that ends connections may be one that restarts", waiting.stderr())
     cutter.forward(int(kafka.tls_bootstrap.rsplit(":", 1)[1]))
     waiting.wait_ready()
