@@ -218,7 +218,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     if (grpc) what.emplace_back("grpc_port", std::to_string(grpc->port()));
     what.emplace_back("metrics_port", std::to_string(door->port()));
     observe::log(observe::level::info, "node", "started",
-                 settings.kafka.enabled ? "started; waiting for partitions" : "started; Kafka is off", what);
+                 !settings.kafka.enabled ? std::string("started; Kafka is off")
+                 : broker                ? "started; clients reach the broker in this process at " + bootstrap
+                                         : "started; waiting for partitions",
+                 what);
   }
 
   void make_metrics() {
@@ -794,6 +797,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       // The embedded broker answers an empty fetch only when its whole wait is over.
       if (broker) in.fetch_wait_ms = 5;
       in.log = log;
+      in.broken = [this](bool fenced, const std::string& why) { kafka_broken(fenced, why); };
       if (injector) in.sockets = injector->kafka();
       auto group = kafka::make_librdkafka_source(in);
 
@@ -807,6 +811,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       out.queue_bytes = shares.producer_queue;
       out.own = settings.kafka.properties;
       out.log = log;
+      out.broken = in.broken;
       if (injector) out.sockets = injector->kafka();
       if (exactly_once) {
         open_transactions(std::move(out), group->group());
@@ -819,6 +824,18 @@ struct node::impl final : kafka::assignment_listener, door_state {
     } catch (const std::exception& e) {
       throw startup_error(e.what());
     }
+  }
+
+  /// A client of librdkafka that ended for good would leave its records to nobody, with a process that is
+  /// well.
+  void kafka_broken(bool fenced, const std::string& why) {
+    if (closed) return;
+    if (fenced)
+      observe::log(observe::level::error, "node", "instance_fenced", why,
+                   {{"instance_id", settings.kafka.instance_id}, {"group", settings.kafka.group}});
+    else
+      observe::log(observe::level::error, "node", "kafka_broken", why, {});
+    fail("Kafka: " + why);
   }
 
   void open_transactions(kafka::sink_options out, const std::shared_ptr<kafka::consumer_group>& group) {

@@ -103,11 +103,11 @@ std::vector<finding> check_kafka(const config::settings& s) {
     // What only the consumer takes is looked at too.
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
                        {{"group.id", s.kafka.group}});
-  } catch (const kafka::link_refused& e) {
-    return {{what, false, e.what()}};
-  } catch (const std::exception& e) {
+  } catch (const kafka::no_broker& e) {
     return {{what, false,
              std::string(e.what()) + "; without a broker: --set kafka.enabled=false, or --brokers embedded"}};
+  } catch (const std::exception& e) {
+    return {{what, false, e.what()}};
   }
   std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
   for (const auto& topic :

@@ -2,22 +2,40 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <stdexcept>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 namespace troupe::cli {
 
 struct kafka_client::reports {
   std::mutex mutex;
   std::string complaint;
-  bool hopeless = false;  // credentials or certificates
+  bool hopeless = false;          // credentials or certificates
+  bool away = false;              // no connection came about
+  std::atomic<bool> met = false;  // a broker has answered
+  std::string doubt;              // the listener that may speak something else than we do
+  std::string doubted;            // and the complaint that says so
   std::int64_t refused = 0;
   std::vector<std::uintptr_t> opaques;
   std::function<void(std::uintptr_t, bool)> told;
   std::unique_ptr<kafka::client_rescue> rescue;
+
+  void complain(int code, std::string_view text) {
+    auto found = kafka::judge(code, text);
+    const std::lock_guard lock(mutex);
+    if (hopeless && !found.refused) return;  // what follows from it
+    complaint = std::move(found.text);
+    hopeless = found.refused;
+    away = found.away;
+    if (found.doubt.empty()) return;
+    doubt = std::move(found.doubt);
+    doubted = text;
+  }
 };
 
 void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
@@ -31,7 +49,6 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
   try {
     kafka::set_property(conf, "bootstrap.servers", brokers);
     kafka::set_property(conf, "statistics.interval.ms", "1000");  // for client_rescue
-    kafka::set_property(conf, "log_level", "0");                  // complaint() has what matters
     for (const auto& [name, value] : ours) kafka::set_property(conf, name, value);
     kafka::set_properties(conf, own, kind);
   } catch (...) {
@@ -46,14 +63,16 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
     return 0;
   });
   rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int code, const char* text, void* opaque) {
-    auto& r = *static_cast<reports*>(opaque);
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) return;  // its reasons came before it
-    auto found = kafka::judge(code, text);
-    const std::lock_guard lock(r.mutex);
-    if (r.hopeless && !found.refused) return;  // what follows from it
-    r.complaint = std::move(found.text);
-    r.hopeless = found.refused;
+    static_cast<reports*>(opaque)->complain(code, text);
   });
+  rd_kafka_conf_set_log_cb(conf,
+                           [](const rd_kafka_t* handle, int level, const char* facility, const char* line) {
+                             // Nothing of it is shown: complaint() has what matters.
+                             auto& r = *static_cast<reports*>(rd_kafka_opaque(handle));
+                             const auto text = kafka::complaint_in(level, facility, line);
+                             if (!text.empty() && !r.met) r.complain(RD_KAFKA_RESP_ERR__TRANSPORT, text);
+                           });
   if (kind == kafka::client_kind::producer)
     rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* m, void* opaque) {
       auto& r = *static_cast<reports*>(opaque);
@@ -64,13 +83,7 @@ kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, 
       ++r.refused;
       if (r.opaques.size() < 5) r.opaques.push_back(reinterpret_cast<std::uintptr_t>(m->_private));
     });
-  char error[512];
-  client_ = rd_kafka_new(kind == kafka::client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
-                         error, sizeof error);
-  if (!client_) {
-    rd_kafka_conf_destroy(conf);
-    throw std::runtime_error(error);
-  }
+  client_ = kafka::make_client(kind, conf, own, "Kafka");
 }
 
 kafka_client::~kafka_client() {
@@ -103,18 +116,41 @@ metadata_ptr kafka_client::metadata() const {
   for (;;) {
     const rd_kafka_metadata_t* m = nullptr;
     const auto error = rd_kafka_metadata(client_, 1, nullptr, &m, 500);
-    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return metadata_ptr(m);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+      reports_->met = true;
+      return metadata_ptr(m);
+    }
     rd_kafka_poll(client_, 0);  // complaints
+    look_at_doubts();
     const std::lock_guard lock(reports_->mutex);
     // Not of the first broker alone: another one may take us.
     if (reports_->hopeless && clock::now() - begin > std::chrono::seconds(1))
       throw kafka::link_refused(reports_->complaint);
     if (clock::now() - begin < std::chrono::seconds(reports_->complaint.empty() ? 10 : 3)) continue;
     if (reports_->complaint.empty())
-      throw std::runtime_error(brokers_ + ": " + rd_kafka_err2str(error) +
-                               "; look at the address, the port and kafka.properties.security.protocol");
+      throw kafka::no_broker(brokers_ + ": " + rd_kafka_err2str(error) +
+                             "; look at the address, the port and kafka.properties.security.protocol");
+    if (reports_->away) throw kafka::no_broker(reports_->complaint);
     throw std::runtime_error(reports_->complaint);
   }
+}
+
+void kafka_client::look_at_doubts() const {
+  auto& r = *reports_;
+  std::string address;
+  std::string complaint;
+  {
+    const std::lock_guard lock(r.mutex);
+    if (r.hopeless) return;
+    address = std::exchange(r.doubt, {});
+    complaint = r.doubted;
+  }
+  if (address.empty()) return;
+  std::string text = kafka::mismatch(complaint, kafka::spoken_at(address));
+  if (text.empty()) return;
+  const std::lock_guard lock(r.mutex);
+  r.complaint = std::move(text);
+  r.hopeless = true;
 }
 
 bool kafka_client::broker_creates_topics(int broker) const {

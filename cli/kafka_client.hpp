@@ -35,8 +35,9 @@ class kafka_client {
   [[nodiscard]] rd_kafka_s* get() const { return client_; }
 
   /// All topics. Waits for a broker for up to 10 s, or 3 s where there is a reason to give up; then throws
-  /// std::runtime_error: "127.0.0.1:9092: Connection refused". After 1 s kafka::link_refused, where brokers
-  /// refuse the credentials or have a certificate that is not accepted.
+  /// std::runtime_error, kafka::no_broker where none was reached: "127.0.0.1:9092: Connection refused". After
+  /// 1 s kafka::link_refused, where brokers refuse the credentials, have a certificate that is not accepted,
+  /// or speak TLS where we don't, or the other way round.
   [[nodiscard]] metadata_ptr metadata() const;
   /// Partitions of a topic, waiting 5 s for a cluster that creates it now. Throws std::runtime_error, also
   /// when the topic does not exist.
@@ -57,6 +58,8 @@ class kafka_client {
   [[nodiscard]] std::vector<std::uintptr_t> refused_opaques() const;
 
  private:
+  void look_at_doubts() const;
+
   struct reports;
   rd_kafka_s* client_ = nullptr;
   std::string brokers_;

@@ -48,7 +48,8 @@ int load(const load_command_options& o) {
   load.wait_for = o.wait_for_s;
   if (load.brokers == "embedded")
     throw usage_error(
-        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
+        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers; that "
+        "process's log has it in the line 'started', as 'brokers'");
   const auto& stop = stop_requested();
   if (!o.raw_file.empty()) {
     const auto sent = send_raw(load, o.raw_file, stop);

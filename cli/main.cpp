@@ -87,7 +87,9 @@ int main(int argc, char** argv) {
   cli::add_common(c_serve, serve.common, "Log as JSON lines, also on a terminal");
   cli::add_brokers(c_serve, serve.common);
   cli::add_models(c_serve, serve.common);
-  cli::end_help(c_serve, {{"troupe serve --brokers broker:9092 --models models"},
+  cli::end_help(c_serve, {{"troupe serve --brokers broker:9092 --models models",
+                           "troupe serve --brokers embedded   # one of its own; the log's line 'started' has "
+                           "its address"},
                           "drain.deadline came first, or the node can't go on",
                           "docs/getting-started.md, docs/operations.md",
                           {"SIGTERM or Ctrl-C drains; a second one stops at once."}});
@@ -304,8 +306,9 @@ int main(int argc, char** argv) {
   cli::add_common(c_config, config.common);
   c_config->add_flag("--schema", config.schema, "The file's JSON Schema instead");
   c_config->add_flag("--markdown", config.markdown, "The reference of all options instead");
-  cli::end_help(c_config,
-                {{"troupe config --set cache.mode=on"}, "an unexpected failure", "docs/configuration.md", {}});
+  cli::end_help(
+      c_config,
+      {{"troupe config --set cache.mode=on"}, "an unexpected failure", "docs/configuration.md", {}});
 
   bool version_json = false;
   auto* c_version = app.add_subcommand("version", "Print the version");

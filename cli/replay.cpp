@@ -499,7 +499,8 @@ int replay(const replay_options& o) {
   const auto& kafka = loaded.values.kafka;
   if (kafka.brokers == "embedded")
     throw usage_error(
-        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
+        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers; that "
+        "process's log has it in the line 'started', as 'brokers'");
   if (o.group.empty()) throw usage_error("--group: a name");
   if (o.group == kafka.group)
     throw usage_error("--group " + o.group +

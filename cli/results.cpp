@@ -127,7 +127,8 @@ int results(const results_options& o) {
   const auto& kafka = loaded.values.kafka;
   if (kafka.brokers == "embedded")
     throw usage_error(
-        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers");
+        "kafka.brokers is embedded, a broker inside another process: give its address with --brokers; that "
+        "process's log has it in the line 'started', as 'brokers'");
   const std::string topic = !o.topic.empty() ? o.topic
                             : o.dead_letters ? kafka.dead_letter_topic
                                              : kafka.results_topic;

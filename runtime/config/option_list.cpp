@@ -253,7 +253,8 @@ std::vector<binding> bind(settings& s) {
             "Read requests from Kafka; without it the node answers over HTTP and gRPC alone.");
   b.name(
       "kafka.brokers", s.kafka.brokers,
-      "Bootstrap servers, host:port; `embedded`, alone, runs a broker inside the process (nothing is kept).",
+      "Bootstrap servers, host:port; `embedded`, alone, runs a broker inside the process (nothing is kept), "
+      "at a free port of the loopback that the log's line `started` names.",
       value_type::list);
   b.name("kafka.group", s.kafka.group, "Consumer group.");
   b.topic_name("kafka.requests_topic", s.kafka.requests_topic, false, "Topic that requests are read from.");

@@ -19,7 +19,7 @@ constexpr int slice_ms = 200;  // between two looks at what went wrong
 struct admin::impl {
   rd_kafka_t* handle = nullptr;
   log_function log;
-  link_monitor link;
+  link_monitor link{ask_listeners()};
 
   ~impl() {
     if (handle) rd_kafka_destroy(handle);
@@ -45,16 +45,12 @@ admin::admin(const std::string& brokers, const properties& own, log_function log
   });
   rd_kafka_conf_set_log_cb(conf,
                            [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
-                             const auto* self = static_cast<const impl*>(rd_kafka_opaque(handle));
+                             auto* self = static_cast<impl*>(rd_kafka_opaque(handle));
+                             self->link.log(level, facility, text);
                              if (self->log) self->log(level, facility, text);
                            });
-  char error[512];
   // A consumer, because asking a producer for a topic may create it.
-  impl_->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
-  if (!impl_->handle) {
-    rd_kafka_conf_destroy(conf);
-    throw property_error(std::string("Kafka: ") + error);
-  }
+  impl_->handle = make_client(client_kind::consumer, conf, own, "Kafka");
 }
 
 admin::~admin() = default;

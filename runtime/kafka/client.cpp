@@ -1,5 +1,6 @@
 #include "runtime/kafka/client.hpp"
 
+#include <fcntl.h>
 #include <librdkafka/rdkafka.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -92,6 +93,16 @@ constexpr std::array reserved_names = {
     reserved{"enabled_events", "offsets wait for delivery reports, which come as events; remove it"},
     reserved{"log.queue", "the library's lines go to the log (log.level); remove it"}};
 
+/// What we speak, which a complaint begins with.
+struct channel {
+  bool tls;
+  bool sasl;
+};
+channel channel_of(std::string_view complaint) {
+  return {complaint.starts_with("ssl://") || complaint.starts_with("sasl_ssl://"),
+          complaint.starts_with("sasl_")};
+}
+
 /// "host:port" of "sasl_ssl://host:port/id"; empty when it is none.
 std::string_view address_of(std::string_view broker) {
   if (const auto scheme = broker.find("://"); scheme != std::string_view::npos)
@@ -162,26 +173,72 @@ std::string certificate_text(int error) {
   }
 }
 
+std::string no_tls_text(bool sasl) {
+  return std::string("the broker speaks no TLS at this port: set kafka.properties.security.protocol to ") +
+         (sasl ? "SASL_PLAINTEXT" : "PLAINTEXT") + ", or name the port of its TLS listener in kafka.brokers";
+}
+
+std::string no_credentials_text(bool tls) {
+  return std::string(
+             "the broker takes no credentials at this port: set kafka.properties.security.protocol to ") +
+         (tls ? "SSL" : "PLAINTEXT") + ", or name the port of its SASL listener in kafka.brokers";
+}
+
+std::string only_tls_text(bool sasl) {
+  return std::string("the broker speaks only TLS at this port: set kafka.properties.security.protocol to ") +
+         (sasl ? "SASL_SSL" : "SSL (SASL_SSL where it wants credentials)") +
+         ", or name the port of its listener without TLS in kafka.brokers";
+}
+
+std::string credentials_text() {
+  return "the broker wants credentials at this port: set kafka.properties.security.protocol to "
+         "SASL_PLAINTEXT, and "
+         "sasl.mechanisms, sasl.username and sasl.password";
+}
+
+/// Behind the address, of a connection that the broker ended; empty: nothing more is known than librdkafka
+/// says.
+std::string doubtful_text(channel ours, std::string_view words, std::string_view complaint) {
+  const auto hint = [&](std::string_view without, const char* guess) {
+    return std::string(words.substr(0, words.find(without))) + "; if it is always so, the broker " + guess +
+           " at this port: kafka.properties.security.protocol";
+  };
+  const auto says = [&](std::string_view what) { return complaint.find(what) != std::string_view::npos; };
+  if (says("in state UP")) {  // as far as one comes without the credentials that are wanted
+    const bool early = says("verify that security.protocol") || says("SSL connection closed by peer");
+    return early && !ours.sasl ? hint(": verify that security.protocol", "wants credentials") : std::string();
+  }
+  if (ours.tls)
+    return says("SSL handshake") || says("SSL connection")
+               ? hint(": connecting to a PLAINTEXT", "speaks no TLS")
+               : std::string();
+  return says("connecting to a SSL listener") ? hint(": requesting ApiVersion", "speaks only TLS")
+                                              : std::string();
+}
+
 /// Behind the address; empty: nothing more is known than librdkafka says.
-std::string refusal_text(int code, std::string_view address, std::string_view complaint) {
+std::string refusal_text(int code, channel ours, std::string_view address, std::string_view complaint) {
   const auto says = [&](std::string_view what) { return complaint.find(what) != std::string_view::npos; };
   switch (code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+      if (says(rd_kafka_err2str(RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE)) ||
+          says("Handshake not supported by broker"))
+        return no_credentials_text(ours.tls);
+      if (says(rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM)))
+        return refusal_text(RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, ours, address, complaint);
       return "the broker refuses the credentials (" + std::string(complaint) +
              "): correct kafka.properties.sasl.username and sasl.password; with kafka.eventhub, "
              "kafka.eventhub_connection";
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
       return "the broker does not take this mechanism (" + std::string(complaint) +
-             "): correct kafka.properties.sasl.mechanism";
+             "): correct kafka.properties.sasl.mechanisms";
     case RD_KAFKA_RESP_ERR__SSL:
       if (says("certificate verify failed")) {
         if (const int error = certificates().of(address); error != X509_V_OK) return certificate_text(error);
         return certificate_text(X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
       }
-      if (says("wrong version number") || says("packet length too long"))
-        return "the broker speaks no TLS at this port: correct the port in kafka.brokers, or "
-               "kafka.properties.security.protocol";
+      if (says("wrong version number") || says("packet length too long")) return no_tls_text(ours.sasl);
       if (says("alert"))
         return "the broker ends the TLS handshake; it may want a certificate of ours: "
                "kafka.properties.ssl.certificate.location and ssl.key.location";
@@ -215,6 +272,95 @@ std::vector<std::string> known_properties(const rd_kafka_conf_s* conf) {
   return names;
 }
 
+std::string value_of(const properties& own, const char* name) {
+  const auto at = own.find(name);
+  return at == own.end() ? std::string() : at->second;
+}
+
+/// librdkafka's list of what it was built with names mechanisms that it does not have; a client does not.
+bool has_mechanism(const std::string& name) {
+  auto* conf = rd_kafka_conf_new();
+  for (const auto& [key, value] : {std::pair{"security.protocol", "sasl_plaintext"},
+                                   {"sasl.mechanisms", name.c_str()},
+                                   {"sasl.username", "nobody"},
+                                   {"sasl.password", "none"}})
+    (void)rd_kafka_conf_set(conf, key, value, nullptr, 0);
+  rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t*, int, const char*, const char*) {});
+  auto* client = rd_kafka_new(RD_KAFKA_PRODUCER, conf, nullptr, 0);
+  if (client)
+    rd_kafka_destroy(client);
+  else
+    rd_kafka_conf_destroy(conf);
+  return client != nullptr;
+}
+
+/// "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512": those of this build.
+std::string mechanisms() {
+  std::vector<std::string> all;
+  for (const auto* name : {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"})
+    if (has_mechanism(name)) all.emplace_back(name);
+  std::string text;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    text += (i == 0 ? "" : i + 1 == all.size() ? " or " : ", ") + all[i];
+  return text;
+}
+
+/// What SASL needs and does not have. librdkafka takes GSSAPI where no mechanism is named.
+void check_sasl(const properties& own) {
+  std::string protocol = value_of(own, "security.protocol");
+  std::transform(protocol.begin(), protocol.end(), protocol.begin(),
+                 [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+  if (!protocol.starts_with("SASL_")) return;
+  std::string mechanism = value_of(own, "sasl.mechanisms");  // set after the other one, its older name
+  if (mechanism.empty()) mechanism = value_of(own, "sasl.mechanism");
+  const std::string key = "kafka.properties.sasl.mechanisms: ";
+  if (mechanism.empty())
+    throw property_error(key + "security.protocol is " + protocol +
+                         ", so it has to be named: " + mechanisms());
+  if (!has_mechanism(mechanism))
+    throw property_error(key + "this build has no '" + mechanism + "'; take " + mechanisms());
+  if (mechanism == "OAUTHBEARER") {
+    if (value_of(own, "sasl.oauthbearer.method") != "oidc" &&
+        value_of(own, "enable.sasl.oauthbearer.unsecure.jwt") != "true")
+      throw property_error(
+          "kafka.properties.sasl.oauthbearer.method: OAUTHBEARER needs tokens: set it to oidc, with "
+          "sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and "
+          "sasl.oauthbearer.client.secret");
+    return;
+  }
+  if (mechanism == "GSSAPI") return;
+  for (const auto* name : {"sasl.username", "sasl.password"})
+    if (value_of(own, name).empty())
+      throw property_error(std::string("kafka.properties.") + name + ": needed for sasl.mechanisms " +
+                           mechanism);
+}
+
+/// What rd_kafka_new() says, in one line. OpenSSL's own words don't even name the file.
+std::string creation_text(std::string_view words, const properties& own, const std::string& who) {
+  struct file {
+    std::string_view name;
+    const char* holds;
+  };
+  constexpr std::array files = {
+      file{"ssl.ca.location", "no certificate in PEM format (-----BEGIN CERTIFICATE-----)"},
+      file{"ssl.certificate.location", "no certificate in PEM format (-----BEGIN CERTIFICATE-----)"},
+      file{"ssl.key.location",
+           "no key in PEM format that ssl.key.password opens (-----BEGIN PRIVATE KEY-----)"},
+      file{"ssl.keystore.location", "no PKCS#12 key store that ssl.keystore.password opens"},
+      file{"ssl.crl.location", "no revocation list in PEM format (-----BEGIN X509 CRL-----)"}};
+  for (const auto& f : files) {
+    const auto at = own.find(std::string(f.name));
+    if (at == own.end() || words.find(f.name) == std::string_view::npos ||
+        words.find("mandatory") != std::string_view::npos)
+      continue;
+    const int fd = ::open(at->second.c_str(), O_RDONLY | O_CLOEXEC);
+    const std::string why = fd < 0 ? std::strerror(errno) : std::string("holds ") + f.holds;
+    if (fd >= 0) ::close(fd);
+    return "kafka.properties." + std::string(f.name) + ": '" + at->second + "': " + why;
+  }
+  return who + ": " + std::string(words);
+}
+
 }  // namespace
 
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value) {
@@ -234,6 +380,17 @@ void check_properties(const properties& own) {
                                                                                 &rd_kafka_conf_destroy);
   for (const auto kind : {client_kind::consumer, client_kind::producer})
     set_properties(conf.get(), own, kind);
+  check_sasl(own);
+}
+
+rd_kafka_s* make_client(client_kind kind, rd_kafka_conf_s* conf, const properties& own,
+                        const std::string& who) {
+  char error[512];
+  auto* client = rd_kafka_new(kind == client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
+                              error, sizeof error);
+  if (client) return client;
+  rd_kafka_conf_destroy(conf);
+  throw property_error(creation_text(error, own, who));
 }
 
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind) {
@@ -258,27 +415,30 @@ void note_certificate(std::string_view address, int error) {
 }
 
 verdict judge(int code, std::string_view complaint) {
+  const auto says = [&](std::string_view what) { return complaint.find(what) != std::string_view::npos; };
   // A handshake that fails at its first step is a failed connection to librdkafka.
-  if (complaint.find("certificate verify failed") != std::string_view::npos) code = RD_KAFKA_RESP_ERR__SSL;
-  verdict v{plain_reason(complaint), false};
+  if (says("certificate verify failed")) code = RD_KAFKA_RESP_ERR__SSL;
+  verdict v;
+  v.text = plain_reason(complaint);
+  v.away = code == RD_KAFKA_RESP_ERR__RESOLVE || says("Connect to ") || says("Failed to resolve") ||
+           says("timed out in state CONNECT");
+  // A broker that is just going, or a proxy without one behind it, ends what is under way.
+  const bool cut = says("Disconnected") || says("reset") || says("unexpected eof") ||
+                   says("SSL transport error") || says("No further error information") || says("Local: ");
   switch (code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+      v.refused = !says("Local: ");
+      break;
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
     case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
       v.refused = true;
       break;
     case RD_KAFKA_RESP_ERR__SSL:
-      // A broker that is just going, or a proxy without one behind it, ends the handshake in the middle.
-      v.refused = complaint.find("Disconnected") == std::string_view::npos &&
-                  complaint.find("reset") == std::string_view::npos;
+      v.refused = !cut;
       break;
     default:
-      if (complaint.find("SSL connection closed by peer") != std::string_view::npos)
-        v.text +=
-            "; if it is always so, the broker speaks no TLS at this port: "
-            "kafka.properties.security.protocol";
-      return v;
+      break;
   }
   std::string_view words = v.text;
   std::string_view address;
@@ -286,11 +446,43 @@ verdict judge(int code, std::string_view complaint) {
     address = address_of(words.substr(0, colon));
     if (!address.empty()) words.remove_prefix(colon + 2);
   }
-  std::string text = refusal_text(code, address, words);
+  const channel ours = channel_of(complaint);
+  std::string text;
+  if (v.refused) {
+    text = refusal_text(code, ours, address, words);
+  } else if (!v.away && !address.empty()) {
+    v.doubt = address;
+    text = doubtful_text(ours, words, complaint);
+  }
   if (text.empty()) return v;
   if (!address.empty()) text.insert(0, std::string(address) + ": ");
   v.text = std::move(text);
   return v;
+}
+
+std::string mismatch(std::string_view complaint, spoken there) {
+  const channel ours = channel_of(complaint);
+  std::string text;
+  if (ours.tls && (there == spoken::plaintext || there == spoken::sasl_plaintext))
+    text = no_tls_text(there == spoken::sasl_plaintext);
+  else if (!ours.tls && there == spoken::tls)
+    text = only_tls_text(ours.sasl);
+  else if (!ours.tls && !ours.sasl && there == spoken::sasl_plaintext)
+    text = credentials_text();
+  else if (!ours.tls && ours.sasl && there == spoken::plaintext)
+    text = no_credentials_text(false);
+  if (text.empty()) return text;
+  const std::string plain = plain_reason(complaint);
+  const auto address = address_of(std::string_view(plain).substr(0, plain.find(": ")));
+  return address.empty() ? text : std::string(address) + ": " + text;
+}
+
+std::string_view complaint_in(int level, std::string_view facility, std::string_view line) {
+  constexpr int error = 3;  // up to here they are errors as well
+  if (level <= error || facility != "FAIL") return {};
+  if (line.starts_with("[thrd:"))
+    if (const auto end = line.find("]: "); end != std::string_view::npos) line.remove_prefix(end + 3);
+  return line;
 }
 
 std::string plain_reason(std::string_view complaint) {
@@ -364,9 +556,11 @@ void link_monitor::error(int code, std::string_view complaint) {
     case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:
     case RD_KAFKA_RESP_ERR__TRANSPORT:  // one broker of several: the verdict comes with ALL_BROKERS_DOWN
     case RD_KAFKA_RESP_ERR__RESOLVE:
+    case RD_KAFKA_RESP_ERR__BAD_MSG:  // an answer that is no Kafka: a TLS alert, say
     case RD_KAFKA_RESP_ERR__TIMED_OUT: {
       auto found = judge(code, complaint);
       if (hopeless_ && !found.refused) break;  // what follows from the refusal
+      if (!found.doubt.empty() && !ever_connected_) inquire(complaint, found.doubt);
       why_ = std::move(found.text);
       hopeless_ = found.refused && !ever_connected_;
       break;
@@ -393,6 +587,39 @@ void link_monitor::error(int code, std::string_view complaint) {
       break;
   }
   update();
+}
+
+void link_monitor::log(int level, std::string_view facility, std::string_view line) {
+  const auto complaint = complaint_in(level, facility, line);
+  if (complaint.empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (ever_connected_) return;
+  }
+  error(RD_KAFKA_RESP_ERR__TRANSPORT, complaint);
+}
+
+void link_monitor::inquire(std::string_view complaint, const std::string& address) {
+  if (!ask_ || asking_) return;
+  if (asks_.joinable()) asks_.join();  // it is over: this was the last it did with the lock
+  asking_ = true;
+  asks_ = std::thread([this, ours = std::string(complaint), address] {
+    const spoken there = ask_(address);
+    std::string text = mismatch(ours, there);
+    const std::lock_guard lock(mutex_);
+    asking_ = false;
+    if (text.empty() || ever_connected_) return;
+    why_ = std::move(text);
+    hopeless_ = true;
+    const channel was = channel_of(ours);
+    wants_credentials_ = there == spoken::sasl_plaintext && !was.tls && !was.sasl;
+    if (wants_credentials_) connected_ = false;
+    update();
+  });
+}
+
+link_monitor::~link_monitor() {
+  if (asks_.joinable()) asks_.join();
 }
 
 void link_monitor::broken(std::string_view complaint) {
@@ -458,7 +685,7 @@ void client_rescue::stop() {
 void link_monitor::statistics(std::string_view json) {
   const bool any = json.find(R"("state":"UP")") != std::string_view::npos;
   const std::lock_guard lock(mutex_);
-  if (any) {
+  if (any && !wants_credentials_) {
     connected_ = ever_connected_ = true;
     hopeless_ = false;
     missed_ = 0;
@@ -473,7 +700,7 @@ void link_monitor::works() {
   if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
   connected_ = ever_connected_ = true;
-  hopeless_ = refusal_hopeless_ = false;
+  hopeless_ = refusal_hopeless_ = wants_credentials_ = false;
   missed_ = 0;
   why_.clear();
   refusal_.clear();

@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "runtime/kafka/listener.hpp"
 #include "runtime/kafka/record_source.hpp"
 
 struct rd_kafka_conf_s;
@@ -35,6 +36,9 @@ struct property_error : std::runtime_error {
 /// thread; lines repeat as long as their cause does, so the receiver bounds the rate.
 using log_function = std::function<void(int level, const std::string& facility, const std::string& text)>;
 using properties = std::map<std::string, std::string>;
+/// Told once that a client never works again, and why, in one line. `fenced`: another process has its
+/// group.instance.id. On a thread that serves the client.
+using broken_function = std::function<void(bool fenced, const std::string& why)>;
 
 enum class client_kind { consumer, producer };
 
@@ -46,29 +50,52 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
 /// for judge().
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
 
-/// What set_properties would throw, before there is any client.
+/// What set_properties would throw, and what is missing for SASL, before there is any client. Throws
+/// property_error.
 void check_properties(const properties& own);
+
+/// The client, which now owns `conf`. Throws property_error: one line that names the property and, where it
+/// is one, the file. `who` ("Kafka producer") is for what names none.
+[[nodiscard]] rd_kafka_s* make_client(client_kind kind, rd_kafka_conf_s* conf, const properties& own,
+                                      const std::string& who);
 
 /// A complaint without what only librdkafka's authors need:
 /// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state
 /// CONNECT)" reads "127.0.0.1:9092: Connection refused".
 [[nodiscard]] std::string plain_reason(std::string_view complaint);
 
+/// The complaint in a line of librdkafka's log about a connection that ended, of which the error callback is
+/// not told; empty: the line is another one.
+[[nodiscard]] std::string_view complaint_in(int level, std::string_view facility, std::string_view line);
+
 /// What a complaint about a connection comes to.
 struct verdict {
   std::string text;      ///< one line, without what only librdkafka's authors need; with the option and the
                          ///< remedy where it is known
   bool refused = false;  ///< our credentials, or the broker's certificate: waiting is in vain
+  bool away = false;     ///< no connection came about: nothing listens there, or the name is not known
+  /// Not empty: the broker at this host:port ended the connection before it said anything. It may be going,
+  /// or speak something else than we do; spoken_at() and mismatch() tell.
+  std::string doubt;
 };
 /// `code` is librdkafka's. Which certificate was refused for what is remembered for the process, by address,
 /// because librdkafka's own words are the same for all of them.
 [[nodiscard]] verdict judge(int code, std::string_view complaint);
+
+/// Why a connection that ended with this complaint can never succeed, since the listener speaks that: one
+/// line like a verdict's. Empty: it may.
+[[nodiscard]] std::string mismatch(std::string_view complaint, spoken there);
 
 /// What OpenSSL found wrong with the certificate of the broker at host:port (X509_V_ERR_...).
 void note_certificate(std::string_view address, int error);
 
 /// A broker refuses us, or we refuse it. The text is a verdict's.
 struct link_refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// No broker answers. The text is a verdict's.
+struct no_broker : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -122,10 +149,21 @@ class client_rescue {
 ///
 /// Up and down come from two sources, because neither is enough: errors say at once why brokers are gone, but
 /// nothing tells of a connection that came back on an idle client; the statistics (one a second) do.
+///
+/// Until a broker has let us in once, a listener that ends our connections before it says anything is asked
+/// what it speaks (`ask`; empty: it is not), on a thread of its own: one that speaks something else than we
+/// do refuses us as wrong credentials do.
 class link_monitor {
  public:
+  explicit link_monitor(listener_question ask = {}) : ask_(std::move(ask)) {}
+  ~link_monitor();
+  link_monitor(const link_monitor&) = delete;
+  link_monitor& operator=(const link_monitor&) = delete;
+
   /// A code of the error callback, or of a record.
   void error(int code, std::string_view complaint);
+  /// A line of the log.
+  void log(int level, std::string_view facility, std::string_view line);
   /// A fatal error of the client (rd_kafka_fatal_error): it never works again.
   void broken(std::string_view complaint);
   /// librdkafka's statistics, as JSON.
@@ -139,7 +177,12 @@ class link_monitor {
 
  private:
   void update();
+  void inquire(std::string_view complaint, const std::string& address);
 
+  const listener_question ask_;
+  std::thread asks_;
+  bool asking_ = false;
+  bool wants_credentials_ = false;  // its listener; connections to it are up before it asks for them
   mutable std::mutex mutex_;
   std::atomic<bool> healthy_{false};  // the common case of works() and accepted(), without the lock
   bool connected_ = false;

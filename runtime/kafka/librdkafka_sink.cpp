@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -70,7 +71,11 @@ class hurrier {
 class librdkafka_sink final : public librdkafka_producer {
  public:
   explicit librdkafka_sink(const sink_options& o)
-      : log_(o.log), sockets_(o.sockets), transactional_(!o.transactional_id.empty()), rescue_(o.brokers) {
+      : log_(o.log),
+        broken_(o.broken),
+        sockets_(o.sockets),
+        transactional_(!o.transactional_id.empty()),
+        rescue_(o.brokers) {
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf, o);
@@ -89,12 +94,7 @@ class librdkafka_sink final : public librdkafka_producer {
         return close_watched(*static_cast<policy::socket_watch*>(opaque), fd);
       });
     }
-    char error[512];
-    producer_ = rd_kafka_new(RD_KAFKA_PRODUCER, conf, error, sizeof error);
-    if (!producer_) {
-      rd_kafka_conf_destroy(conf);
-      throw property_error(std::string("Kafka producer: ") + error);
-    }
+    producer_ = make_client(client_kind::producer, conf, o.own, "Kafka producer");
     rd_kafka_set_log_queue(producer_, nullptr);
     queue_ = rd_kafka_queue_get_main(producer_);
     const std::array names = {&o.results_topic, &o.dead_letter_topic, &o.parking_topic};
@@ -440,6 +440,7 @@ class librdkafka_sink final : public librdkafka_producer {
     char why[512] = "";
     rd_kafka_fatal_error(producer_, why, sizeof why);
     link_.broken(why);
+    if (broken_ && !transactional_ && !std::exchange(told_broken_, true)) broken_(false, plain_reason(why));
   }
 
   /// Everything that is not a delivery report.
@@ -448,10 +449,12 @@ class librdkafka_sink final : public librdkafka_producer {
       case RD_KAFKA_EVENT_ERROR: {
         const auto code = rd_kafka_event_error(&event);
         const std::string text = rd_kafka_event_error_string(&event);
-        if (code == RD_KAFKA_RESP_ERR__FATAL)
+        if (code == RD_KAFKA_RESP_ERR__FATAL) {
           broken();
-        else
+          if (broken_ || transactional_) break;  // who is told says it better
+        } else {
           link_.error(code, text);
+        }
         if (log_) log_(code == RD_KAFKA_RESP_ERR__TRANSPORT ? 4 : 3, rd_kafka_err2name(code), text);
         break;
       }
@@ -459,7 +462,10 @@ class librdkafka_sink final : public librdkafka_producer {
         const char* facility = nullptr;
         const char* text = nullptr;
         int level = 6;
-        if (log_ && rd_kafka_event_log(&event, &facility, &text, &level) == 0) log_(level, facility, text);
+        if (rd_kafka_event_log(&event, &facility, &text, &level) != 0) break;
+        link_.log(level, facility, text);
+        if (log_ && std::string_view(facility) != "FATAL")  // an error event says the same
+          log_(level, facility, text);
         break;
       }
       case RD_KAFKA_EVENT_STATS:
@@ -472,6 +478,8 @@ class librdkafka_sink final : public librdkafka_producer {
   }
 
   log_function log_;
+  broken_function broken_;
+  bool told_broken_ = false;
   std::shared_ptr<policy::socket_watch> sockets_;  // null: nobody watches
   const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
@@ -483,7 +491,7 @@ class librdkafka_sink final : public librdkafka_producer {
   bool closing_ = false;
   std::mutex wake_mutex_;
   std::function<void()> wake_;
-  link_monitor link_;
+  link_monitor link_{ask_listeners()};
   client_rescue rescue_;
   std::unique_ptr<hurrier> hurrier_;
   std::atomic<std::size_t> in_flight_{0};

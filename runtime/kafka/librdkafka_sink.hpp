@@ -34,6 +34,7 @@ struct sink_options {
   nanos transaction_timeout = 10 * policy::second;
   properties own;
   log_function log;
+  broken_function broken;  ///< empty: nobody is told. Not of transactional ones: they are made anew
   std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 

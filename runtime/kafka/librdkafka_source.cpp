@@ -9,6 +9,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -47,12 +48,21 @@ using partition_list = std::unique_ptr<rd_kafka_topic_partition_list_t, list_del
 
 class librdkafka_source;
 
+std::string fenced_text(const std::string& instance_id, const std::string& group) {
+  return "kafka.instance_id '" + instance_id + "' is another process's too, which joined group " + group +
+         " after this one and has its place there: give each instance a kafka.instance_id of its own";
+}
+
 /// The consumer and what its callbacks need. Shared by the source, its queues and every polled batch: a
 /// message must be destroyed before its consumer.
 struct client {
   rd_kafka_t* handle = nullptr;
   log_function log;
-  link_monitor link;
+  broken_function broken;
+  std::string instance_id;
+  std::string group;
+  bool told_broken = false;
+  link_monitor link{ask_listeners()};
   std::unique_ptr<client_rescue> rescue;
   std::shared_ptr<policy::socket_watch> sockets;  // null: nobody watches
   librdkafka_source* source = nullptr;  // for the rebalance callback, which only runs on the source's thread
@@ -71,10 +81,16 @@ struct client {
 
   void failed(int code, const char* reason) {
     if (code == RD_KAFKA_RESP_ERR__FATAL) {
-      char why[512] = "";
-      rd_kafka_fatal_error(handle, why, sizeof why);
+      char words[512] = "";
+      const bool fenced =
+          rd_kafka_fatal_error(handle, words, sizeof words) == RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+      const std::string why = fenced ? fenced_text(instance_id, group) : words;
       link.broken(why);
-      say(3, "FATAL", why);
+      if (std::exchange(told_broken, true)) return;
+      if (broken)
+        broken(fenced, why);
+      else
+        say(3, "FATAL", why);
       return;
     }
     link.error(code, reason);
@@ -362,6 +378,9 @@ class librdkafka_source final : public librdkafka_record_source {
         client_(std::make_shared<client>()),
         group_(std::make_shared<librdkafka_group>(client_, o.topic)) {
     client_->log = o.log;
+    client_->broken = o.broken;
+    client_->instance_id = o.instance_id;
+    client_->group = o.group;
     auto* conf = rd_kafka_conf_new();
     try {
       configure(conf);
@@ -398,14 +417,12 @@ class librdkafka_source final : public librdkafka_record_source {
     });
     rd_kafka_conf_set_log_cb(conf,
                              [](const rd_kafka_t* handle, int level, const char* facility, const char* text) {
-                               client_of(rd_kafka_opaque(handle)).say(level, facility, text);
+                               auto& c = client_of(rd_kafka_opaque(handle));
+                               c.link.log(level, facility, text);
+                               if (std::string_view(facility) != "FATAL")  // failed() says it better
+                                 c.say(level, facility, text);
                              });
-    char error[512];
-    client_->handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, error, sizeof error);
-    if (!client_->handle) {
-      rd_kafka_conf_destroy(conf);
-      throw property_error(std::string("Kafka consumer: ") + error);
-    }
+    client_->handle = make_client(client_kind::consumer, conf, o.own, "Kafka consumer");
     rd_kafka_poll_set_consumer(client_->handle);
   }
 

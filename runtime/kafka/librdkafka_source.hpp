@@ -46,11 +46,12 @@ struct source_options {
   /// less than 6000 unless told so (group.min.session.timeout.ms).
   int session_timeout_ms = 6'000;
   nanos drain_timeout = 30'000'000'000;  ///< what a revoked partition gets to come to rest, at most
-  std::string instance_id;  ///< group.instance.id; empty: none
+  std::string instance_id;               ///< group.instance.id; empty: none
   /// Offsets are committed by transactions alone: store() refuses.
   bool transactional = false;
   properties own;
   log_function log;
+  broken_function broken;                                   ///< empty: nobody is told
   std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 

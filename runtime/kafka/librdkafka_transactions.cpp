@@ -350,8 +350,15 @@ class librdkafka_transactions final : public transactional_sink {
     auto* handle = inner()->handle();
     for (;;) {
       char fatal[256];
-      if (rd_kafka_fatal_error(handle, fatal, sizeof fatal) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        say(4, std::string("a new producer is needed: ") + fatal);
+      if (const auto code = rd_kafka_fatal_error(handle, fatal, sizeof fatal);
+          code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        std::string text = std::string("a new producer is needed: ") + fatal;
+        if (code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
+            code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH)
+          text +=
+              " (kafka.transactional_id '" + options_.transactional_id +
+              "'; if it is so again and again, another process has the same one: give each instance its own)";
+        say(4, text);
         return false;
       }
       const error_ptr error(rd_kafka_abort_transaction(handle, patience_ms()));

@@ -122,9 +122,11 @@ install_source_packages() {
   fetch_source hiredis 1.0 2
   rm -rf "$prefix"
   mkdir -p "$prefix"
-  # WITH_SASL is Cyrus (GSSAPI) only: PLAIN, SCRAM and OAUTHBEARER come with OpenSSL.
+  # WITH_SASL would bring Cyrus (GSSAPI); SCRAM and OAUTHBEARER need OpenSSL alone, but are only built where they are
+  # asked for.
   build_source librdkafka -DRDKAFKA_BUILD_STATIC=ON -DRDKAFKA_BUILD_EXAMPLES=OFF -DRDKAFKA_BUILD_TESTS=OFF \
-    -DENABLE_LZ4_EXT=ON -DWITH_ZLIB=ON -DWITH_ZSTD=ON -DWITH_SSL=ON -DWITH_SASL=OFF -DWITH_CURL=OFF
+    -DENABLE_LZ4_EXT=ON -DWITH_ZLIB=ON -DWITH_ZSTD=ON -DWITH_SSL=ON -DWITH_SASL=OFF \
+    -DWITH_SASL_SCRAM=ON -DWITH_SASL_OAUTHBEARER=ON -DWITH_CURL=OFF
   build_source hiredis -DBUILD_SHARED_LIBS=OFF -DENABLE_SSL=ON -DDISABLE_TESTS=ON
   rm -rf "$work"
   echo "$recipe" >"$stamp"

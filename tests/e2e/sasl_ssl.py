@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """SASL_SSL on a real Kafka: what each command says, in one line, of a wrong password, an expired certificate, one of an
-unknown authority and one for another host; and Event Hubs mode from a connection string, end to end."""
+unknown authority and one for another host, a listener that speaks something else, settings that can't work; that a
+broker which only ends connections ends nobody; and Event Hubs mode from a connection string, end to end."""
 
 import json
 import re
+import socket
+import threading
 
 import troupe_test as t
 
@@ -18,14 +21,15 @@ COMMANDS = {
 }
 
 
-def refused(what, environment, secrets, *parts):
-    """Every command ends with 1 and one line that has all the parts; nothing of a secret is said anywhere."""
-    for command, words in COMMANDS.items():
+def refused(what, environment, secrets, *parts, commands=tuple(COMMANDS), status=1):
+    """The commands end with 1 (or the status, where check tells it among others) and one line that has all the parts;
+    nothing of a secret is said anywhere, and nothing of doing without a broker, which would not help."""
+    for command, words in ((name, COMMANDS[name]) for name in commands):
         node = {f"TROUPE_{key.replace('.', '_').upper()}": value for key, value in NODE.items()}
         done = t.run(command, *words, environment={**node, **environment}, deadline=60)
         told = done.stdout + done.stderr
-        assert done.returncode == 1, (what, command, done.returncode, told)
-        if command == "check":
+        assert done.returncode == (1 if command == "check" and done.stdout else status), (what, command, done.returncode, told)
+        if command == "check" and done.stdout:
             lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
         else:
             lines = [line for line in done.stderr.splitlines() if line.startswith("troupe: ")]
@@ -33,6 +37,7 @@ def refused(what, environment, secrets, *parts):
         print(f"{what:18} {command:8} {lines[0]}")
         for part in parts:
             assert part in lines[0], (what, command, part, lines[0])
+        assert "without a broker" not in told, (what, command, told)
         for secret in secrets:
             assert secret not in told, (what, command)
 
@@ -44,6 +49,51 @@ def properties(kafka, password=None, authority=None):
             "TROUPE_KAFKA_PROPERTIES_SASL_USERNAME": "$ConnectionString",
             "TROUPE_KAFKA_PROPERTIES_SASL_PASSWORD": password or kafka.secret,
             "TROUPE_KAFKA_PROPERTIES_SSL_CA_LOCATION": str(authority or kafka.authority)}
+
+
+class Cutter:
+    """A port whose listener ends every connection as soon as it was spoken to, as a broker that goes does; forward()
+    makes it pass what it gets on to another port."""
+
+    def __init__(self, stage):
+        self.count, self.to = 0, None
+        self.listener = stage.closing.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def forward(self, port):
+        self.to = port
+
+    def _accept(self):
+        while True:
+            try:
+                one, _ = self.listener.accept()
+            except OSError:
+                return
+            self.count += 1
+            if self.to is None:
+                threading.Thread(target=self._cut, args=(one,), daemon=True).start()
+                continue
+            other = socket.create_connection(("127.0.0.1", self.to))
+            for pair in ((one, other), (other, one)):
+                threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _cut(one):
+        with one:
+            try:
+                one.recv(65536)
+            except OSError:
+                pass
+
+    @staticmethod
+    def _pass_on(one, other):
+        try:
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
 
 
 def hub(kafka, connection=None):
@@ -67,11 +117,51 @@ with t.Stage() as stage:
     stranger = kafka.authority.parent / "stranger.pem"
     refused("unknown authority", properties(kafka, authority=stranger), secrets,
             kafka.tls_bootstrap, "authority that is not trusted", "kafka.properties.ssl.ca.location")
-    wrong_protocol = {**properties(kafka), "TROUPE_KAFKA_BROKERS": kafka.bootstrap}
-    for environment in (wrong_protocol, {**properties(kafka), "TROUPE_KAFKA_PROPERTIES_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}):
-        done = t.run("results", environment=environment)
-        assert done.returncode == 1 and "kafka.properties.security.protocol" in done.stderr, done
-        assert done.stderr.count("\n") == 1, done
+
+    # --- a listener that speaks something else
+
+    def spoken(protocol, brokers):
+        return {**properties(kafka), "TROUPE_KAFKA_BROKERS": brokers, "TROUPE_KAFKA_PROPERTIES_SECURITY_PROTOCOL": protocol}
+
+    some = ("serve", "check", "results")
+    key = "set kafka.properties.security.protocol to "
+    refused("no TLS there", spoken("SASL_SSL", kafka.bootstrap), secrets, kafka.bootstrap, "speaks no TLS", key + "PLAINTEXT,")
+    refused("no TLS there", spoken("SSL", kafka.bootstrap), secrets, kafka.bootstrap, "speaks no TLS", key + "PLAINTEXT,", commands=some)
+    refused("only TLS there", spoken("PLAINTEXT", kafka.tls_bootstrap), secrets,
+            kafka.tls_bootstrap, "speaks only TLS", key + "SSL (SASL_SSL where")
+    refused("only TLS there", spoken("SASL_PLAINTEXT", kafka.tls_bootstrap), secrets,
+            kafka.tls_bootstrap, "speaks only TLS", key + "SASL_SSL,", commands=some)
+    refused("no SASL there", spoken("SASL_PLAINTEXT", kafka.bootstrap), secrets,
+            kafka.bootstrap, "takes no credentials", key + "PLAINTEXT,")
+    refused("SASL there", spoken("SSL", kafka.tls_bootstrap), secrets,
+            kafka.tls_bootstrap, "wants credentials", "kafka.properties.security.protocol", commands=("check", "results"))
+
+    cutter = Cutter(stage)
+    topics = {"requests_topic": "scoring", "results_topic": "scoring-results", "dead_letter_topic": "scoring-dlq"}
+    waiting = stage.troupe({"kafka": {"group": "waiting", **topics}}, environment=spoken("SASL_SSL", f"localhost:{cutter.port}"))
+    t.wait_until(lambda: cutter.count >= 30 or not waiting.running, "it is tried again and again", 120)
+    assert waiting.running, ("a broker that ends connections may be one that restarts", waiting.stderr())
+    cutter.forward(int(kafka.tls_bootstrap.rsplit(":", 1)[1]))
+    waiting.wait_ready()
+    assert waiting.stop() == 0
+
+    # --- what can't work anywhere, with no broker asked
+
+    (nobody,) = t.free_ports(1)
+    nowhere = f"127.0.0.1:{nobody}"
+    unnamed = {name: value for name, value in spoken("SASL_PLAINTEXT", nowhere).items() if "MECHANISM" not in name}
+    refused("no mechanism", unnamed, secrets, "kafka.properties.sasl.mechanisms: security.protocol is SASL_PLAINTEXT", "PLAIN", status=2)
+    nameless = {name: value for name, value in spoken("SASL_SSL", nowhere).items() if "USERNAME" not in name}
+    refused("no user", nameless, secrets, "kafka.properties.sasl.username: needed", status=2, commands=some)
+    missing = {**spoken("SASL_SSL", nowhere), "TROUPE_KAFKA_PROPERTIES_SSL_CA_LOCATION": "/no/such/ca.pem"}
+    refused("no CA file", missing, secrets, "kafka.properties.ssl.ca.location: '/no/such/ca.pem': No such file", status=2)
+    no_pem = stage.path("no.pem")
+    no_pem.write_text("nothing\n")
+    refused("CA no PEM", {**missing, "TROUPE_KAFKA_PROPERTIES_SSL_CA_LOCATION": str(no_pem)}, secrets,
+            f"kafka.properties.ssl.ca.location: '{no_pem}': holds no certificate in PEM format", status=2, commands=some)
+    done = t.run("check", environment=spoken("SASL_SSL", nowhere))
+    assert done.returncode == 1 and f"{nowhere}: Connection refused; without a broker: " in done.stdout, done
+
     two = {**properties(kafka), "TROUPE_KAFKA_BROKERS": f"{kafka.tls_bootstrap},{kafka.bootstrap}"}
     done = t.run("results", "--topic", "scoring", environment=two)
     assert done.returncode == 0, ("one of two broker addresses is enough", done)

@@ -3,9 +3,14 @@
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
 
+#include <atomic>
+#include <fstream>
+#include <future>
+
 #include "runtime/kafka/admin.hpp"
 #include "runtime/kafka/librdkafka_sink.hpp"
 #include "runtime/kafka/librdkafka_source.hpp"
+#include "tests/runtime/kafka/members.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -63,7 +68,32 @@ TEST(Judge, NamesTheOptionAndTheRemedy) {
        "h:9093: the broker refuses the credentials (SASL authentication error: Authentication failed): ",
        "sasl.password; with kafka.eventhub, kafka.eventhub_connection"},
       {RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, "sasl_ssl://h:9093/1: no",
-       "h:9093: the broker does not take this mechanism (no)", "kafka.properties.sasl.mechanism"},
+       "h:9093: the broker does not take this mechanism (no)", "kafka.properties.sasl.mechanisms"},
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_ssl://h:9093/bootstrap: SASL SCRAM-SHA-512 mechanism handshake failed: Broker: Unsupported SASL "
+       "mechanism: broker's supported mechanisms: PLAIN (after 1ms in state AUTH_HANDSHAKE)",
+       "h:9093: the broker does not take this mechanism (SASL SCRAM-SHA-512", "supported mechanisms: PLAIN"},
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_plaintext://h:9092/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Request not valid "
+       "in "
+       "current SASL state: broker's supported mechanisms:  (after 1ms in state AUTH_HANDSHAKE)",
+       "h:9092: the broker takes no credentials at this port: ",
+       "kafka.properties.security.protocol to PLAINTEXT,"},
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_ssl://h:9093/bootstrap: SASL PLAIN mechanism handshake failed: Broker: Request not valid in "
+       "current "
+       "SASL state: broker's supported mechanisms:  (after 1ms in state AUTH_HANDSHAKE)",
+       "h:9093: the broker takes no credentials at this port: ",
+       "kafka.properties.security.protocol to SSL,"},
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_plaintext://h:9092/bootstrap: Failed to initialize SASL authentication: SASL Handshake not "
+       "supported "
+       "by broker (required by mechanism PLAIN) (after 1ms in state AUTH_LEGACY)",
+       "h:9092: the broker takes no credentials at this port: ", "kafka.properties.security.protocol"},
+      {RD_KAFKA_RESP_ERR__AUTHENTICATION,
+       "sasl_ssl://h:9093/bootstrap: SASL PLAIN mechanism handshake failed: Local: Broker transport failure: "
+       "broker's supported mechanisms:  (after 1ms in state AUTH_HANDSHAKE)",
+       "h:9093: SASL PLAIN mechanism handshake failed: Local: Broker transport failure", "", false},
       {RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://expired:9093/bootstrap: " + verify,
        "expired:9093: the broker's certificate has expired", "renew it there"},
       {RD_KAFKA_RESP_ERR__TRANSPORT,
@@ -78,18 +108,47 @@ TEST(Judge, NamesTheOptionAndTheRemedy) {
        "never-seen:9093: the broker's certificate", "kafka.properties.ssl.ca.location"},
       {RD_KAFKA_RESP_ERR__SSL,
        "ssl://h:9092/bootstrap: SSL handshake failed: SSL routines::wrong version number",
-       "h:9092: the broker speaks no TLS at this port", "kafka.properties.security.protocol"},
+       "h:9092: the broker speaks no TLS at this port", "kafka.properties.security.protocol to PLAINTEXT,"},
       {RD_KAFKA_RESP_ERR__SSL,
        "ssl://h:9092/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker "
        "listener? "
        "(after 5ms in state SSL_HANDSHAKE)",
-       "h:9092: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "", false},
+       "h:9092: SSL handshake failed: Disconnected; if it is always so, the broker speaks no TLS at this "
+       "port",
+       "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__SSL,
+       "ssl://h:9092/bootstrap: SSL handshake failed: error:0A000126:SSL routines::unexpected eof while "
+       "reading "
+       "(after 5ms in state SSL_HANDSHAKE)",
+       "h:9092: SSL handshake failed: ", "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "h:9093/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN: requesting "
+       "ApiVersion: "
+       "might be caused by incorrect security.protocol configuration (connecting to a SSL listener?) or "
+       "broker "
+       "version is < 0.10 (see api.version.request) (after 2ms in state APIVERSION_QUERY)",
+       "h:9093: Disconnected: connection closed by peer: receive 0 after POLLIN; if it is always so, the "
+       "broker "
+       "speaks only TLS at this port",
+       "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "h:9092/1: Disconnected: verify that security.protocol is correctly configured, broker might require "
+       "SASL "
+       "authentication (after 3ms in state UP)",
+       "h:9092: Disconnected; if it is always so, the broker wants credentials at this port",
+       "kafka.properties.security.protocol", false},
       {RD_KAFKA_RESP_ERR__TRANSPORT,
        "sasl_ssl://h:9092/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state "
        "SSL_HANDSHAKE)",
        "h:9092: Disconnected: SSL connection closed by peer", "kafka.properties.security.protocol", false},
-      {RD_KAFKA_RESP_ERR__TRANSPORT, "h:9092/1: Disconnected (after 9ms in state UP)", "h:9092: Disconnected",
-       "", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "ssl://h:9093/1: Disconnected: SSL connection closed by peer (after 3ms in state UP)",
+       "h:9093: Disconnected: SSL connection closed by peer; if it is always so, the broker wants "
+       "credentials "
+       "at this port",
+       "kafka.properties.security.protocol", false},
+      {RD_KAFKA_RESP_ERR__TRANSPORT, "sasl_ssl://h:9093/1: Disconnected (after 9ms in state UP)",
+       "h:9093: Disconnected", "", false},
   };
   for (const auto& c : table) {
     const verdict v = judge(c.code, c.complaint);
@@ -97,6 +156,74 @@ TEST(Judge, NamesTheOptionAndTheRemedy) {
     EXPECT_TRUE(v.text.starts_with(c.says)) << v.text;
     EXPECT_NE(v.text.find(c.option), std::string::npos) << v.text;
     EXPECT_EQ(v.text.find('\n'), std::string::npos) << v.text;
+  }
+}
+
+TEST(Judge, TellsABrokerThatIsAwayFromOneThatEndsConnections) {
+  const struct {
+    int code;
+    const char* complaint;
+    bool away;
+    const char* doubt;
+  } table[] = {
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "ssl://h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state "
+       "CONNECT)",
+       true, ""},
+      {RD_KAFKA_RESP_ERR__RESOLVE, "h:1/bootstrap: Failed to resolve 'h:1': Name or service not known", true,
+       ""},
+      {RD_KAFKA_RESP_ERR__TRANSPORT,
+       "ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state SSL_HANDSHAKE)",
+       false, "h:1"},
+      {RD_KAFKA_RESP_ERR__TRANSPORT, "[::1]:1/2: Disconnected (after 2ms in state APIVERSION_QUERY)", false,
+       "[::1]:1"},
+      {RD_KAFKA_RESP_ERR__BAD_MSG, "h:1/bootstrap: Receive failed: Invalid response size 352518912", false,
+       "h:1"},
+      {RD_KAFKA_RESP_ERR__SSL, "ssl://h:1/bootstrap: SSL handshake failed: wrong version number", false, ""},
+      {RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "2/2 brokers are down", false, ""},
+  };
+  for (const auto& c : table) {
+    const verdict v = judge(c.code, c.complaint);
+    EXPECT_EQ(v.away, c.away) << c.complaint;
+    EXPECT_EQ(v.doubt, c.doubt) << c.complaint;
+  }
+}
+
+TEST(Mismatch, IsWhatCanNeverSucceedAndNamesTheRemedy) {
+  const struct {
+    const char* complaint;
+    spoken there;
+    const char* says;  // empty: it may succeed
+  } table[] = {
+      {"ssl://h:1/bootstrap: x", spoken::plaintext,
+       "h:1: the broker speaks no TLS at this port: set kafka.properties.security.protocol to PLAINTEXT,"},
+      {"sasl_ssl://h:1/bootstrap: x", spoken::plaintext,
+       "h:1: the broker speaks no TLS at this port: set kafka.properties.security.protocol to PLAINTEXT,"},
+      {"sasl_ssl://h:1/bootstrap: x", spoken::sasl_plaintext,
+       "h:1: the broker speaks no TLS at this port: set kafka.properties.security.protocol to "
+       "SASL_PLAINTEXT,"},
+      {"h:1/bootstrap: x", spoken::tls,
+       "h:1: the broker speaks only TLS at this port: set kafka.properties.security.protocol to SSL "},
+      {"sasl_plaintext://h:1/bootstrap: x", spoken::tls,
+       "h:1: the broker speaks only TLS at this port: set kafka.properties.security.protocol to SASL_SSL,"},
+      {"h:1/bootstrap: x", spoken::sasl_plaintext,
+       "h:1: the broker wants credentials at this port: set kafka.properties.security.protocol to "
+       "SASL_PLAINTEXT,"},
+      {"sasl_plaintext://h:1/bootstrap: x", spoken::plaintext,
+       "h:1: the broker takes no credentials at this port: set kafka.properties.security.protocol to "
+       "PLAINTEXT,"},
+      {"ssl://h:1/bootstrap: x", spoken::tls, ""},
+      {"sasl_ssl://h:1/bootstrap: x", spoken::tls, ""},
+      {"h:1/bootstrap: x", spoken::plaintext, ""},
+      {"sasl_plaintext://h:1/bootstrap: x", spoken::sasl_plaintext, ""},
+      {"ssl://h:1/bootstrap: x", spoken::unknown, ""},
+      {"h:1/bootstrap: x", spoken::unknown, ""},
+  };
+  for (const auto& c : table) {
+    const std::string text = mismatch(c.complaint, c.there);
+    EXPECT_EQ(text.empty(), *c.says == '\0') << c.complaint << ": " << text;
+    EXPECT_TRUE(text.starts_with(c.says)) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
   }
 }
 
@@ -186,6 +313,101 @@ TEST(LinkMonitor, RefusedCredentialsAreFatalUntilTheyHaveWorked) {
   }
 }
 
+constexpr auto cut_handshake =
+    "ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 5ms in state SSL_HANDSHAKE)";
+
+TEST(LinkMonitor, AListenerOfAnotherKindIsFatal) {
+  std::promise<void> asked;
+  link_monitor m([&](const std::string& address) {
+    EXPECT_EQ(address, "h:1");
+    asked.set_value();
+    return spoken::plaintext;
+  });
+  m.error(RD_KAFKA_RESP_ERR__TRANSPORT, cut_handshake);
+  asked.get_future().wait();
+  EXPECT_TRUE(test::eventually([&] { return m.status().refused; }));
+  const std::string why = mismatch(cut_handshake, spoken::plaintext);
+  expect(m, false, true, why);
+  m.error(RD_KAFKA_RESP_ERR__TRANSPORT, cut_handshake);  // what follows from it
+  m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
+  expect(m, false, true, why);
+  m.statistics(up);  // another broker
+  expect(m, true, false, "");
+  EXPECT_FALSE(m.status().refused);
+}
+
+TEST(LinkMonitor, ABrokerThatOnlyGoesIsNotFatal) {
+  for (const auto there : {spoken::unknown, spoken::tls}) {
+    std::atomic<int> asked = 0;
+    {
+      link_monitor m([&](const std::string&) {
+        ++asked;
+        return there;
+      });
+      for (int n = 1; n <= 3; ++n) {  // one question at a time
+        m.error(RD_KAFKA_RESP_ERR__TRANSPORT, cut_handshake);
+        EXPECT_TRUE(test::eventually([&] {
+          m.error(RD_KAFKA_RESP_ERR__TRANSPORT, cut_handshake);
+          return asked >= n;
+        }));
+        EXPECT_FALSE(m.status().fatal);
+      }
+      m.error(RD_KAFKA_RESP_ERR__TRANSPORT,
+              "ssl://h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+      expect(m, false, false, "h:1: Connection refused");
+    }
+    EXPECT_GE(asked, 3);
+  }
+}
+
+TEST(LinkMonitor, LearnsOfEndedConnectionsFromTheLog) {
+  link_monitor m([](const std::string& address) {
+    EXPECT_EQ(address, "h:1");
+    return spoken::tls;
+  });
+  constexpr auto line =
+      "[thrd:h:1/bootstrap]: h:1/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN: "
+      "requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a "
+      "SSL "
+      "listener?) or broker version is < 0.10 (see api.version.request) (after 2ms in state "
+      "APIVERSION_QUERY)";
+  m.log(6, "CONFWARN", line);
+  m.log(3, "FAIL", line);  // comes as an error, too
+  expect(m, false, false, "");
+  m.log(6, "FAIL", line);
+  EXPECT_TRUE(test::eventually([&] { return m.status().refused; }));
+  expect(m, false, true, mismatch("h:1/bootstrap: x", spoken::tls));
+}
+
+TEST(LinkMonitor, WhoWasLetInOnceAsksNobody) {
+  std::atomic<int> asked = 0;
+  {
+    link_monitor m([&](const std::string&) {
+      ++asked;
+      return spoken::plaintext;
+    });
+    m.statistics(up);
+    m.error(RD_KAFKA_RESP_ERR__TRANSPORT, cut_handshake);
+    m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
+    EXPECT_FALSE(m.status().fatal);
+  }  // waits for a question under way
+  EXPECT_EQ(asked, 0);
+}
+
+TEST(LinkMonitor, AConnectionIsNotLetInBeforeItsCredentials) {
+  link_monitor m([](const std::string&) { return spoken::sasl_plaintext; });
+  m.error(
+      RD_KAFKA_RESP_ERR__TRANSPORT,
+      "h:1/1: Disconnected: verify that security.protocol is correctly configured, broker might require SASL "
+      "authentication (after 3ms in state UP)");
+  EXPECT_TRUE(test::eventually([&] { return m.status().refused; }));
+  m.statistics(up);  // for a moment, again and again
+  EXPECT_TRUE(m.status().refused);
+  EXPECT_NE(m.status().reason.find("wants credentials"), std::string::npos) << m.status().reason;
+  m.works();
+  expect(m, true, false, "");
+}
+
 TEST(LinkMonitor, ARefusedTopicStaysRefusedWhileBrokersAnswer) {
   link_monitor m;
   m.statistics(up);
@@ -245,6 +467,51 @@ TEST(Properties, WrongOnesAreNamed) {
     EXPECT_TRUE(refusal([&] { static_cast<void>(make_librdkafka_source(in)); }).starts_with(expected));
     EXPECT_TRUE(refusal([&] { static_cast<void>(make_librdkafka_sink(out)); }).starts_with(expected));
     EXPECT_TRUE(refusal([&] { admin(in.brokers, own); }).starts_with(expected));
+  }
+}
+
+TEST(Properties, SaslNeedsAMechanismAndWhatThatNeeds) {
+  const std::pair<properties, const char*> table[] = {
+      {{{"security.protocol", "SASL_PLAINTEXT"}},
+       "kafka.properties.sasl.mechanisms: security.protocol is SASL_PLAINTEXT, so it has to be named: PLAIN"},
+      {{{"security.protocol", "sasl_ssl"}, {"sasl.username", "u"}, {"sasl.password", "p"}},
+       "kafka.properties.sasl.mechanisms: security.protocol is SASL_SSL, so it has to be named: PLAIN"},
+      {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanism", "CARRIER-PIGEON"}},
+       "kafka.properties.sasl.mechanisms: this build has no 'CARRIER-PIGEON'; take PLAIN"},
+      {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanism", "PLAIN"}},
+       "kafka.properties.sasl.username: needed for sasl.mechanisms PLAIN"},
+      {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanisms", "PLAIN"}, {"sasl.username", "u"}},
+       "kafka.properties.sasl.password: needed for sasl.mechanisms PLAIN"},
+      {{{"security.protocol", "SASL_SSL"},
+        {"sasl.mechanism", "PLAIN"},
+        {"sasl.username", "u"},
+        {"sasl.password", "p"}},
+       ""},
+      {{{"security.protocol", "SSL"}}, ""},
+      {{{"sasl.username", "u"}}, ""},
+  };
+  for (const auto& [own, expected] : table) {
+    const std::string said = refusal([&] { check_properties(own); });
+    EXPECT_EQ(said.empty(), *expected == '\0') << said;
+    EXPECT_TRUE(said.starts_with(expected)) << said;
+    EXPECT_EQ(said.find("recompile"), std::string::npos) << said;
+  }
+}
+
+TEST(Properties, AFileThatCantBeUsedIsNamed) {
+  const std::string not_pem = testing::TempDir() + "not_pem";
+  std::ofstream(not_pem) << "nothing\n";
+  for (const std::string name :
+       {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.crl.location"}) {
+    const std::string key = "kafka.properties." + name + ": '";
+    for (const auto& [path, why] :
+         {std::pair<std::string, std::string>{"/no/such.pem", "No such file or directory"},
+          {not_pem, "holds no "}}) {
+      const properties own = {{"security.protocol", "SSL"}, {name, path}};
+      const std::string said = refusal([&] { admin("127.0.0.1:1", own); });
+      EXPECT_TRUE(said.starts_with(key + path + "': " + why)) << said;
+      EXPECT_EQ(said.find('\n'), std::string::npos) << said;
+    }
   }
 }
 
