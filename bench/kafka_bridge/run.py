@@ -131,9 +131,10 @@ class Bench:
                 return (int(f[11]) + int(f[12])) / ticks
 
             before = cpu()
+            lingers = {"TROUPE_KAFKA_PROPERTIES_LINGER_MS": str(self.options.load_linger)} if self.options.load_linger else {}
             done = subprocess.run([str(t.TROUPE), "load", "--brokers", self.brokers, "--requests-topic", source,
                                    "--results-topic", result, "--json", *map(str, words)],
-                                  capture_output=True, text=True, timeout=600, cwd=ROOT)
+                                  capture_output=True, text=True, timeout=600, cwd=ROOT, env={**os.environ, **lingers})
             report = json.loads(done.stdout)
             report["cpu_s_per_million"] = (cpu() - before) / max(1, report["predicted"]) * 1e6
             return report
@@ -275,6 +276,8 @@ def main():
     parser.add_argument("--transaction-sizes", type=lambda s: [int(x) for x in s.split(",")], default=[1000, 10_000])
     parser.add_argument("--pace", default="auto", help="when the bridge commits a transaction that is not full: so many ms after "
                         "its first record, or auto, by the node's own rule")
+    parser.add_argument("--load-linger", type=int, metavar="MS", help="linger.ms of the load's producer (default: its own, 1 ms up "
+                        "to 5,000 records/s, which keeps a broker that shares the cores busy with small requests)")
     parser.add_argument("--peer", metavar="PYTHON", help="also drain with python_peer.py, run by this interpreter (a "
                         "virtual environment with confluent-kafka, onnxruntime, orjson and numpy)")
     parser.add_argument("--json", help="file for the figures")
