@@ -144,7 +144,7 @@ struct keeper_state {
         std::erase_if(l.tables, [](const auto& t) { return t.expired(); });
         if (l.tables.empty()) {
           args.stop(l.address);
-          l.held = l.model;
+          l.held = l.model->lifetime();
           l.model.reset();
           l.dismissed = true;
         }

@@ -53,7 +53,7 @@ class keeper_memory {
   struct leaving {
     std::shared_ptr<const model::loaded_model> model;
     std::vector<std::weak_ptr<const model::model_table>> tables;  ///< that name it
-    std::weak_ptr<const model::loaded_model> held;                ///< by its actors
+    std::weak_ptr<const void> held;                               ///< by its actors
     const model::loaded_model* address = nullptr;
     std::string name;
     std::string version;

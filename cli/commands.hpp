@@ -135,6 +135,7 @@ struct replay_options {
   std::string group = "troupe-replay";
   bool from_beginning = false;
   bool dry_run = false;
+  bool any_record = false;  ///< also what has no error headers
   std::vector<std::string> codes;
   std::string reason;
   std::string since, until;  ///< as time_of (replay_letters.hpp) reads them

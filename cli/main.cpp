@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
   cli::add_brokers(c_load, load.common);
   c_load
       ->add_option("--requests-topic", load.requests_topic,
-                   "Topic to send to (default: kafka.requests_topic)")
+                   "Topic to send to; it must exist (default: kafka.requests_topic)")
       ->type_name("TOPIC");
   c_load->add_option("--results-topic", load.results_topic, "Topic to follow (default: kafka.results_topic)")
       ->type_name("TOPIC");
@@ -205,7 +205,7 @@ int main(int argc, char** argv) {
   cli::add_brokers(c_replay, replay.common);
   c_replay->add_option("--from", replay.from, "Topic of the letters (default: kafka.dead_letter_topic)")
       ->type_name("TOPIC");
-  c_replay->add_option("--to", replay.to, "Topic to send to (default: kafka.requests_topic)")
+  c_replay->add_option("--to", replay.to, "Topic to send to; it must exist (default: kafka.requests_topic)")
       ->type_name("TOPIC");
   c_replay
       ->add_option("--code", replay.codes, "Only letters of this code, such as model_failed; may be repeated")
@@ -236,6 +236,8 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("GROUP");
   c_replay->add_flag("--from-beginning", replay.from_beginning, "Also what the group has sent already");
+  c_replay->add_flag("--any-record", replay.any_record,
+                     "Also records that are no dead letters: without __connect.errors headers");
   c_replay->add_flag("--dry-run", replay.dry_run, "List what would be sent; send and remember nothing");
   cli::end_help(c_replay, {{"troupe replay --dry-run", "troupe replay --code model_failed --since 2h",
                             "troupe replay --source-partition 3 --source-offset 1200-1300 --limit 10 --json"},

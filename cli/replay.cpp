@@ -59,6 +59,7 @@ struct counts {
   std::int64_t other = 0;  ///< than those that were asked for
   std::int64_t without_value = 0;
   std::int64_t too_often = 0;
+  std::int64_t no_letters = 0;
   std::int64_t refused = 0;
 };
 
@@ -163,7 +164,9 @@ class replayer {
   /// Where each partition ends now, and what the group has sent of it.
   void open() {
     const int count = reader_.partitions(from_);
-    if (!options_.dry_run) (void)writer_.partitions(to_);
+    if (!exists(to_))  // a typo would be created by many a broker, and have the letters
+      throw std::runtime_error("topic " + to_ +
+                               " does not exist (--to): name the one to send to, or create it first");
     partition_list list(rd_kafka_topic_partition_list_new(count));
     for (int p = 0; p < count; ++p) rd_kafka_topic_partition_list_add(list.get(), from_.c_str(), p);
     if (const auto error = rd_kafka_committed(reader_.get(), list.get(), ask_ms);
@@ -189,6 +192,12 @@ class replayer {
       one.planned = one.progress;
       one.position = options_.from_beginning ? low : one.progress.next();
     }
+  }
+
+  [[nodiscard]] bool exists(const std::string& topic) const {
+    const auto all = writer_.metadata();
+    return std::any_of(all->topics, all->topics + all->topic_cnt,
+                       [&](const auto& t) { return topic == t.topic && t.partition_cnt > 0; });
   }
 
   void assign() {
@@ -252,6 +261,10 @@ class replayer {
       look_.first_ms =
           look_.first_ms < 0 ? letter.timestamp_ms : std::min(look_.first_ms, letter.timestamp_ms);
       look_.last_ms = std::max(look_.last_ms, letter.timestamp_ms);
+    }
+    if (letter.code.empty() && !options_.any_record) {  // results, say, would be answered as requests
+      ++counts_.no_letters;
+      return;
     }
     if (!filter_.wants(letter)) {
       ++counts_.other;
@@ -429,6 +442,7 @@ class replayer {
     look_.other = counts_.other;
     look_.without_value = counts_.without_value;
     look_.too_often = counts_.too_often;
+    look_.no_letters = counts_.no_letters;
     std::fprintf(stderr, "troupe: %s\n", nothing_to_send(look_).c_str());
   }
 
@@ -458,6 +472,7 @@ class replayer {
       j["not_asked_for"] = c.other;
       j["without_value"] = c.without_value;
       j["replayed_too_often"] = c.too_often;
+      j["no_dead_letters"] = c.no_letters;
       j["stopped"] = stopped_;
       std::printf("%s\n", j.dump().c_str());
       return;
@@ -472,6 +487,7 @@ class replayer {
     also(c.other, "not asked for");
     also(c.without_value, "without a value");
     also(c.too_often, "replayed too often");
+    also(c.no_letters, "no dead letters (--any-record sends them, too)");
     if (stopped_) text += "; stopped before the end";
     std::fprintf(options_.dry_run ? stderr : stdout, "%s\n", text.c_str());
   }

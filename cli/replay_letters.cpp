@@ -150,6 +150,7 @@ std::string nothing_to_send(const replay_look& l) {
   also(l.sent_before, "sent before by group " + l.group + " (--from-beginning sends them again)");
   also(l.without_value, "without a value");
   also(l.too_often, "replayed too often (--max-replays)");
+  also(l.no_letters, "no dead letters (--any-record sends them, too)");
   return text;
 }
 

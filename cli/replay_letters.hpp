@@ -52,7 +52,8 @@ struct replay_look {
   std::string filters;         ///< the options that chose, "--code model_failed"; empty: all was wanted
   std::int64_t records = 0;    ///< of the topic
   std::int64_t looked_at = 0;  ///< of those; the others the group is done with
-  std::int64_t sent_before = 0, other = 0, without_value = 0, too_often = 0;  ///< of what was looked at
+  std::int64_t sent_before = 0, other = 0, without_value = 0, too_often = 0,
+               no_letters = 0;               ///< of what was looked at
   std::int64_t first_ms = -1, last_ms = -1;  ///< the requests' times, of what was looked at; -1: none has one
 };
 /// Why there was nothing, in one line.

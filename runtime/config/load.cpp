@@ -2,6 +2,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cstdint>
 #include <fstream>
@@ -816,6 +817,7 @@ class loader {
     if (!r.tls_cert.empty() && r.tls_key.empty()) refuse("redis.tls_cert", "needs redis.tls_key beside it");
     if (!r.tls_key.empty() && r.tls_cert.empty()) refuse("redis.tls_key", "needs redis.tls_cert beside it");
     warn_of_idle_transactions();
+    warn_of_idle_security();
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");
@@ -836,11 +838,38 @@ class loader {
              "transaction, which were never made, would be answered too; remove it, or use at_least_once");
   }
 
+  /// Credentials and certificates that nobody looks at: the protocol was forgotten.
+  void warn_of_idle_security() {
+    const auto& k = values_.kafka;
+    if (!k.enabled) return;
+    const auto set = k.properties.find("security.protocol");
+    std::string protocol = set == k.properties.end() ? "plaintext" : set->second;
+    std::transform(protocol.begin(), protocol.end(), protocol.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    for (const auto& [name, value] : k.properties) {
+      const bool sasl = name.starts_with("sasl.");
+      if (sasl ? protocol.starts_with("sasl") : !name.starts_with("ssl.") || protocol.ends_with("ssl"))
+        continue;
+      result_.warnings.push_back("kafka.properties." + name +
+                                 " has no effect: kafka.properties.security.protocol is " +
+                                 (set == k.properties.end() ? std::string("not set") : set->second) +
+                                 "; set it to " + (sasl ? "SASL_SSL or SASL_PLAINTEXT" : "SSL or SASL_SSL"));
+    }
+  }
+
   /// One file may serve with either delivery: what is meant for the other one does no harm.
   void warn_of_idle_transactions() {
     const auto& k = values_.kafka;
     const kafka_settings usual;
-    if (!k.enabled || k.delivery == delivery::exactly_once) return;
+    if (!k.enabled) return;
+    if (k.delivery == delivery::exactly_once) {
+      if (k.output_order == output_order::completion && origins_.contains("kafka.output_order"))
+        result_.warnings.push_back(
+            "kafka.output_order: completion has no effect with kafka.delivery: exactly_once, which writes "
+            "the "
+            "answers of a partition in the order of its records; remove it");
+      return;
+    }
     std::vector<std::string> idle;
     if (!k.transactional_id.empty()) idle.emplace_back("kafka.transactional_id");
     if (k.transaction_records != usual.transaction_records) idle.emplace_back("kafka.transaction_records");

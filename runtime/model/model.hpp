@@ -144,8 +144,11 @@ class loaded_model {
   /// Null where the model was loaded without, or cannot be explained; unexplained() says why.
   [[nodiscard]] const model::explainer* explain() const { return parts_.explain.get(); }
   [[nodiscard]] const std::string& unexplained() const { return parts_.unexplained; }
+  /// Expires when all of it is freed; a weak_ptr to the model itself does so before its destructor begins.
+  [[nodiscard]] std::weak_ptr<const void> lifetime() const { return lifetime_; }
 
  private:
+  std::shared_ptr<const void> lifetime_ = std::make_shared<char>();  // first here, so destroyed last
   parts parts_;
   std::string digest_hex_;
 };

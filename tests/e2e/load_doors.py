@@ -70,7 +70,7 @@ class Stub(http.server.ThreadingHTTPServer):
 # --- what can't be done as asked
 
 for words, contains in (
-        (["--http", "localhost:8080"], ["--http localhost:8080", "expected http://"]),
+        (["--http", "ftp://localhost:8080"], ["--http ftp://localhost:8080", "expected http://"]),
         (["--http", "http://localhost:0"], ["port"]),
         (["--http", "http://h ost:80/"], ["percent-encoded"]),
         (["--grpc", "localhost", "--model", "m"], ["--grpc localhost", "host:port"]),
@@ -94,6 +94,7 @@ for words, contains in (
 # --- nobody there
 
 complains(1, "--http", f"http://127.0.0.1:{REFUSING}", contains=[f"127.0.0.1:{REFUSING}", "Connection refused"])
+complains(1, "--http", f"127.0.0.1:{REFUSING}", contains=[f"127.0.0.1:{REFUSING}", "Connection refused"])
 complains(1, "--grpc", f"127.0.0.1:{REFUSING}", "--model", "m", contains=[f"127.0.0.1:{REFUSING}", "Connection refused"])
 complains(1, "--http", "http://no-such-host.invalid:80", contains=["no-such-host.invalid"])
 complains(1, "--grpc", "no-such-host.invalid:80", "--model", "m", contains=["no-such-host.invalid"])

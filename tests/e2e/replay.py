@@ -51,6 +51,13 @@ with t.Stage() as stage:
         done = replay(*words, status=2)
         assert part in done.stderr and not done.stdout and done.stderr.startswith("troupe: "), done
     assert "no-such" in replay("--from", "no-such-topic", status=1).stderr
+    for words in ((), ("--dry-run",)):  # a typo is not created, nor are the letters used up by it
+        assert "topic inference-requets does not exist (--to)" in replay("--to", "inference-requets", *words, status=1).stderr
+    client.create_topic("results", partitions=1)
+    client.produce("results", [Record(GOOD, b"k", []) for _ in range(3)])
+    done = replay("--from", "results", "--to", "elsewhere", "--group", "of-results")
+    assert "3 no dead letters (--any-record" in done.stderr and not sent("elsewhere"), done
+    assert summary("--from", "results", "--to", "elsewhere", "--group", "of-results", "--any-record", "--dry-run")["would_send"] == 3
     assert summary()["sent"] == 0, "nothing is there"
     assert replay().stderr == f"troupe: nothing to send: {LETTERS} has no records\n"
 

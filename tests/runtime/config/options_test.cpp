@@ -413,6 +413,30 @@ TEST_F(Options, WhatOnlyTransactionsHaveIsWarnedOfWithoutThem) {
   EXPECT_THAT(load_all("kafka: {transaction_records: 10000, transaction_groups: 1}\n").warnings, IsEmpty());
 }
 
+TEST_F(Options, AnOrderThatExactlyOnceOverridesIsWarnedOf) {
+  const std::string yaml = "kafka: {brokers: 'a:9092', delivery: exactly_once, output_order: completion}\n";
+  EXPECT_THAT(load_all(yaml).warnings,
+              ElementsAre(testing::StartsWith("kafka.output_order: completion has no effect")));
+  EXPECT_THAT(load_all("kafka: {brokers: 'a:9092', delivery: exactly_once}\n").warnings, IsEmpty());
+  EXPECT_THAT(load_all("kafka: {output_order: completion}\n").warnings, IsEmpty());
+}
+
+TEST_F(Options, CredentialsWithoutTheirProtocolAreWarnedOf) {
+  const auto warnings = [&](const std::string& properties) {
+    return load_all("kafka: {properties: {" + properties + "}}\n").warnings;
+  };
+  EXPECT_THAT(warnings("sasl.username: u"),
+              ElementsAre("kafka.properties.sasl.username has no effect: kafka.properties.security.protocol is "
+                          "not set; set it to SASL_SSL or SASL_PLAINTEXT"));
+  EXPECT_THAT(warnings("sasl.username: u, security.protocol: ssl"),
+              ElementsAre(HasSubstr("security.protocol is ssl; set it to SASL_SSL or SASL_PLAINTEXT")));
+  EXPECT_THAT(warnings("ssl.ca.location: /ca.pem, security.protocol: SASL_PLAINTEXT"),
+              ElementsAre(HasSubstr("ssl.ca.location has no effect")));
+  EXPECT_THAT(warnings("ssl.ca.location: /ca.pem, security.protocol: SSL"), IsEmpty());
+  EXPECT_THAT(warnings("sasl.username: u, ssl.ca.location: /ca.pem, security.protocol: sasl_ssl"), IsEmpty());
+  EXPECT_THAT(warnings("linger.ms: 5"), IsEmpty());
+}
+
 TEST_F(Options, BrokenYamlNamesItsLine) {
   EXPECT_THAT(error_of("kafka:\n  group: [a\n"), HasSubstr("x.yaml:"));
   EXPECT_THAT(error_of("kafka:\n  group: [a\n"), HasSubstr("not valid YAML"));
