@@ -138,7 +138,8 @@ with t.Stage() as stage:
     many = 20_000
     client.create_topic("many", partitions=1)
     client.create_topic("many-dlq", partitions=4)
-    client.produce("many-dlq", [Record(b"v-%d" % n, b"%d" % n, [], partition=n % 4) for n in range(many)])
+    headers = [("__connect.errors.exception.class.name", b"model_failed")]
+    client.produce("many-dlq", [Record(b"v-%d" % n, b"%d" % n, headers, partition=n % 4) for n in range(many)])
     words = (*broker, "--from", "many-dlq", "--to", "many", "--group", "many")
     begun = stage.start([t.TROUPE, "replay", *words, "--json"], "replay")
     t.wait_until(lambda: client.end_offsets("many")[0] > 0 or not begun.running, "some are sent", every=0.005)
