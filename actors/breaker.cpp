@@ -7,6 +7,7 @@
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 
 namespace troupe {
 namespace {
@@ -42,11 +43,25 @@ void tell(self_ptr self) {
                         breaker_changed{s.args.model.get(), s.told, s.args.circuit.probes});
 }
 
+/// Says to people how it stands.
+void show(const breaker_state& s) {
+  if (!s.args.notices) return;
+  if (s.told == breaker_position::closed)
+    s.args.notices->clear(s.args.name);
+  else if (s.told == breaker_position::open)
+    s.args.notices->raise(
+        s.args.name,
+        {"is open, the model keeps failing and its records wait", "next probe", s.circuit->next_probe()});
+  else
+    s.args.notices->raise(s.args.name, {"is half-open: the model is being probed, its records wait", {}, 0});
+}
+
 void follow(self_ptr self) {
   auto& s = self->state;
   const auto at = position_of(s.circuit->state(caf_line::now(self)));
   if (at == s.told) return;
   s.told = at;
+  show(s);
   const std::string model = std::string(s.args.model->name()) + "/" + std::string(s.args.model->version());
   s.args.metrics->breaker(model, static_cast<int>(at));
   if (at == breaker_position::open)
@@ -68,6 +83,7 @@ breaker_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<break
   st.to = neighbours;
   st.circuit.emplace(args->circuit);
   st.args.metrics->breaker(std::string(args->model->name()) + "/" + std::string(args->model->version()), 0);
+  show(st);
   tell(self);
   caf_line::send_later(self, sweep, tick{});
   return {

@@ -13,6 +13,7 @@
 #include "runtime/model/model.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/policy/cache_value.hpp"
 #include "runtime/policy/flat_cache.hpp"
@@ -105,6 +106,16 @@ struct cache_state {
                     : state == policy::circuit_state::half_open ? breaker_position::half_open
                                                                 : breaker_position::open;
     args.metrics->breaker("redis", static_cast<int>(at));
+    if (!args.notices || circuit->transitions() == shown) return;
+    shown = circuit->transitions();
+    if (at == breaker_position::closed)
+      args.notices->clear(args.name);
+    else
+      args.notices->raise(args.name, {at == breaker_position::open
+                                          ? "does without Redis, which fails or is slow (its breaker is open)"
+                                          : "probes Redis (its breaker is half-open)",
+                                      at == breaker_position::open ? "next probe" : "",
+                                      circuit->next_probe()});
   }
 };
 

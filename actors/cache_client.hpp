@@ -15,6 +15,7 @@
 
 namespace troupe::observe {
 class metrics;
+class notices;
 }
 
 namespace troupe {
@@ -28,6 +29,8 @@ struct cache_client_args {
   policy::circuit_config circuit;               ///< of level 2
   nanos patience = 1'000'000'000;               ///< longest wait for an equal row in flight
   std::shared_ptr<observe::metrics> metrics;
+  std::string name = "cache_client";          ///< in the supervision tree
+  std::shared_ptr<observe::notices> notices;  ///< may be null
 };
 
 [[nodiscard]] cache_client_actor spawn_cache_client(caf_line::system& system, cache_client_args args,

@@ -53,6 +53,7 @@
 #include "runtime/model/version_loader.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 #include "runtime/observe/otlp_exporter.hpp"
 #include "runtime/observe/request_log.hpp"
 #include "runtime/observe/trace.hpp"
@@ -116,6 +117,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   config::settings settings;
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<observe::notices> notices = std::make_shared<observe::notices>();
   std::shared_ptr<observe::otlp_exporter> spans;            // null: nothing is traced
   std::shared_ptr<const observe::tracer> tracer;            // the same
   std::shared_ptr<const observe::request_log> request_log;  // null: off
@@ -489,8 +491,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       actor_ids[m.get()] = id;
     }
     group("model " + id, "models", settings.supervision.model_strategy);
-    child("model " + id, "breaker", "breaker " + id, [this, m](bool) {
-      auto b = spawn_breaker(*actors, {m, model_circuit(), metrics}, neighbours());
+    child("model " + id, "breaker", "breaker " + id, [this, m, id](bool) {
+      auto b = spawn_breaker(*actors, {m, model_circuit(), metrics, "breaker " + id, notices}, neighbours());
       const std::lock_guard lock(mutex);
       breakers[m.get()] = b;
       return caf_line::untyped(b);
@@ -976,6 +978,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     sup.max_abandoned = settings.supervision.max_abandoned;
     sup.seed = std::random_device{}();
     sup.metrics = metrics;
+    sup.notices = notices;
     sup.started = [this](const child_spec& spec, const caf_line::any_actor& h, bool) {
       return note(spec, h);
     };
@@ -1043,6 +1046,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.circuit.open_for = settings.redis.breaker_open;
         a.circuit.failure_rate = 2;  // never by rate
         a.metrics = metrics;
+        a.notices = notices;
         return caf_line::untyped(spawn_cache_client(*actors, std::move(a), neighbours()));
       });
     }
@@ -1220,6 +1224,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       const auto r = redis->status();
       if (!r.connected) h.degraded.push_back("redis: " + r.reason);
     }
+    for (const auto& [actor, n] : notices->all())
+      h.degraded.push_back(actor + " " + observe::in_words(n, steady_now()));
     if (injector)
       for (const auto& r : injector->list())
         if (r.ended.empty()) h.degraded.push_back("fault active: " + faults::in_words(r.what));
@@ -1242,7 +1248,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     auto result = promise->get_future();
     caf_line::post_urgent(supervisor, report_tree{promise});
     if (result.wait_for(std::chrono::seconds(5)) != std::future_status::ready) return {};
-    return result.get();
+    auto all = result.get();
+    const auto said = notices->all();
+    for (auto& c : all.children)
+      if (const auto it = said.find(c.name); it != said.end())
+        c.notice = observe::in_words(it->second, steady_now());
+    return all;
   }
 
   faults::injector* injected() override { return injector.get(); }

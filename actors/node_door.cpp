@@ -25,6 +25,7 @@ json child_of(const child_report& c) {
             {"last_reason", c.last_reason},
             {"since_seconds", c.since_seconds}};
   if (c.stuck_seconds > 0) j["stuck_seconds"] = c.stuck_seconds;
+  if (!c.notice.empty()) j["notice"] = c.notice;
   return j;
 }
 

@@ -10,6 +10,7 @@
 #include "messages/own_thread.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 #include "runtime/policy/stuck_watch.hpp"
 
 namespace troupe {
@@ -85,6 +86,7 @@ struct supervisor_state {
     const auto it = children.find(id);
     if (it == children.end()) return;
     if (it->second.stuck_for != 0) args.metrics->stuck(it->second.spec->name, false);
+    if (args.notices) args.notices->clear(it->second.spec->name);
     children.erase(it);
     tree->remove(id);
     std::erase_if(dismissed, [&](tree_id group) {
@@ -119,6 +121,7 @@ void start(self_ptr self, tree_id id, bool restart, bool blameless = false) {
   auto& s = self->state;
   child& c = s.children.at(id);
   c.plan = nullptr;
+  if (s.args.notices) s.args.notices->clear(c.spec->name);
   try {
     c.handle = c.spec->start(restart);
   } catch (const std::exception& e) {
@@ -144,6 +147,13 @@ void start(self_ptr self, tree_id id, bool restart, bool blameless = false) {
   const auto changed = s.args.started(*c.spec, c.handle, restart);
   if (!changed) return;
   for (auto& [other, o] : s.children) caf_line::post_urgent(o.handle, *changed);
+}
+
+/// Those who wait for this plan's time, to people.
+void show(const supervisor_state& s, const std::shared_ptr<restart_plan>& plan) {
+  if (!s.args.notices) return;
+  for (const auto& [id, c] : s.children)
+    if (c.plan == plan && !c.leaving) s.args.notices->raise(c.spec->name, {"is down", "next start", plan->start_at});
 }
 
 /// What the groups that gave up say, innermost first.
@@ -176,6 +186,7 @@ void crashed(self_ptr self, tree_id id, const std::string& why, bool blameless) 
       text += " by group after group (" + words_of(d.spent) + "), the last within " +
               std::to_string(r.groups.period / 1'000'000'000) + " s";
     c.plan->start_at = INT64_MAX;
+    if (s.args.notices) s.args.notices->raise(c.spec->name, {"is down, its budget of restarts is spent", {}, 0});
     escalate(self,
              text + "; see supervision.intensity and supervision.period" +
                  (d.spent.size() > 1 ? ", supervision.group_intensity and supervision.group_period" : ""));
@@ -205,6 +216,7 @@ void crashed(self_ptr self, tree_id id, const std::string& why, bool blameless) 
   }
   for (auto& [other, o] : s.children)
     if (o.plan && before.contains(o.plan)) o.plan = plan;
+  show(s, plan);
   caf_line::send_later(self, d.after, tick{});
   go_on(self);
 }

@@ -25,6 +25,7 @@
 
 namespace troupe::observe {
 class metrics;
+class notices;
 }
 
 namespace troupe {
@@ -37,6 +38,7 @@ struct supervisor_args {
   std::size_t max_abandoned = 16;  ///< more end the process
   nanos patience = 5'000'000'000;  ///< for one that is to end; then it counts as stuck
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<observe::notices> notices;  ///< of children that are down; may be null
   /// A child was started; returns who is who now, when that changed. On the supervisor's thread.
   std::function<std::optional<wiring>(const child_spec&, const caf_line::any_actor&, bool restart)> started;
   std::function<void(std::string reason)> escalate;

@@ -18,7 +18,7 @@ void print(const json& group, int depth) {
               group.at("intensity").get<unsigned long long>(),
               span_text(group.at("period_seconds").get<double>()).c_str());
   if (const auto n = group.at("restarts").get<unsigned long long>(); n != 0)
-    std::printf(", restarted as a whole %llu times, %s ago", n,
+    std::printf(", restarted as a whole %llu time%s, %s ago", n, n == 1 ? "" : "s",
                 span_text(group.at("since_seconds").get<double>()).c_str());
   std::printf(")\n");
   for (const auto& c : group.at("children")) {
@@ -29,7 +29,9 @@ void print(const json& group, int depth) {
                                             : "DOWN",
                 span_text(c.value("stuck_seconds", c.at("since_seconds").get<double>())).c_str());
     if (const auto n = c.at("restarts").get<unsigned long long>(); n != 0)
-      std::printf("  %llu restarts, the last: %s", n, c.at("last_reason").get<std::string>().c_str());
+      std::printf("  %llu restart%s, the last: %s", n, n == 1 ? "" : "s",
+                  c.at("last_reason").get<std::string>().c_str());
+    if (c.contains("notice")) std::printf("  %s", c.at("notice").get<std::string>().c_str());
     std::printf("\n");
   }
   for (const auto& g : group.at("groups")) print(g, depth + 1);

@@ -187,6 +187,7 @@ struct child_report {
   std::string group;
   double since_seconds = 0;  ///< it runs, or is down, for so long
   double stuck_seconds = 0;  ///< it handles one message for so long; 0: it is not stuck
+  std::string notice;        ///< what stands against it (observe/notices.hpp); empty: nothing
 };
 
 struct group_report {

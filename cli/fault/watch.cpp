@@ -60,8 +60,6 @@ void read_line(look& l, std::string_view line) {
     l.cached += value;
   } else if (name == "process_resident_memory_bytes") {
     l.memory = value;
-  } else if (name == "troupe_breaker_state") {
-    l.stands[std::string(series)] = value;
   } else if (name == "troupe_registry_up" || name == "troupe_assigned_partitions") {
     l.stands[std::string(series)] = -value;
   } else if (std::find(growing.begin(), growing.end(), name) != growing.end()) {
@@ -114,6 +112,11 @@ void object(std::vector<std::string>& to, const std::string& side, const latency
     to.push_back(side + text(" errors %.3g %% > %.3g %%", 100 * m.errors / m.requests, 100 * o.errors));
 }
 
+/// Without what is next: it counts down.
+std::string_view lasting(std::string_view why) {
+  return why.substr(0, why.find("; next "));
+}
+
 double value_of(const std::map<std::string, double>& in, const std::string& name, double otherwise) {
   const auto it = in.find(name);
   return it == in.end() ? otherwise : it->second;
@@ -164,7 +167,8 @@ std::vector<std::string> lasting_signs(const look& before, const look& now) {
   std::vector<std::string> all;
   if (before.ready && !now.ready) all.emplace_back("not ready");
   for (const auto& d : now.degraded)
-    if (std::find(before.degraded.begin(), before.degraded.end(), d) == before.degraded.end())
+    if (std::none_of(before.degraded.begin(), before.degraded.end(),
+                     [&](const std::string& b) { return lasting(b) == lasting(d); }))
       all.push_back("degraded: " + d);
   for (const auto& [name, value] : now.stands)
     if (value > value_of(before.stands, name, value)) all.push_back(name);

@@ -37,6 +37,11 @@ class deterministic_system {
 
   void run() { scheduler().run(1'000'000); }
 
+  /// What the actors' clock shows.
+  [[nodiscard]] nanos now() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(actors.clock().now().time_since_epoch()).count();
+  }
+
   caf::scheduler::test_coordinator& scheduler() {
     return dynamic_cast<caf::scheduler::test_coordinator&>(actors.scheduler());
   }

@@ -1,5 +1,6 @@
 // The road of a request, all actors, under the deterministic scheduler.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/actors/stage.hpp"
@@ -158,11 +159,17 @@ TEST(road, a_failing_model_trips_its_breaker_and_its_records_wait) {
   const std::size_t failed = s.sink->delivered.size();
   EXPECT_GE(failed, 5U);
   EXPECT_LT(failed, 100U) << "the rest waits behind the open breaker";
+  ASSERT_EQ(s.notices->all().count("breaker"), 1U);
+  const observe::notice open = s.notices->all().at("breaker");
+  EXPECT_THAT(open.what, testing::HasSubstr("is open"));
+  const nanos left = open.at - s.system.now();
+  EXPECT_TRUE(open.next == "next probe" && left > 50'000'000'000 && left <= 60'000'000'000) << open.next << left;
   broken = false;
   s.settle(30'000'000'000);
   EXPECT_EQ(s.sink->delivered.size(), failed) << "open for 60 s";
   s.settle(60'000'000'000);
   EXPECT_EQ(s.sink->delivered.size(), 200U) << "probes succeeded, the breaker closed";
+  EXPECT_TRUE(s.notices->all().empty());
   EXPECT_EQ(s.queue->stored, end_of(200));
 }
 

@@ -20,6 +20,7 @@
 #include "runtime/model/model.hpp"
 #include "runtime/model/stalls.hpp"
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 #include "runtime/observe/trace.hpp"
 #include "tests/actors/deterministic_system.hpp"
 #include "tests/actors/simulated_ports.hpp"
@@ -94,11 +95,7 @@ class stage {
     tracing.results_topic = "results";
     tracing.dead_letter_topic = "dead";
     tracing.seed = 1;
-    tracing.clock = [this] {
-      return std::chrono::duration_cast<std::chrono::nanoseconds>(
-                 system.actors.clock().now().time_since_epoch())
-          .count();
-    };
+    tracing.clock = [this] { return system.now(); };
     tracer = observe::tracer::make(std::move(tracing), spans);
 
     supervisor_args sup;
@@ -156,6 +153,8 @@ class stage {
       a.model = model_;
       a.circuit = options.circuit;
       a.metrics = metrics;
+      a.name = "breaker";
+      a.notices = notices;
       return caf_line::untyped(spawn_breaker(system.actors, std::move(a), who));
     });
     const auto shard = [this](bool express) {
@@ -235,6 +234,7 @@ class stage {
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
+  std::shared_ptr<observe::notices> notices = std::make_shared<observe::notices>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
   std::shared_ptr<policy::admission> admission = std::make_shared<policy::admission>(2, 1);
   std::shared_ptr<model::stalls> stalls = std::make_shared<model::stalls>();

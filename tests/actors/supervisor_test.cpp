@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/observe/metrics.hpp"
+#include "runtime/observe/notices.hpp"
 #include "tests/actors/deterministic_system.hpp"
 
 namespace troupe {
@@ -30,6 +31,7 @@ struct hall {
     supervisor_args a;
     a.rules = rules;
     a.metrics = metrics;
+    a.notices = notices;
     a.stuck_after = stuck_after;
     a.patience = patience;
     a.escalate = [this](const std::string& why) { escalated.push_back(why); };
@@ -107,6 +109,7 @@ struct hall {
   std::vector<std::string> escalated;
   std::map<std::string, idle_actor> alive;
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
+  std::shared_ptr<observe::notices> notices = std::make_shared<observe::notices>();
   deterministic_system system;
   supervisor_actor supervisor;
 };
@@ -160,6 +163,43 @@ TEST(supervisor, a_spent_budget_goes_up_group_by_group_to_the_process) {
   ASSERT_EQ(h.escalated.size(), 1U);
   EXPECT_NE(h.escalated[0].find("inner, outer, node"), std::string::npos) << h.escalated[0];
   EXPECT_NE(h.escalated[0].find("supervision.group_intensity"), std::string::npos) << h.escalated[0];
+}
+
+TEST(supervisor, who_is_down_has_a_notice_with_the_time_of_its_next_start) {
+  hall h(hall::rules(policy::restart_strategy::rest_for_one, 3));
+  for (const char* name : {"before", "x", "after"}) h.child(name);
+  h.system.run();
+  h.kill("x");
+  h.system.advance(60'000 * ms);
+  EXPECT_TRUE(h.notices->all().empty());
+  for (const auto& c : h.tree().children) EXPECT_TRUE(c.running);
+  h.kill("x");
+  h.kill("before");  // goes into one plan with those that are down already
+  const auto down = h.notices->all();
+  ASSERT_EQ(down.size(), 3U);
+  for (const auto& [name, n] : down) {
+    EXPECT_EQ(n.what, "is down");
+    EXPECT_EQ(n.next, "next start");
+    EXPECT_EQ(n.at, down.at("before").at);
+  }
+  EXPECT_EQ(observe::in_words(down.at("x"), down.at("x").at - 1'500 * ms), "is down; next start in 2 s");
+  EXPECT_EQ(observe::in_words(down.at("x"), down.at("x").at), "is down; next start due");
+  h.system.advance(60'000 * ms);
+  EXPECT_TRUE(h.notices->all().empty());
+  h.kill("after");
+  h.kill("after");
+  EXPECT_EQ(h.notices->all().size(), 1U);
+  caf_line::post(h.supervisor, dismiss{"after", nullptr});
+  h.system.run();
+  EXPECT_TRUE(h.notices->all().empty()) << "nobody waits for it any more";
+}
+
+TEST(supervisor, one_whose_budget_is_spent_says_so) {
+  hall h(hall::rules(policy::restart_strategy::one_for_one, 0, 0));
+  h.child("x");
+  h.system.run();
+  h.kill("x");
+  EXPECT_EQ(observe::in_words(h.notices->all().at("x"), 0), "is down, its budget of restarts is spent");
 }
 
 TEST(supervisor, crashes_of_the_work_are_free_and_at_once) {

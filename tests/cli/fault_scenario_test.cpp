@@ -247,13 +247,15 @@ TEST(watch, what_an_errors_counter_did_before_is_no_sign) {
   EXPECT_THAT(signs(before, now, noise(before, now)), IsEmpty());
 }
 
-TEST(watch, readiness_breakers_and_what_is_degraded_are_signs) {
-  const look before = read_look("troupe_breaker_state{name=\"redis\"} 0\ntroupe_registry_up 1\n", "{}", 200);
-  const look now = read_look("troupe_breaker_state{name=\"redis\"} 2\ntroupe_registry_up 0\n",
-                             R"({"degraded": ["redis: gone", "fault active: redis_cut"]})", 503);
+TEST(watch, readiness_and_what_is_degraded_are_signs) {
+  const look before = read_look("troupe_registry_up 1\n", R"({"degraded": ["x is down; next start in 9 s"]})", 200);
+  const look now = read_look("troupe_registry_up 0\n",
+                             R"({"degraded": ["redis: gone", "fault active: redis_cut", "x is down; next start in 3 s",
+                                 "breaker m/1 is open; next probe in 42 s"]})",
+                             503);
   EXPECT_THAT(lasting_signs(before, now),
-              ElementsAre("not ready", "degraded: redis: gone", "troupe_breaker_state{name=\"redis\"}",
-                          "troupe_registry_up"));
+              ElementsAre("not ready", "degraded: redis: gone",
+                          "degraded: breaker m/1 is open; next probe in 42 s", "troupe_registry_up"));
   EXPECT_THAT(lasting_signs(before, look{}), ElementsAre("the node does not answer"));
   EXPECT_THAT(lasting_signs(before, before), IsEmpty());
 }

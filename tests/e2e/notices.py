@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""What stands against an actor is told to people: the open breaker of a model is in /ready, in `troupe tree` and in the
+reason of a scenario that failed over it, with the time of the next probe, and is gone once a probe has succeeded."""
+
+import json
+import re
+import threading
+
+import troupe_test as t
+
+SECRET = "secret-of-the-test"
+MODEL = "diabetes-rf-model"
+
+with t.Stage() as stage:
+    node = stage.troupe({"kafka": {"enabled": False}, "http": {}, "models": {"default": MODEL}, "cache": {"mode": "off"},
+                         "breaker": {"open": "4s"}, "admin": {"token": SECRET}, "faults": {"enabled": True}})
+    node.wait_ready()
+
+    def cli(*words):
+        done = t.run(*words, "--url", f"127.0.0.1:{node.port}", environment={"TROUPE_ADMIN_TOKEN": SECRET})
+        return done.returncode, done.stdout, done.stderr
+
+    def score():
+        return t.http("POST", f"http://127.0.0.1:{node.http_port}/score", {"data": [[0.01] * 10]}, {})[0]
+
+    def degraded():
+        return json.loads(node.get("/ready")[1]).get("degraded", [])
+
+    assert score() == 200 and degraded() == []
+    assert cli("fault", "inject", "shard_fail", "--model", MODEL)[0] == 0
+    t.wait_until(lambda: score() == 503, "the breaker is open")
+    status, body = node.get("/ready")
+    said = [why for why in json.loads(body)["degraded"] if not why.startswith("fault active")]
+    assert status == 200 and len(said) == 1, (status, body)
+    found = re.fullmatch(rf"(breaker {MODEL}/\d+) is open, the model keeps failing and its records wait; next probe in [1-4] s", said[0])
+    assert found, said
+    actor = found[1]
+    status, out, err = cli("tree")
+    assert status == 0 and re.search(rf"{actor} +running .*  is (open|half-open).*$", out, re.M), out + err
+    tree = json.loads(cli("tree", "--json")[1])
+    assert [c["name"] for c in t.actors(tree["supervisor"]) if "notice" in c] == [actor], tree
+    assert cli("fault", "stop", "--all")[0] == 0
+    t.wait_until(lambda: score() == 200, "a probe has succeeded")
+    t.wait_until(lambda: degraded() == [], "/ready says nothing of it any more")
+    assert "notice" not in cli("tree", "--json")[1]
+
+    done = threading.Event()
+    traffic = threading.Thread(target=lambda: [score() for _ in iter(done.is_set, True)])
+    traffic.start()
+    try:
+        file = stage.path("scenario.yaml")
+        file.write_text("steady_state: {api: {p95: 5s, p99: 5s, errors: 1}}\nwindow: 1s\nrecover_within: 1s\n"
+                        f"steps: [{{fault: shard_fail, model: {MODEL}, duration: 1s}}]\n")
+        status, out, err = cli("fault", "run", str(file), "--json")
+    finally:
+        done.set()
+        traffic.join()
+    (step,) = json.loads(out)["steps"]
+    assert status == 1 and re.search(rf"not recovered within 1 s: .*{actor} is (open|half-open)", step["why"]), (step, err)
+    assert "troupe_breaker_state" not in out, out
+    assert node.stop() == 0, node.stderr()
