@@ -39,8 +39,9 @@ breaker_position position_of(policy::circuit_state s) {
 
 void tell(self_ptr self) {
   auto& s = self->state;
-  caf_line::send_urgent(self, s.to.scheduler,
-                        breaker_changed{s.args.model.get(), s.told, s.args.circuit.probes});
+  caf_line::send_urgent(
+      self, s.to.scheduler,
+      breaker_changed{s.args.model.get(), s.told, s.args.circuit.probes, s.circuit->next_probe()});
 }
 
 /// Says to people how it stands.
@@ -49,9 +50,8 @@ void show(const breaker_state& s) {
   if (s.told == breaker_position::closed)
     s.args.notices->clear(s.args.name);
   else if (s.told == breaker_position::open)
-    s.args.notices->raise(
-        s.args.name,
-        {"is open, the model keeps failing and its records wait", "next probe", s.circuit->next_probe()});
+    s.args.notices->raise(s.args.name, {"is open, the model keeps failing and its records wait", "next probe",
+                                        s.circuit->next_probe()});
   else
     s.args.notices->raise(s.args.name, {"is half-open: the model is being probed, its records wait", {}, 0});
 }

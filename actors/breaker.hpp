@@ -1,9 +1,10 @@
 #pragma once
 // breaker: one a model version.
 // Owns the circuit (policy/circuit.hpp) of its model.
-// Promises: the scheduler hears of every change, people see a notice until it is closed; while open, the model's rows wait (their credit holds the
-// partitions back); after the open time a few probe rows go through, and their outcome closes or opens it
-// again. Dies of: an exception of its own. Its successor starts closed and learns anew.
+// Promises: the scheduler hears of every change, people see a notice until it is closed; while open, the
+// model's rows wait (their credit holds the partitions back); after the open time a few probe rows go
+// through, and their outcome closes or opens it again. Dies of: an exception of its own. Its successor starts
+// closed and learns anew.
 
 #include <memory>
 #include <string>
@@ -14,7 +15,7 @@
 namespace troupe::observe {
 class metrics;
 class notices;
-}
+}  // namespace troupe::observe
 
 namespace troupe {
 

@@ -65,6 +65,7 @@ struct cache_state {
   wiring to;
   std::optional<policy::flat_cache> level1;
   std::optional<policy::circuit> circuit;
+  std::uint64_t shown = 0;  // transitions of it that people have heard of
   std::unordered_map<const model::loaded_model*, policy::cache_value> worth;
   std::unordered_map<cache_key, flight, key_hash> flights;
   std::unordered_map<std::uint64_t, pending_lookup> lookups;
@@ -111,11 +112,11 @@ struct cache_state {
     if (at == breaker_position::closed)
       args.notices->clear(args.name);
     else
-      args.notices->raise(args.name, {at == breaker_position::open
-                                          ? "does without Redis, which fails or is slow (its breaker is open)"
-                                          : "probes Redis (its breaker is half-open)",
-                                      at == breaker_position::open ? "next probe" : "",
-                                      circuit->next_probe()});
+      args.notices->raise(
+          args.name,
+          {at == breaker_position::open ? "does without Redis, which fails or is slow (its breaker is open)"
+                                        : "probes Redis (its breaker is half-open)",
+           at == breaker_position::open ? "next probe" : "", circuit->next_probe()});
   }
 };
 

@@ -16,7 +16,7 @@
 namespace troupe::observe {
 class metrics;
 class notices;
-}
+}  // namespace troupe::observe
 
 namespace troupe {
 

@@ -1,5 +1,6 @@
 #include "actors/gateway.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include "messages/own_thread.hpp"
 #include "messages/reply_turn.hpp"
 #include "runtime/model/live_models.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 
@@ -25,6 +27,13 @@ struct gateway_state {
 
   ~gateway_state() {
     if (args.desk) (void)args.desk->attend(gateway_actor());
+  }
+
+  /// How long until the request's model is tried again; 0: not known.
+  [[nodiscard]] nanos away(error_code code, const record& r, nanos now) const {
+    if (code != error_code::unavailable || !args.stalls) return 0;
+    const auto stall = args.stalls->of(r.model);
+    return stall ? std::max<nanos>(0, stall->next_probe - now) : 0;
   }
 
   /// An error that needs no shard.
@@ -141,7 +150,7 @@ void take_answers(self_ptr self, const answer_set& set) {
     if (a.code == error_code::none)
       c.reply(r, {set.outputs.data() + a.outputs, set.model_time, text.substr(a.begin, a.size)});
     else
-      c.fail(r, {a.code, text.substr(a.reason_begin, a.reason_size), 0});
+      c.fail(r, {a.code, text.substr(a.reason_begin, a.reason_size), s.away(a.code, r, now)});
     s.tally.add(a, now);
     desk.ended(*b, r);
     finished |= b->left == 0;

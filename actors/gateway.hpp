@@ -14,7 +14,8 @@
 
 namespace troupe::model {
 class live_models;
-}
+class stalls;
+}  // namespace troupe::model
 
 namespace troupe::observe {
 class metrics;
@@ -28,6 +29,7 @@ struct gateway_args {
   std::string name;  ///< of its mailbox in the metrics
   std::shared_ptr<const model::live_models> models;
   std::shared_ptr<policy::admission> admission;  ///< may be null: everything is let in
+  std::shared_ptr<const model::stalls> stalls;   ///< when to come again; may be null
   std::size_t max_calls = 10'000;                ///< open at a time; more are refused at once
   std::shared_ptr<observe::metrics> metrics;
 };

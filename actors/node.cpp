@@ -763,6 +763,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         a.models = models;
         // A batch can wait: it is bounded by what it hands in.
         if (settings.http.admission && via != door::batch) a.admission = admission;
+        a.stalls = stalls;
         a.max_calls = max_calls ? max_calls : settings.http.max_requests;
         a.metrics = metrics;
         return caf_line::untyped(spawn_gateway(*actors, std::move(a), neighbours()));

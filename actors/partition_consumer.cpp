@@ -110,7 +110,7 @@ struct consumer_state {
         b.models->all().size() < 2)
       return held;
     for (const auto& m : b.models->all())
-      if (args.stalls->since(m.get())) held[m.get()] = 0;
+      if (args.stalls->of(m.get())) held[m.get()] = 0;
     for (const auto& other : batches) {
       if (!other || other.get() == &b) continue;
       for (const record& r : other->records) {

@@ -34,6 +34,7 @@ struct model_lane {
   std::vector<idle_shard> express;  // one; none while it scores
   policy::batch_sizer sizer;
   breaker_position breaker = breaker_position::closed;
+  nanos next_probe = 0;        // while it is open
   std::uint32_t probes = 0;    // rows half_open still lets through
   policy::bisection suspects;  // rows of batches whose shards died, each with a count
   bool tried = false;       // a suspect went last: what waits has its turn, and shows whether the model works
@@ -83,6 +84,7 @@ struct scheduler_state {
   std::vector<policy::bisection::row> scored;
   std::vector<policy::sla_item> batch;
   std::vector<policy::sla_queue::ended_item> ended;
+  std::vector<const record*> refused;  // to be answered, a count of each held
   codec::result_writer writer;
 
   ~scheduler_state() {
@@ -94,6 +96,7 @@ struct scheduler_state {
     std::vector<policy::bisection::row> suspects;
     for (auto& lane : lanes) lane.suspects.take_all(suspects);
     for (const auto* r : suspects) release(static_cast<const record*>(r));
+    for (const auto* r : refused) release(r);
   }
 
   [[nodiscard]] bool hangs(const model_lane& lane) const { return lane.hung >= args.max_hung; }
@@ -107,11 +110,11 @@ struct scheduler_state {
   /// Since when the lane's model can't answer, for those who have requests for it.
   void judge(model_lane& lane, nanos now) const {
     const bool stalled = lane.model && (lane.breaker != breaker_position::closed || hangs(lane));
-    if (stalled == (lane.stalled_since != 0)) return;
-    lane.stalled_since = stalled ? now : 0;
+    if (!stalled && lane.stalled_since == 0) return;
+    if (!stalled || lane.stalled_since == 0) lane.stalled_since = stalled ? now : 0;
     if (!args.stalls) return;
     if (stalled)
-      args.stalls->set(lane.model, now);
+      args.stalls->set(lane.model, {lane.stalled_since, lane.next_probe});
     else
       args.stalls->clear(lane.model);
   }
@@ -164,8 +167,25 @@ struct scheduler_state {
       const policy::sla_item item = item_of(*r);
       const std::size_t lane = lane_of(r->model);
       if (r->trace) r->trace->waits(r->trace->now());
-      if (!queue->push(lane, r->cls, item)) waiting.push_back({lane, r->cls, item});
+      if (refuses(lane, *r))
+        refused.push_back(r);
+      else if (!queue->push(lane, r->cls, item))
+        waiting.push_back({lane, r->cls, item});
     }
+  }
+
+  /// Its caller is told at once instead of waiting for the breaker.
+  [[nodiscard]] bool refuses(std::size_t lane, const record& r) const {
+    return lanes[lane].breaker == breaker_position::open && r.batch->via != door::kafka;
+  }
+
+  /// A row that was granted in vain.
+  void take_again(std::size_t lane, const record* r) {
+    r->batch->retain();
+    if (refuses(lane, *r))
+      refused.push_back(r);
+    else
+      queue->requeue(lane, r->cls, item_of(*r));
   }
 
   void admit_waiting() {
@@ -181,6 +201,44 @@ struct scheduler_state {
 };
 
 using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
+
+/// Callers wait for an answer, and a model whose breaker is open gives none: they are told at once, and come
+/// again or ask another. Kafka's rows wait.
+void answer_refused(self_ptr self) {
+  auto& s = self->state;
+  if (s.refused.empty()) return;
+  row_refs rows;
+  answering out(s.writer);
+  for (const record* r : s.refused) {
+    rows.adopt(r);
+    if (!scheduler_state::wanted(*r)) continue;
+    if (r->trace) s.tell_wait(*r, "unavailable");
+    out.failed(*r, error_code::unavailable,
+               "the model keeps failing, its breaker is open; it is tried again soon");
+  }
+  s.refused.clear();
+  out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
+}
+
+/// Those among a lane's waiting rows whose callers are not to wait for its breaker.
+void refuse_waiting(self_ptr self, std::size_t lane_index) {
+  auto& s = self->state;
+  std::vector<policy::sla_item> left;
+  s.queue->take_all(lane_index, left);
+  for (const auto& item : left) {
+    const record* r = scheduler_state::record_of(item);
+    if (r->batch->via == door::kafka)
+      s.queue->requeue(lane_index, r->cls, item);
+    else
+      s.refused.push_back(r);
+  }
+  std::erase_if(s.waiting, [&](const waiting_row& w) {
+    const record* r = scheduler_state::record_of(w.item);
+    if (w.lane != lane_index || r->batch->via == door::kafka) return false;
+    s.refused.push_back(r);
+    return true;
+  });
+}
 
 /// Answers rows that ended in the queue.
 void answer_ended(self_ptr self) {
@@ -298,6 +356,7 @@ bool give_suspects(self_ptr self, std::size_t lane_index) {
 void dispatch(self_ptr self) {
   auto& s = self->state;
   const nanos now = caf_line::now(self);
+  answer_refused(self);
   dispatch_express(self, now);
   while (s.grants.size() - s.express_running < s.args.slots) {
     bool gave = false;
@@ -343,11 +402,8 @@ void take_back(self_ptr self, const running& lost, end_of_shard how, const std::
   auto& lane = s.lanes[lost.lane];
   const auto& rows = *lost.rows;
   if (how == end_of_shard::something_else && lost.on_trial) {
-    for (const record* r : rows) {
-      if (!scheduler_state::wanted(*r)) continue;
-      r->batch->retain();
-      s.queue->requeue(lost.lane, r->cls, scheduler_state::item_of(*r));
-    }
+    for (const record* r : rows)
+      if (scheduler_state::wanted(*r)) s.take_again(lost.lane, r);
     s.express_running -= lost.express;
     if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
     return;
@@ -523,11 +579,8 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
         s.scored.assign(it->second.rows->begin(), it->second.rows->end());
         lane.suspects.scored(s.scored);
         if (m.back)
-          for (const record* r : *m.back) {
-            if (!scheduler_state::wanted(*r)) continue;
-            r->batch->retain();
-            s.queue->requeue(it->second.lane, r->cls, scheduler_state::item_of(*r));
-          }
+          for (const record* r : *m.back)
+            if (scheduler_state::wanted(*r)) s.take_again(it->second.lane, r);
         (it->second.express ? lane.express : lane.idle).push_back({m.shard, it->second.shard});
         s.express_running -= it->second.express;
         s.grants.erase(it);
@@ -535,12 +588,15 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
       },
       [self](const breaker_changed& m) {
         auto& s = self->state;
-        auto& lane = s.lanes[s.lane_of(m.model)];
+        const std::size_t index = s.lane_of(m.model);
+        auto& lane = s.lanes[index];
         lane.breaker = m.position;
         lane.probes = m.probes;
+        lane.next_probe = m.position == breaker_position::open ? m.next_probe : 0;
         s.judge(lane, caf_line::now(self));
         if (m.position == breaker_position::closed && s.args.stalls && lane.stalled_since == 0)
           s.args.stalls->clear(m.model);  // said by a predecessor
+        if (m.position == breaker_position::open) refuse_waiting(self, index);
         dispatch(self);
       },
       [self](const model_gone& m) { self->state.forget(m.model); },

@@ -153,7 +153,8 @@ void start(self_ptr self, tree_id id, bool restart, bool blameless = false) {
 void show(const supervisor_state& s, const std::shared_ptr<restart_plan>& plan) {
   if (!s.args.notices) return;
   for (const auto& [id, c] : s.children)
-    if (c.plan == plan && !c.leaving) s.args.notices->raise(c.spec->name, {"is down", "next start", plan->start_at});
+    if (c.plan == plan && !c.leaving)
+      s.args.notices->raise(c.spec->name, {"is down", "next start", plan->start_at});
 }
 
 /// What the groups that gave up say, innermost first.
@@ -186,7 +187,8 @@ void crashed(self_ptr self, tree_id id, const std::string& why, bool blameless) 
       text += " by group after group (" + words_of(d.spent) + "), the last within " +
               std::to_string(r.groups.period / 1'000'000'000) + " s";
     c.plan->start_at = INT64_MAX;
-    if (s.args.notices) s.args.notices->raise(c.spec->name, {"is down, its budget of restarts is spent", {}, 0});
+    if (s.args.notices)
+      s.args.notices->raise(c.spec->name, {"is down, its budget of restarts is spent", {}, 0});
     escalate(self,
              text + "; see supervision.intensity and supervision.period" +
                  (d.spent.size() > 1 ? ", supervision.group_intensity and supervision.group_period" : ""));
@@ -425,9 +427,15 @@ tree_report report(self_ptr self) {
   }
   for (const tree_id id : s.in_order()) {
     const child& c = s.children.at(id);
-    out.children.push_back({c.spec->name, c.spec->kind, static_cast<bool>(c.handle), c.restarts,
-                            c.last_reason, names[s.tree->parent_of(id)], seconds(now - c.since),
-                            seconds(c.stuck_for)});
+    out.children.push_back({c.spec->name,
+                            c.spec->kind,
+                            static_cast<bool>(c.handle),
+                            c.restarts,
+                            c.last_reason,
+                            names[s.tree->parent_of(id)],
+                            seconds(now - c.since),
+                            seconds(c.stuck_for),
+                            {}});
   }
   for (const auto& a : s.abandoned) out.abandoned.push_back(a.name);
   return out;

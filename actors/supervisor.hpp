@@ -26,7 +26,7 @@
 namespace troupe::observe {
 class metrics;
 class notices;
-}
+}  // namespace troupe::observe
 
 namespace troupe {
 

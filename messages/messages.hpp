@@ -76,6 +76,7 @@ struct breaker_changed {
   const model::loaded_model* model = nullptr;
   breaker_position position = breaker_position::closed;
   std::uint32_t probes = 0;  ///< rows that half_open lets through
+  nanos next_probe = 0;      ///< when open ends
 };
 
 /// Fresh predictions for the cache (model_shard -> cache_client). `outputs`: width doubles a row, in order.

@@ -15,30 +15,36 @@ namespace troupe::model {
 
 class loaded_model;
 
+struct stall {
+  policy::nanos since = 0;
+  policy::nanos next_probe = 0;  ///< nothing is tried before, its breaker is open; 0: something may be
+};
+
 class stalls {
  public:
-  /// Since when; replaces what was said before.
-  void set(const loaded_model* m, policy::nanos since) {
+  /// Replaces what was said before.
+  void set(const loaded_model* m, const stall& how) {
     const std::lock_guard lock(mutex_);
-    since_[m] = since;
-    count_.store(since_.size(), std::memory_order_relaxed);
+    all_[m] = how;
+    count_.store(all_.size(), std::memory_order_relaxed);
   }
   void clear(const loaded_model* m) {
     const std::lock_guard lock(mutex_);
-    since_.erase(m);
-    count_.store(since_.size(), std::memory_order_relaxed);
+    all_.erase(m);
+    count_.store(all_.size(), std::memory_order_relaxed);
   }
   [[nodiscard]] bool any() const { return count_.load(std::memory_order_relaxed) != 0; }
-  [[nodiscard]] std::optional<policy::nanos> since(const loaded_model* m) const {
+  [[nodiscard]] std::optional<stall> of(const loaded_model* m) const {
+    if (!any()) return std::nullopt;
     const std::lock_guard lock(mutex_);
-    const auto it = since_.find(m);
-    if (it == since_.end()) return std::nullopt;
+    const auto it = all_.find(m);
+    if (it == all_.end()) return std::nullopt;
     return it->second;
   }
 
  private:
   mutable std::mutex mutex_;
-  std::map<const loaded_model*, policy::nanos> since_;
+  std::map<const loaded_model*, stall> all_;
   std::atomic<std::size_t> count_{0};
 };
 

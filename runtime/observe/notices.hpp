@@ -1,7 +1,8 @@
 #pragma once
-// notices: what stands against the actors of a node at the moment, in words for people: a breaker that is open, a child that is down.
-// One a node; an actor raises its notice and clears it, readiness and the supervision tree show all. A notice is of one actor, by its
-// name in the tree; a later one takes its place. Any thread may call.
+// notices: what stands against the actors of a node at the moment, in words for people: a breaker that is
+// open, a child that is down. One a node; an actor raises its notice and clears it, readiness and the
+// supervision tree show all. A notice is of one actor, by its name in the tree; a later one takes its place.
+// Any thread may call.
 
 #include <map>
 #include <mutex>

@@ -39,7 +39,8 @@ class deterministic_system {
 
   /// What the actors' clock shows.
   [[nodiscard]] nanos now() {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(actors.clock().now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(actors.clock().now().time_since_epoch())
+        .count();
   }
 
   caf::scheduler::test_coordinator& scheduler() {

@@ -189,9 +189,9 @@ TEST(gateway, a_caller_who_went_away_is_not_scored_for) {
   bool gone = false;
   std::size_t scored = 0;
   *s.before_scoring = [&](auto rows) { scored += rows.size(); };
-  // No shard: the breaker of the model is open for everyone.
+  // No shard: the breaker of the model lets no probe through.
   caf_line::post(s.who.scheduler,
-                 breaker_changed{s.live->current()->all()[0].get(), breaker_position::open, 0});
+                 breaker_changed{s.live->current()->all()[0].get(), breaker_position::half_open, 0});
   hand_in(s, o, 0, 1, {error_code::none, 0, 1, &gone});
   hand_in(s, o, 1, 1, {error_code::none, 0, 1});
   s.system.advance(200'000'000);
@@ -208,6 +208,49 @@ TEST(gateway, a_caller_who_went_away_is_not_scored_for) {
   EXPECT_NE(s.metrics->text().find("troupe_callers_gone_total{door=\"http\"} 1"), std::string::npos);
 }
 
+TEST(gateway, callers_are_told_at_once_of_an_open_breaker_and_records_wait_for_it) {
+  outcomes o;
+  stage_options options;
+  options.circuit.threshold = 5;
+  options.circuit.open_for = 10'000'000'000;
+  stage s(options);
+  bool broken = true;
+  *s.before_scoring = [&](auto) {
+    if (broken) throw model::model_error("no");
+  };
+  for (int i = 0; i < 5; ++i) {
+    hand_in(s, o, i, 1);
+    s.system.advance(100'000'000);
+    EXPECT_EQ(o.failures[i], std::vector{error_code::model_failed});
+  }
+  s.request(0);
+  hand_in(s, o, 5, 2);
+  s.system.run();
+  for (int i = 5; i < 7; ++i) {
+    EXPECT_EQ(o.failures[i], std::vector{error_code::unavailable});
+    EXPECT_GT(o.retry_after[i], 9'000'000'000);
+    EXPECT_LE(o.retry_after[i], 10'000'000'000);
+  }
+  s.system.advance(9'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), 0U);
+  s.settle(2'000'000'000);
+  EXPECT_EQ(s.sink->delivered.size(), 1U) << "it was the probe, and failed";
+
+  // Without Kafka a call is the probe; those that came with it do not wait for the next one.
+  s.system.advance(11'000'000'000);
+  hand_in(s, o, 7, 3);
+  s.system.advance(1'000'000);
+  EXPECT_EQ(o.failures[7], std::vector{error_code::model_failed});
+  for (int i = 8; i < 10; ++i) EXPECT_EQ(o.failures[i], std::vector{error_code::unavailable}) << i;
+
+  broken = false;
+  s.system.advance(11'000'000'000);
+  hand_in(s, o, 10, 3);
+  s.system.advance(1'000'000'000);
+  for (int i = 10; i < 13; ++i) EXPECT_EQ(o.predictions[i], std::vector{i + 0.5});
+  EXPECT_EQ(s.desk->open_calls(), 0U);
+}
+
 TEST(gateway, what_the_queue_would_make_late_is_refused_at_once) {
   outcomes o;
   stage s;
@@ -218,7 +261,7 @@ TEST(gateway, what_the_queue_would_make_late_is_refused_at_once) {
   hand_in(s, o, 1, 1, {error_code::none, 20'000'000, 0});
   hand_in(s, o, 2, 1, {error_code::none, 0, 1});
   caf_line::post(s.who.scheduler,
-                 breaker_changed{s.live->current()->all()[0].get(), breaker_position::open, 0});
+                 breaker_changed{s.live->current()->all()[0].get(), breaker_position::half_open, 0});
   s.system.run();
   EXPECT_EQ(o.failures[0].size(), 0U) << "50 ms of wait are within its 100 ms";
   EXPECT_EQ(o.failures[1], std::vector{error_code::unavailable}) << "but not within 20 ms";
@@ -242,7 +285,7 @@ TEST(gateway, closing_the_desk_ends_what_is_open) {
   {
     stage s;
     caf_line::post(s.who.scheduler,
-                   breaker_changed{s.live->current()->all()[0].get(), breaker_position::open, 0});
+                   breaker_changed{s.live->current()->all()[0].get(), breaker_position::half_open, 0});
     hand_in(s, o, 0, 3);
     s.system.advance(100'000'000);
     EXPECT_EQ(s.desk->open_calls(), 3U);

@@ -163,7 +163,8 @@ TEST(road, a_failing_model_trips_its_breaker_and_its_records_wait) {
   const observe::notice open = s.notices->all().at("breaker");
   EXPECT_THAT(open.what, testing::HasSubstr("is open"));
   const nanos left = open.at - s.system.now();
-  EXPECT_TRUE(open.next == "next probe" && left > 50'000'000'000 && left <= 60'000'000'000) << open.next << left;
+  EXPECT_TRUE(open.next == "next probe" && left > 50'000'000'000 && left <= 60'000'000'000)
+      << open.next << left;
   broken = false;
   s.settle(30'000'000'000);
   EXPECT_EQ(s.sink->delivered.size(), failed) << "open for 60 s";

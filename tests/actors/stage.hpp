@@ -174,6 +174,7 @@ class stage {
       a.name = "gateway";
       a.models = live;
       a.admission = admission;
+      a.stalls = stalls;
       a.max_calls = options.max_calls;
       a.metrics = metrics;
       return caf_line::untyped(spawn_gateway(system.actors, std::move(a), who));

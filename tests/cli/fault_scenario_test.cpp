@@ -248,11 +248,13 @@ TEST(watch, what_an_errors_counter_did_before_is_no_sign) {
 }
 
 TEST(watch, readiness_and_what_is_degraded_are_signs) {
-  const look before = read_look("troupe_registry_up 1\n", R"({"degraded": ["x is down; next start in 9 s"]})", 200);
-  const look now = read_look("troupe_registry_up 0\n",
-                             R"({"degraded": ["redis: gone", "fault active: redis_cut", "x is down; next start in 3 s",
+  const look before =
+      read_look("troupe_registry_up 1\n", R"({"degraded": ["x is down; next start in 9 s"]})", 200);
+  const look now =
+      read_look("troupe_registry_up 0\n",
+                R"({"degraded": ["redis: gone", "fault active: redis_cut", "x is down; next start in 3 s",
                                  "breaker m/1 is open; next probe in 42 s"]})",
-                             503);
+                503);
   EXPECT_THAT(lasting_signs(before, now),
               ElementsAre("not ready", "degraded: redis: gone",
                           "degraded: breaker m/1 is open; next probe in 42 s", "troupe_registry_up"));

@@ -476,7 +476,9 @@ struct world::caller final : call {
     auto& c = in->calls[n];
     ++c.ends;
     const bool fair = (why.code == error_code::deadline_exceeded && c.expires) ||
-                      (why.code == error_code::model_failed && (in->model_failed || in->shard_crashed));
+                      // a breaker that is open needs a reason too
+                      ((why.code == error_code::model_failed || why.code == error_code::unavailable) &&
+                       (in->model_failed || in->shard_crashed));
     if (!fair)
       in->violated("right", "call " + std::to_string(n) + " ended with " + std::string(to_string(why.code)) +
                                 ": " + std::string(why.message));
@@ -654,6 +656,7 @@ void world::build() {
     a.desk = desk;
     a.name = "gateway";
     a.models = live;
+    a.stalls = stalls;
     a.metrics = metrics;
     return caf_line::untyped(spawn_gateway(system.actors, std::move(a), who));
   });
