@@ -53,7 +53,7 @@ void show(const breaker_state& s) {
     s.args.notices->raise(s.args.name, {"is open, the model keeps failing and its records wait", "next probe",
                                         s.circuit->next_probe()});
   else
-    s.args.notices->raise(s.args.name, {"is half-open: the model is being probed, its records wait", {}, 0});
+    s.args.notices->raise(s.args.name, {"is half-open: the next batch probes the model", {}, 0});
 }
 
 void follow(self_ptr self) {

@@ -107,16 +107,14 @@ struct cache_state {
                     : state == policy::circuit_state::half_open ? breaker_position::half_open
                                                                 : breaker_position::open;
     args.metrics->breaker("redis", static_cast<int>(at));
-    if (!args.notices || circuit->transitions() == shown) return;
+    if (circuit->transitions() == shown) return;
     shown = circuit->transitions();
-    if (at == breaker_position::closed)
+    if (!args.notices) return;
+    if (at == breaker_position::open)
+      args.notices->raise(args.name, {"does without Redis, which fails or is slow (its breaker is open)",
+                                      "next probe", circuit->next_probe()});
+    else  // half-open: the next look-up goes to Redis
       args.notices->clear(args.name);
-    else
-      args.notices->raise(
-          args.name,
-          {at == breaker_position::open ? "does without Redis, which fails or is slow (its breaker is open)"
-                                        : "probes Redis (its breaker is half-open)",
-           at == breaker_position::open ? "next probe" : "", circuit->next_probe()});
   }
 };
 
@@ -398,6 +396,9 @@ inner_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<cache_c
       [self](const model_gone& m) { self->state.worth.erase(m.model); },
       [self](tick) {
         free_stale(self);
+        // Its time may be over while nobody looks anything up.
+        (void)self->state.circuit->state(caf_line::now(self));
+        if (self->state.circuit->transitions() != self->state.shown) self->state.publish_circuit();
         self->state.args.metrics->mailbox("cache_client", caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },
