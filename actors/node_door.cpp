@@ -110,7 +110,9 @@ constexpr const char* checks_a_fault = "/admin/faults/check";
 
 http::response on_faults(door_state& state, const http::request& r) {
   faults::injector* injected = state.injected();
-  if (!injected) return http::error_response(403, "faults are off: set faults.enabled: true");
+  if (!injected)
+    return http::error_response(
+        403, "faults are off on this node: they need faults.enabled: true, and a restart of the node");
   if (r.method == "POST") return inject(*injected, r.body, r.path == checks_a_fault);
   if (r.method == "DELETE") return end_fault(*injected, r.path);
   return made(200, faults::reports_json(injected->list(), injected->now()));

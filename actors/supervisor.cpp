@@ -181,7 +181,8 @@ void crashed(self_ptr self, tree_id id, const std::string& why, bool blameless) 
   if (d.give_up) {
     const auto& r = s.args.rules;
     std::string text = "actor " + c.spec->name + " crashed (" + why + ") and the budget of " +
-                       std::to_string(r.children.intensity) + " restarts in " +
+                       std::to_string(r.children.intensity) +
+                       (r.children.intensity == 1 ? " restart in " : " restarts in ") +
                        std::to_string(r.children.period / 1'000'000'000) + " s is spent";
     if (d.spent.size() > 1)
       text += " by group after group (" + words_of(d.spent) + "), the last within " +

@@ -30,7 +30,7 @@ struct finding {
 };
 
 std::string count(int n, const std::string& of) {
-  return std::to_string(n) + " " + of + (n == 1 ? "" : "s");
+  return count_text(static_cast<std::uint64_t>(n), of);
 }
 
 /// The detail without the subject, where an error begins with it.
@@ -203,8 +203,9 @@ finding check_port(const std::string& option, const std::string& bind, int port)
 }  // namespace
 
 int check(const check_options& o) {
-  const auto loaded = settings_of(o.common, true, settings_for::node);
+  const auto loaded = read_settings(o.common, settings_for::node);  // its warnings are findings here
   const auto& s = loaded.values;
+  open_log(s, true);
   std::vector<finding> all{
       {"config " + (loaded.file.empty() ? std::string("(no file: defaults)") : loaded.file), true, "valid"}};
   for (const auto& w : loaded.warnings) all.push_back({"config", true, w, true});

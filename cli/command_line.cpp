@@ -67,7 +67,8 @@ CLI::Option* finite_number(CLI::Option* option, double least, double most, const
 CLI::Option* duration(CLI::Option* option) {
   const auto read = [](std::string& text) -> std::string {
     const double s = seconds_of(text);
-    if (s < 0 || s > 1e9) return text + ": a time such as 500ms, 30s, 2m or 1h";
+    if (s < 0) return text + ": a time such as 500ms, 30s, 2m or 1h";
+    if (s > 1e9) return text + ": a time of at most 1000000000 s";
     text = shown(s);
     return "";
   };
@@ -82,6 +83,7 @@ void end_help(CLI::App* c, const ending& with) {
   for (const char* note : with.notes) text += "\n" + std::string(note);
   text += "\nExit status:  0 done; 1 " + std::string(with.failed) +
           "; 2 the command line, a file that it names or the configuration is wrong";
+  if (with.not_run) text += "; 3 " + std::string(with.not_run);
   c->footer(text + "\nMore:  " + with.page);
 }
 

@@ -32,6 +32,7 @@ struct ending {
   const char* failed;                 ///< when the exit status is 1
   const char* page;                   ///< of the documentation
   std::vector<const char*> notes;     ///< more, a line each
+  const char* not_run = nullptr;      ///< when it is 3, for a command that can end so
 };
 void end_help(CLI::App* c, const ending& with);
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/load_doors.hpp"
@@ -15,9 +16,9 @@
 
 namespace troupe::cli {
 
-enum exit_code { ok = 0, failed = 1, bad_usage = 2 };
+enum exit_code { ok = 0, failed = 1, bad_usage = 2, not_run = 3 };
 
-/// What was asked for can't be done as asked: exit code 2.
+/// What was asked for can't be done as asked: exit code 2. A line for each mistake.
 struct usage_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -30,13 +31,19 @@ struct common_options {
   std::string models;   ///< --models: models.directory
 };
 
+/// What went wrong, on standard error: "troupe: " before each of its lines.
+void tell_error(std::string_view lines);
+
 /// Whose: a node that is to run needs more than a command that asks it.
 enum class settings_for { command, node };
 
 /// The settings as the options and the environment say. Throws config_error.
 [[nodiscard]] config::loaded read_settings(const common_options& common, settings_for whom);
 
-/// Settings from file, environment and flags; warnings go to the log. Throws config::config_error.
+/// The log as they say.
+void open_log(const config::settings& settings, bool to_stderr);
+/// Settings from file, environment and flags; warnings go to the log, which is opened. Throws
+/// config::config_error.
 [[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr,
                                          settings_for whom = settings_for::command);
 
@@ -57,6 +64,12 @@ class progress_line {
 /// All of a file ("-": standard input); `option` is named in errors where there is one. Throws usage_error.
 [[nodiscard]] std::string read_text(const std::string& file, const std::string& option = {});
 
+/// "1 restart", "2 restarts".
+[[nodiscard]] std::string count_text(std::uint64_t n, const std::string& of);
+/// "once", "2 times".
+[[nodiscard]] std::string times_text(std::uint64_t n);
+/// Milliseconds since 1970 as 2024-11-15T05:53:20Z; "?" when it can't be written so.
+[[nodiscard]] std::string utc_text(std::int64_t ms);
 /// A length of time for people: 28.6 s, 12 min, 3.5 h.
 [[nodiscard]] std::string span_text(double seconds);
 

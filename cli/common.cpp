@@ -2,12 +2,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -49,25 +51,38 @@ const std::atomic<bool>& stop_requested() {
   return stop;
 }
 
+void tell_error(std::string_view lines) {
+  while (!lines.empty()) {
+    const std::string one(lines.substr(0, lines.find('\n')));
+    lines.remove_prefix(std::min(lines.size(), one.size() + 1));
+    std::fprintf(stderr, "troupe: %s\n", one.c_str());
+  }
+}
+
 config::loaded read_settings(const common_options& common, settings_for whom) {
   config::sources from;
   from.node = whom == settings_for::node;
   if (!common.config.empty()) from.file = common.config;
   from.set = common.set;
-  if (!common.brokers.empty()) from.set.push_back("kafka.brokers=" + common.brokers);
-  if (!common.models.empty()) from.set.push_back("models.directory=" + common.models);
+  if (!common.brokers.empty()) from.flags.push_back({"--brokers", "kafka.brokers", common.brokers});
+  if (!common.models.empty()) from.flags.push_back({"--models", "models.directory", common.models});
+  from.property_fault = kafka::property_fault;
   config::loaded l = config::load(from);
   kafka::check_properties(l.values.kafka.properties);
   return l;
 }
 
+void open_log(const config::settings& settings, bool to_stderr) {
+  observe::log_options o;
+  o.least = static_cast<observe::level>(settings.log.level);
+  o.format = static_cast<observe::log_format>(settings.log.format);
+  o.to_stderr = to_stderr;
+  observe::open_log(o);
+}
+
 config::loaded settings_of(const common_options& common, bool log_to_stderr, settings_for whom) {
   config::loaded l = read_settings(common, whom);
-  observe::log_options o;
-  o.least = static_cast<observe::level>(l.values.log.level);
-  o.format = static_cast<observe::log_format>(l.values.log.format);
-  o.to_stderr = log_to_stderr;
-  observe::open_log(o);
+  open_log(l.values, log_to_stderr);
   for (const auto& w : l.warnings) observe::log(observe::level::warn, "config", "config_warning", w);
   return l;
 }
@@ -104,6 +119,23 @@ std::string read_text(const std::string& file, const std::string& option) {
   } catch (const std::ios_base::failure&) {
     throw usage_error(named + ": can't be read to its end");
   }
+}
+
+std::string count_text(std::uint64_t n, const std::string& of) {
+  return std::to_string(n) + " " + of + (n == 1 ? "" : "s");
+}
+
+std::string times_text(std::uint64_t n) {
+  return n == 1 ? "once" : std::to_string(n) + " times";
+}
+
+std::string utc_text(std::int64_t ms) {
+  const std::time_t at = ms / 1000;
+  std::tm utc{};
+  char text[32];
+  if (ms < 0 || !gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+    return "?";
+  return text;
 }
 
 std::string span_text(double seconds) {

@@ -78,8 +78,8 @@ int load(const load_command_options& o) {
     std::fprintf(stderr, "troupe: --metrics %s\n", e.what());
   }
   if (r.refused)
-    std::fprintf(stderr, "troupe: the broker refused %lld requests: %s\n", static_cast<long long>(r.refused),
-                 r.refusal.c_str());
+    std::fprintf(stderr, "troupe: the broker refused %s: %s\n",
+                 count_text(static_cast<std::uint64_t>(r.refused), "request").c_str(), r.refusal.c_str());
   if (o.common.json)
     std::printf("%s\n", report_json(r, hit_ratio).c_str());
   else

@@ -63,6 +63,26 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
   return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 
+/// An option or argument that was given nothing, as by a variable that is not set: it would count as left
+/// out.
+std::string empty_value(const CLI::App& app) {
+  for (const auto* option : named_command(app).get_options())
+    for (const auto& value : option->results())
+      if (value.empty()) return option->get_name();
+  return {};
+}
+
+/// What ends every complaint of the command line.
+int refuse(const CLI::App& app, const std::string& what) {
+  std::string command;
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    command += at->get_name() + " ";
+  }
+  std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", what.c_str(), command.c_str());
+  return cli::bad_usage;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -331,15 +351,10 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     if (argc == 1) std::fprintf(stderr, "%s\n", app.help().c_str());
-    std::string command;
-    for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
-      at = at->get_subcommands().front();
-      command += at->get_name() + " ";
-    }
-    std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", complaint(app, e, argc, argv).c_str(),
-                 command.c_str());
-    return cli::bad_usage;
+    return refuse(app, complaint(app, e, argc, argv));
   }
+  if (const std::string option = empty_value(app); !option.empty())
+    return refuse(app, option + ": is empty; give it a value, or leave it out");
   load.load.follow = !no_wait;
   load.features_given = features->count() > 0;
   load.door.requests_given = records->count() > 0;
@@ -359,19 +374,19 @@ int main(int argc, char** argv) {
     if (*c_engine) return cli::engine();
     return cli::show_version(version_json);
   } catch (const config::config_error& e) {
-    std::fprintf(stderr, "troupe: %s\n", e.what());
+    cli::tell_error(e.what());
     return cli::bad_usage;
   } catch (const startup_error& e) {
-    std::fprintf(stderr, "troupe: %s\n", e.what());
+    cli::tell_error(e.what());
     return cli::bad_usage;
   } catch (const kafka::property_error& e) {
-    std::fprintf(stderr, "troupe: %s\n", e.what());
+    cli::tell_error(e.what());
     return cli::bad_usage;
   } catch (const cli::usage_error& e) {
-    std::fprintf(stderr, "troupe: %s\n", e.what());
+    cli::tell_error(e.what());
     return cli::bad_usage;
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "troupe: %s\n", e.what());
+    cli::tell_error(e.what());
     return cli::failed;
   }
 }

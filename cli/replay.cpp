@@ -353,7 +353,8 @@ class replayer {
     for (int i = 0; i < list->cnt && error == RD_KAFKA_RESP_ERR_NO_ERROR; ++i) error = list->elems[i].err;
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
       throw std::runtime_error("group " + options_.group + " could not note what was sent (" +
-                               std::to_string(counts_.sent) + " letters by now): " + rd_kafka_err2str(error));
+                               count_text(static_cast<std::uint64_t>(counts_.sent), "letter") +
+                               " by now): " + rd_kafka_err2str(error));
   }
 
   // --- what is told
@@ -400,7 +401,7 @@ class replayer {
     if (!letter.source_topic.empty())
       text += "  of " + letter.source_topic + " " + std::to_string(letter.source_partition) + "/" +
               std::to_string(letter.source_offset);
-    text += "  " + time_text(letter.timestamp_ms);
+    text += "  " + utc_text(letter.timestamp_ms);
     if (m.key) text += "  key=" + key.substr(0, 100);
     text += "  " + std::to_string(m.len) + " bytes";
     if (letter.replays > 0) text += "  replayed " + std::to_string(letter.replays) + " x";
@@ -427,8 +428,8 @@ class replayer {
     };
     for (const auto& code : options_.codes) add("--code", code);
     add("--reason", options_.reason);
-    if (!options_.since.empty()) add("--since", time_text(filter_.since_ms));
-    if (!options_.until.empty()) add("--until", time_text(filter_.until_ms));
+    if (!options_.since.empty()) add("--since", utc_text(filter_.since_ms));
+    if (!options_.until.empty()) add("--until", utc_text(filter_.until_ms));
     if (options_.source_partition >= 0) add("--source-partition", std::to_string(options_.source_partition));
     add("--source-offset", options_.source_offset);
     return all;

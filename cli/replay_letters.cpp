@@ -139,7 +139,7 @@ std::string nothing_to_send(const replay_look& l) {
   std::string text = "nothing to send: looked at " + std::to_string(l.looked_at) + " of " +
                      std::to_string(l.records) + " records of " + l.topic;
   if (l.first_ms >= 0)
-    text += ", whose requests are of " + time_text(l.first_ms) + " to " + time_text(l.last_ms);
+    text += ", whose requests are of " + utc_text(l.first_ms) + " to " + utc_text(l.last_ms);
   const char* before = ": ";
   const auto also = [&](std::int64_t n, const std::string& what) {
     if (n == 0) return;
@@ -151,15 +151,6 @@ std::string nothing_to_send(const replay_look& l) {
   also(l.without_value, "without a value");
   also(l.too_often, "replayed too often (--max-replays)");
   also(l.no_letters, "no dead letters (--any-record sends them, too)");
-  return text;
-}
-
-std::string time_text(std::int64_t ms) {
-  const std::time_t at = ms / 1000;
-  std::tm utc{};
-  char text[32];
-  if (ms < 0 || !gmtime_r(&at, &utc) || std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
-    return "?";
   return text;
 }
 

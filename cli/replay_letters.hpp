@@ -59,9 +59,6 @@ struct replay_look {
 /// Why there was nothing, in one line.
 [[nodiscard]] std::string nothing_to_send(const replay_look& look);
 
-/// 2024-11-15T05:53:20Z; "?" when it can't be written so.
-[[nodiscard]] std::string time_text(std::int64_t ms);
-
 /// 2024-11-15, 2024-11-15T05:53:20Z (UTC; seconds may have a fraction), epoch milliseconds, or how long ago:
 /// 90s, 30m, 2h, 7d. In epoch milliseconds; nullopt when it is none of them.
 [[nodiscard]] std::optional<std::int64_t> time_of(std::string_view text, std::int64_t now_ms);

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <string>
 #include <thread>
 
 #include "actors/node.hpp"
@@ -18,8 +19,10 @@ void reload(node& n, const common_options& common) {
   try {
     n.reload(read_settings(common, settings_for::node).values);
   } catch (const std::runtime_error& e) {  // config_error, kafka::property_error
+    std::string all = e.what();
+    for (std::size_t end = 0; (end = all.find('\n', end)) != std::string::npos;) all.replace(end, 1, "; ");
     observe::log(observe::level::error, "serve", "config_refused",
-                 "the configuration can't be used; what was in force stays", {{"error", e.what()}});
+                 "the configuration can't be used; what was in force stays", {{"error", all}});
   }
 }
 

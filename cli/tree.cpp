@@ -18,7 +18,7 @@ void print(const json& group, int depth) {
               group.at("intensity").get<unsigned long long>(),
               span_text(group.at("period_seconds").get<double>()).c_str());
   if (const auto n = group.at("restarts").get<unsigned long long>(); n != 0)
-    std::printf(", restarted as a whole %llu time%s, %s ago", n, n == 1 ? "" : "s",
+    std::printf(", restarted as a whole %s, %s ago", times_text(n).c_str(),
                 span_text(group.at("since_seconds").get<double>()).c_str());
   std::printf(")\n");
   for (const auto& c : group.at("children")) {
@@ -29,7 +29,7 @@ void print(const json& group, int depth) {
                                             : "DOWN",
                 span_text(c.value("stuck_seconds", c.at("since_seconds").get<double>())).c_str());
     if (const auto n = c.at("restarts").get<unsigned long long>(); n != 0)
-      std::printf("  %llu restart%s, the last: %s", n, n == 1 ? "" : "s",
+      std::printf("  %s, the last: %s", count_text(n, "restart").c_str(),
                   c.at("last_reason").get<std::string>().c_str());
     if (c.contains("notice")) std::printf("  %s", c.at("notice").get<std::string>().c_str());
     std::printf("\n");

@@ -69,7 +69,10 @@ int fault_inject(const fault_options& o) {
   try {
     (void)faults::parse_fault(body.dump(), faults::widest);
   } catch (const faults::bad_fault& e) {
-    throw usage_error(e.what());
+    std::string lines;
+    for (const auto& m : e.all)
+      lines += (lines.empty() ? "" : "\n") + (m.field == "fault" ? "NAME" : "--" + m.field) + ": " + m.what;
+    throw usage_error(lines);
   }
   const std::string got = fault_client(o).post("/admin/faults", body.dump());
   if (o.common.json) {

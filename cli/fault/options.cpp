@@ -55,15 +55,19 @@ void add_fault_commands(CLI::App& app, fault_command& into) {
 
   auto* c_run = command("run", "A file of faults, one after the other, against a steady state", fault_run);
   c_run->add_option("FILE", o.file, "Scenario, YAML ('-': standard input)")->required();
-  end_help(c_run, {{"troupe fault run config/faults/redis_away.yaml --url http://node:8000"},
-                   "a step did not pass, or could not be injected; the node was not steady",
-                   page,
-                   {}});
+  end_help(c_run,
+           {{"troupe fault run config/faults/redis_away.yaml --url http://node:8000"},
+            "a step did not pass",
+            page,
+            {"With --json: one document in any case, also of a run that could not be; see its outcome."},
+            "it could not be run, or not to its end: the node is out of reach, refuses or is not steady; "
+            "interrupted"});
   end_help(c_fault, {{"troupe fault inject redis_cut --duration 10s",
                       "troupe fault run config/faults/redis_away.yaml --url http://node:8000"},
                      "the node refuses, or a scenario did not pass",
                      page,
-                     {"The node needs faults.enabled and admin.token."}});
+                     {"The node needs faults.enabled (and a restart, where it was off) and admin.token."},
+                     "a scenario could not be run"});
 }
 
 }  // namespace troupe::cli

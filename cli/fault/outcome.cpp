@@ -2,8 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
+#include "cli/commands.hpp"
+#include "runtime/config/units.hpp"
 #include "runtime/faults/fault_json.hpp"
 
 namespace troupe::cli {
@@ -11,6 +16,7 @@ namespace {
 
 using faults::kind;
 using faults::point;
+using json = nlohmann::ordered_json;
 
 /// Of a fault at the models.
 std::string no_batch(const faults::fault& f, double answered, double cached) {
@@ -90,7 +96,104 @@ std::string time(const std::optional<double>& seconds) {
   return out.data();
 }
 
+json rounded(const std::optional<double>& v) {
+  return v ? json(std::round(*v * 1000) / 1000) : json();
+}
+
+json objective(const latency_objective& o) {
+  return {{"p95_s", o.p95_s}, {"p99_s", o.p99_s}, {"errors", o.errors}};
+}
+
+json objectives(const scenario& s) {
+  return {{"pipeline", objective(s.steady.pipeline)},
+          {"api", objective(s.steady.api)},
+          {"lag_s", s.steady.lag_s},
+          {"throughput", s.steady.throughput},
+          {"ready", s.steady.ready},
+          {"window_s", s.window_s},
+          {"warm_up_s", s.warm_up_s},
+          {"detect_within_s", s.detect_within_s ? json(*s.detect_within_s) : json()},
+          {"recover_within_s", s.recover_within_s}};
+}
+
+json document_of(const step_outcome& o, const scenario_step& step) {
+  const bool begun = o.started_ms.has_value();
+  json j = {{"fault", faults::info(o.fault.what).name},
+            {"outcome", name_of(o.result)},
+            {"passed", o.result == outcome::passed}};
+  j.update(json::parse(faults::fields_json(o.fault)));
+  j["duration"] = config::format_duration(o.fault.duration);
+  j["failed_at_most"] = step.failed_at_most ? json(*step.failed_at_most) : json();
+  j["strikes_at_least"] = step.strikes_at_least;
+  j["started"] = begun ? json(utc_text(*o.started_ms)) : json();
+  j["strikes"] = begun && o.strikes ? json(*o.strikes) : json();
+  j["detected_s"] = rounded(o.detected_s);
+  j["sign"] = o.sign.empty() ? json() : json(o.sign);
+  j["recovered_s"] = rounded(o.recovered_s);
+  j["failed"] = begun ? json(o.failed) : json();
+  j["answered"] = begun ? json(o.answered) : json();
+  if (!o.why.empty()) j["why"] = o.why;
+  return j;
+}
+
+const char* word_of(outcome o) {
+  switch (o) {
+    case outcome::passed:
+      return "passed";
+    case outcome::failed:
+      return "FAILED";
+    case outcome::interrupted:
+      return "stopped";
+    case outcome::not_run:
+      break;
+  }
+  return "not run";
+}
+
 }  // namespace
+
+std::string_view name_of(outcome o) {
+  switch (o) {
+    case outcome::passed:
+      return "passed";
+    case outcome::failed:
+      return "failed";
+    case outcome::interrupted:
+      return "interrupted";
+    case outcome::not_run:
+      break;
+  }
+  return "not_run";
+}
+
+std::string run_outcome::name() const {
+  if (what && !what->name.empty()) return what->name;
+  return std::filesystem::path(file).filename().string();
+}
+
+outcome run_outcome::result() const {
+  const auto is = [](outcome o) { return [o](const step_outcome& s) { return s.result == o; }; };
+  if (std::any_of(steps.begin(), steps.end(), is(outcome::failed))) return outcome::failed;
+  if (!steps.empty() && std::all_of(steps.begin(), steps.end(), is(outcome::passed))) return outcome::passed;
+  return interrupted ? outcome::interrupted : outcome::not_run;
+}
+
+std::string outcome_document(const run_outcome& run) {
+  json j = {{"name", run.name()},
+            {"outcome", name_of(run.result())},
+            {"passed", run.result() == outcome::passed},
+            {"file", run.file},
+            {"url", run.url.empty() ? json() : json(run.url)},
+            {"started", utc_text(run.started_ms)},
+            {"seconds", rounded(run.seconds)},
+            {"objectives", run.what ? objectives(*run.what) : json()}};
+  json steps = json::array();
+  for (std::size_t i = 0; i < run.steps.size(); ++i)
+    steps.push_back(document_of(run.steps[i], run.what->steps.at(i)));
+  j["steps"] = std::move(steps);
+  if (!run.error.empty()) j["error"] = run.error;
+  return j.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
 std::string plain_number(double v) {
   std::array<char, 32> out{};
@@ -109,7 +212,7 @@ std::string not_exercised(const scenario_step& step, std::optional<std::uint64_t
            none_is_fine;
   if (*strikes >= wanted) return {};
   if (*strikes > 0)
-    return "not exercised: it struck " + std::to_string(*strikes) + " times, strikes_at_least is " +
+    return "not exercised: it struck " + times_text(*strikes) + ", strikes_at_least is " +
            std::to_string(wanted) + ": more load, a longer duration or a higher probability";
   const double answered =
       over.pipeline.requests + over.api.requests - before.pipeline.requests - before.api.requests;
@@ -118,17 +221,20 @@ std::string not_exercised(const scenario_step& step, std::optional<std::uint64_t
 }
 
 std::string outcome_table(const std::vector<step_outcome>& steps) {
-  if (steps.empty()) return {};
+  const auto begun = [](const step_outcome& o) { return o.started_ms.has_value(); };
+  if (std::none_of(steps.begin(), steps.end(), begun)) return {};
   std::size_t wide = 18;
   for (const auto& o : steps) wide = std::max(wide, faults::in_words(o.fault).size());
   std::string all = "\n" + padded("FAULT", wide, true) +
-                    "   DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT  FIRST SIGN\n";
+                    "   DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT   FIRST SIGN\n";
   for (const auto& o : steps) {
+    const auto of_one_begun = [&](std::string text) { return begun(o) ? std::move(text) : std::string("-"); };
     all += padded(faults::in_words(o.fault), wide, true) + padded(time(o.detected_s), 11) +
-           padded(time(o.recovered_s), 11) + padded(plain_number(o.failed), 9) +
-           padded(plain_number(o.answered), 10) + padded(o.strikes ? std::to_string(*o.strikes) : "?", 9) +
-           (o.why_failed.empty() ? "  passed  " : "  FAILED  ") + (o.sign.empty() ? "-" : o.sign) + "\n";
-    if (!o.why_failed.empty()) all += "  " + o.why_failed + "\n";
+           padded(time(o.recovered_s), 11) + padded(of_one_begun(plain_number(o.failed)), 9) +
+           padded(of_one_begun(plain_number(o.answered)), 10) +
+           padded(of_one_begun(o.strikes ? std::to_string(*o.strikes) : "?"), 9) + "  " +
+           padded(word_of(o.result), 7, true) + "  " + (o.sign.empty() ? "-" : o.sign) + "\n";
+    if (!o.why.empty()) all += "  " + o.why + "\n";
   }
   return all;
 }

@@ -11,7 +11,7 @@
 #include "cli/fault/client.hpp"
 #include "cli/fault/outcome.hpp"
 #include "cli/fault/watch.hpp"
-#include "runtime/faults/fault_json.hpp"
+#include "runtime/kafka/client.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -33,48 +33,67 @@ std::string joined(const std::vector<std::string>& all) {
   return text;
 }
 
+std::int64_t now_ms() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 class runner {
  public:
-  runner(scenario s, const admin_client& node) : scenario_(std::move(s)), node_(node) {}
+  /// `run` has its scenario, and is given what comes of it.
+  runner(run_outcome& run, const admin_client& node) : run_(run), scenario_(*run.what), node_(node) {
+    for (const auto& step : scenario_.steps) run_.steps.emplace_back().fault = step.fault;
+  }
 
-  int run(bool as_json) {
-    say(scenario_.name.empty() ? "scenario" : scenario_.name.c_str());
-    std::string broken = refused();
-    if (!broken.empty())
-      broken = "nothing injected: " + broken;
-    else if (broken = warm_up(); !broken.empty())
-      broken = "not steady, nothing injected: " + broken;
-    else
+  void run() {
+    say(run_.name());
+    if (const std::string why = refused(); !why.empty())
+      run_.error = "nothing injected: " + why;
+    else if (const std::string unsteady = warm_up(); !unsteady.empty())
+      run_.error = "not steady, nothing injected: " + unsteady;
+    else if (!stop_requested())
       inject_all();
-    if (stop_requested()) broken = "interrupted";
-    const bool passed = broken.empty() && outcomes_.size() == scenario_.steps.size() &&
-                        std::all_of(outcomes_.begin(), outcomes_.end(),
-                                    [](const step_outcome& o) { return o.why_failed.empty(); });
-    if (as_json) std::printf("%s\n", document(passed, broken).dump().c_str());
-    table(passed, broken);
-    return passed ? ok : failed;
+    const bool all_done = std::none_of(run_.steps.begin(), run_.steps.end(), [](const step_outcome& o) {
+      return o.result == outcome::not_run || o.result == outcome::interrupted;
+    });
+    run_.interrupted = stop_requested() && !all_done;
+    if (run_.interrupted) run_.error = "interrupted";
+    for (auto& o : run_.steps)
+      if (o.result == outcome::not_run && o.why.empty())
+        o.why = "not begun" + (run_.interrupted ? ": interrupted" : not_begun_);
   }
 
  private:
   static void say(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
+  [[nodiscard]] std::string number_of(std::size_t i) const { return "step " + std::to_string(i + 1); }
+  void say(std::size_t i, const std::string& text) const {
+    say(number_of(i) + " of " + std::to_string(scenario_.steps.size()) + ": " + text);
+  }
 
   void inject_all() {
     say("steady");
-    for (const auto& step : scenario_.steps) {
-      outcomes_.push_back(one(step));
-      const auto& o = outcomes_.back();
-      if (!o.why_failed.empty() && !o.recovered_s) break;  // nothing more to learn from a node that is down
-      if (&step != &scenario_.steps.back()) pause(step.wait_s);
+    for (std::size_t i = 0; i < scenario_.steps.size() && !stop_requested(); ++i) {
+      one(i);
+      const auto& o = run_.steps[i];
+      if (o.result == outcome::interrupted) break;
+      if (!o.started_ms || !o.recovered_s) {  // nothing more to learn from a node that is down
+        not_begun_ = ": " + number_of(i) + (o.started_ms ? " did not recover" : " was not injected");
+        break;
+      }
+      if (i + 1 < scenario_.steps.size()) pause(scenario_.steps[i].wait_s);
     }
   }
 
   /// Which steps the node would not take now, each with its place in the file.
-  [[nodiscard]] std::string refused() const {
+  [[nodiscard]] std::string refused() {
     std::vector<std::string> all;
-    for (const auto& step : scenario_.steps) {
+    for (std::size_t i = 0; i < scenario_.steps.size() && !stop_requested(); ++i) {
+      const auto& step = scenario_.steps[i];
       try {
         (void)node_.post("/admin/faults/check", step.body);
       } catch (const std::runtime_error& e) {
+        run_.steps[i].why = e.what();
         all.push_back(step.place + ": " + e.what());
       }
     }
@@ -131,14 +150,15 @@ class runner {
     return "interrupted";
   }
 
-  step_outcome one(const scenario_step& step) {
-    step_outcome o;
-    o.fault = step.fault;
+  void one(std::size_t i) {
+    const scenario_step& step = scenario_.steps[i];
+    step_outcome& o = run_.steps[i];
     const std::string name(faults::info(step.fault.what).name);
     const look before = glance();
     const auto noisy = noise(looks_.front(), before);
-    say("injecting " + name);
+    say(i, "injecting " + name);
     const double begun = now_s();
+    const std::int64_t begun_ms = now_ms();
     std::uint64_t id = 0;
     try {
       const auto got = json::parse(node_.post("/admin/faults", step.body));
@@ -146,9 +166,13 @@ class runner {
       o.strikes = got.at("strikes");
       if (got.contains("actor")) o.fault.actor = got["actor"];  // which one `random` was
     } catch (const std::exception& e) {
-      o.why_failed = std::string("not injected: ") + e.what();
-      return o;
+      o.why = std::string("not injected: ") + e.what();
+      if (i > 0 && !before.answers) o.result = outcome::failed;  // it did, after the step before
+      run_.error = number_of(i) + ": " + o.why;
+      return;
     }
+    o.started_ms = begun_ms;
+    std::string why;
     double ended = -1;  // when the fault was over
     double holds_since = -1;
     look last = before;
@@ -165,7 +189,7 @@ class runner {
         if (s.strikes || (!s.active && o.strikes == std::uint64_t{0})) o.strikes = s.strikes;
         if (!s.active) {
           ended = now_s();
-          say(name + " is over");
+          say(i, name + " is over");
         }
       }
       const auto not_held = lately(judged_s);
@@ -178,7 +202,7 @@ class runner {
       else if (holds_since < 0)
         holds_since = now.at_s;
       if (ended < 0 && now_s() - begun > bound(step)) {
-        o.why_failed = "the fault did not end by itself";
+        why = "the fault did not end by itself";
         break;
       }
       if (ended >= 0 && holds_since >= 0 && now.at_s - std::max(holds_since, ended) >= settled_s) {
@@ -190,10 +214,14 @@ class runner {
     if (ended < 0 && stop_requested()) end_fault(id);
     o.failed = last.pipeline.errors + last.api.errors - before.pipeline.errors - before.api.errors;
     o.answered = last.pipeline.requests + last.api.requests - before.pipeline.requests - before.api.requests;
-    if (o.why_failed.empty())
-      o.why_failed = judge(o, step, wrong, not_exercised(step, o.strikes, before, over));
-    say(name + (o.why_failed.empty() ? ": passed" : ": " + o.why_failed));
-    return o;
+    if (!o.recovered_s && why.empty() && stop_requested()) {
+      o.result = outcome::interrupted;
+      o.why = "interrupted";
+    } else {
+      o.why = !why.empty() ? why : judge(o, step, wrong, not_exercised(step, o.strikes, before, over));
+      o.result = o.why.empty() ? outcome::passed : outcome::failed;
+    }
+    say(i, name + ": " + (o.why.empty() ? "passed" : o.why));
   }
 
   /// Nobody watches it any more.
@@ -237,7 +265,6 @@ class runner {
 
   [[nodiscard]] std::string judge(const step_outcome& o, const scenario_step& step,
                                   const std::vector<std::string>& wrong, const std::string& idle) const {
-    if (stop_requested()) return "interrupted";
     if (!o.recovered_s)
       return "not recovered within " + plain_number(scenario_.recover_within_s) + " s: " + joined(wrong);
     if (*o.recovered_s > scenario_.recover_within_s)
@@ -249,53 +276,83 @@ class runner {
                                 plain_number(*scenario_.detect_within_s) + " s"
                           : "never detected";
     if (step.failed_at_most && o.failed > static_cast<double>(*step.failed_at_most))
-      return plain_number(o.failed) + " requests failed, at most " + std::to_string(*step.failed_at_most) +
-             " may";
+      return plain_number(o.failed) + (o.failed == 1 ? " request" : " requests") + " failed, at most " +
+             std::to_string(*step.failed_at_most) + " may";
     return {};
   }
 
-  [[nodiscard]] json document(bool passed, const std::string& broken) const {
-    const auto rounded = [](const std::optional<double>& v) {
-      return v ? json(std::round(*v * 1000) / 1000) : json();
-    };
-    json steps = json::array();
-    for (const auto& o : outcomes_) {
-      json j = {{"fault", faults::info(o.fault.what).name}, {"passed", o.why_failed.empty()}};
-      j.update(json::parse(faults::fields_json(o.fault)));
-      j["strikes"] = o.strikes ? json(*o.strikes) : json();
-      j["detected_s"] = rounded(o.detected_s);
-      j["sign"] = o.sign.empty() ? json() : json(o.sign);
-      j["recovered_s"] = rounded(o.recovered_s);
-      j["failed"] = o.failed;
-      j["answered"] = o.answered;
-      if (!o.why_failed.empty()) j["why"] = o.why_failed;
-      steps.push_back(std::move(j));
-    }
-    json j = {{"name", scenario_.name}, {"passed", passed}, {"steps", steps}};
-    if (!broken.empty()) j["why"] = broken;
-    return j;
-  }
-
-  void table(bool passed, const std::string& broken) const {
-    std::fprintf(stderr, "%s%s%s\n", outcome_table(outcomes_).c_str(), passed ? "passed" : "FAILED",
-                 broken.empty() ? "" : (": " + broken).c_str());
-  }
-
-  scenario scenario_;
+  run_outcome& run_;
+  const scenario& scenario_;
   const admin_client& node_;
   std::deque<look> looks_;
-  std::vector<step_outcome> outcomes_;
+  std::string not_begun_;  // why the rest was not
 };
+
+std::string last_line(const run_outcome& run) {
+  const std::string why = run.error.empty() ? "" : ": " + run.error;
+  switch (run.result()) {
+    case outcome::passed:
+      return "passed";
+    case outcome::failed:
+      return "FAILED" + why;
+    case outcome::interrupted:
+      return "interrupted";
+    case outcome::not_run:
+      break;
+  }
+  return "not run" + why;
+}
 
 }  // namespace
 
 int fault_run(const fault_options& o) {
-  scenario s = parse_scenario(read_text(o.file), o.file == "-" ? "standard input" : o.file);
-  const admin_client node = fault_client(o);
   (void)stop_requested();
-  // Refused here rather than after the warm-up: no token, faults are off, nobody is there.
-  (void)node.get("/admin/faults");
-  return runner(std::move(s), node).run(o.common.json);
+  run_outcome run;
+  run.file = o.file == "-" ? "standard input" : o.file;
+  run.url = o.url;  // as it was given, until it is known
+  run.started_ms = now_ms();
+  const double begun = now_s();
+  const auto tell = [&] {
+    run.seconds = now_s() - begun;
+    if (o.common.json) std::printf("%s\n", outcome_document(run).c_str());
+  };
+  const auto could_not = [&](const std::exception& e) {
+    run.error = e.what();
+    tell();
+  };
+  try {
+    run.what = parse_scenario(read_text(o.file), run.file);
+    const admin_client node = fault_client(o);
+    run.url = node.url();
+    // Refused here rather than after the warm-up: faults are off, the token is another, nobody is there.
+    (void)node.get("/admin/faults");
+    runner(run, node).run();
+  } catch (const usage_error& e) {
+    could_not(e);
+    throw;
+  } catch (const config::config_error& e) {
+    could_not(e);
+    throw;
+  } catch (const kafka::property_error& e) {
+    could_not(e);
+    throw;
+  } catch (const std::exception& e) {
+    could_not(e);
+    tell_error(e.what());
+    return not_run;
+  }
+  tell();
+  std::fprintf(stderr, "%s%s\n", outcome_table(run.steps).c_str(), last_line(run).c_str());
+  switch (run.result()) {
+    case outcome::passed:
+      return ok;
+    case outcome::failed:
+      return failed;
+    case outcome::interrupted:
+    case outcome::not_run:
+      break;
+  }
+  return not_run;
 }
 
 }  // namespace troupe::cli

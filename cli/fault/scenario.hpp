@@ -51,7 +51,7 @@ struct scenario_step {
 };
 
 struct scenario {
-  std::string name;
+  std::string name;  ///< empty: the file has none
   steady_state steady;
   double window_s = 5;
   double warm_up_s = 10;
@@ -60,7 +60,8 @@ struct scenario {
   std::vector<scenario_step> steps;
 };
 
-/// From YAML; `file` is named in errors. Throws usage_error: file, line, key and what is expected.
+/// From YAML; `file` is named in errors. Throws usage_error with all that is wrong, a line each: file, line,
+/// key and what is expected.
 [[nodiscard]] scenario parse_scenario(const std::string& text, const std::string& file);
 
 }  // namespace troupe::cli

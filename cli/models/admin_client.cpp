@@ -39,6 +39,7 @@ std::string admin_client::call(const std::string& method, const std::string& pat
   if (got.status == 401)
     throw std::runtime_error(url_ + ": " + (named ? said["error"].get<std::string>() : got.status_line) +
                              "; what was sent comes from " + token_from_);
+  if (got.status == 403 && named) throw std::runtime_error(url_ + ": " + said["error"].get<std::string>());
   throw std::runtime_error(named ? said["error"].get<std::string>() : url_ + path + ": " + got.status_line);
 }
 

@@ -12,6 +12,8 @@ class admin_client {
   /// Throws usage_error when there is no token.
   explicit admin_client(const models_options& o);
 
+  /// http://host:port
+  [[nodiscard]] const std::string& url() const { return url_; }
   /// The body. Throws std::runtime_error with the node's own words for anything but success.
   [[nodiscard]] std::string get(const std::string& path) const { return call("GET", path, {}); }
   [[nodiscard]] std::string post(const std::string& path, const std::string& body) const {

@@ -16,6 +16,7 @@
 #include "runtime/config/option_list.hpp"
 #include "runtime/config/options.hpp"
 #include "runtime/policy/address.hpp"
+#include "runtime/policy/keys_once.hpp"
 #include "runtime/policy/nearest.hpp"
 #include "runtime/policy/registry_watch.hpp"
 
@@ -150,11 +151,15 @@ std::optional<std::string> text_of_file(const std::string& path) {
 class loader {
  public:
   loaded run(const sources& from) {
-    read_file(from);
+    property_fault_ = from.property_fault;
+    attempt([&] { read_file(from); });
     read_environment(from);
-    for (const auto& assignment : from.set) read_flag(assignment);
+    for (const auto& assignment : from.set) attempt([&] { read_flag(assignment); });
+    for (const auto& f : from.flags) attempt([&] { assign(f.key, f.value, f.name, f.name); });
+    end_if_wrong();
     check();
     if (from.node) check_node();
+    end_if_wrong();
     show();
     return std::move(result_);
   }
@@ -162,6 +167,22 @@ class loader {
  private:
   [[noreturn]] static void fail(const std::string& where, const std::string& what) {
     throw config_error(where.empty() ? what : where + ": " + what);
+  }
+
+  /// Notes what is wrong with one part, so that the others are looked at all the same.
+  template <class F>
+  void attempt(F part) {
+    try {
+      part();
+    } catch (const config_error& e) {
+      wrong_.emplace_back(e.what());
+    }
+  }
+
+  void end_if_wrong() const {
+    std::string lines;
+    for (const auto& line : wrong_) lines += (lines.empty() ? "" : "\n") + line;
+    if (!lines.empty()) throw config_error(lines);
   }
 
   binding* find(std::string_view key) {
@@ -252,7 +273,10 @@ class loader {
       return;
     }
     if (starts_with(key, std::string(properties) + ".") && key.size() > properties.size() + 1) {
-      values_.kafka.properties[key.substr(properties.size() + 1)] = text;
+      const std::string name = key.substr(properties.size() + 1);
+      if (const std::string wrong = property_fault_ ? property_fault_(name, text) : ""; !wrong.empty())
+        fail(where, key + ": " + wrong);
+      values_.kafka.properties[name] = text;
       origins_[key] = origin;
       return;
     }
@@ -264,6 +288,7 @@ class loader {
       const std::string rest = key.substr(8);
       const auto dot = rest.find('.');
       class_settings* c = find_class(rest.substr(0, dot));
+      if (!c && classes_unsure_) return;
       if (!c)
         fail(where, key + ": there is no class " + in_quotes(rest.substr(0, dot)) + "; classes are " +
                         joined(class_names()));
@@ -301,15 +326,13 @@ class loader {
     }
     if (!root.IsDefined() || root.IsNull()) return;
     if (!root.IsMap()) fail(at(root), "expected sections, such as `kafka:` with options below it");
-    std::map<std::string, int> seen;
-    for (const auto& entry : root) read_section(entry.first, entry.second, seen);
+    policy::keys_once seen;
+    for (const auto& entry : root) attempt([&] { read_section(entry.first, entry.second, seen); });
   }
 
-  void once(const YAML::Node& key_node, const std::string& key, std::map<std::string, int>& seen) const {
-    const int line = key_node.Mark().line + 1;
-    const auto [it, first] = seen.emplace(key, line);
-    if (!first)
-      fail(at(key_node), key + " is given twice (first in line " + std::to_string(it->second) + ")");
+  void once(const YAML::Node& key_node, const std::string& key, policy::keys_once& seen) const {
+    const std::string twice = seen.again(key, key_node.Mark().line + 1);
+    if (!twice.empty()) fail(at(key_node), key + " " + twice);
   }
 
   [[nodiscard]] std::string key_text(const YAML::Node& node) const {
@@ -317,7 +340,7 @@ class loader {
     return node.Scalar();
   }
 
-  void read_section(const YAML::Node& key_node, const YAML::Node& node, std::map<std::string, int>& seen) {
+  void read_section(const YAML::Node& key_node, const YAML::Node& node, policy::keys_once& seen) {
     const std::string section = key_text(key_node);
     once(key_node, section, seen);
     if (section == "classes") return read_classes(key_node, node);
@@ -334,15 +357,16 @@ class loader {
     }
     if (node.IsNull()) return;
     if (!node.IsMap()) fail(at(node), section + ": expected options below it, not a value");
-    for (const auto& entry : node) {
-      const std::string key = section + "." + key_text(entry.first);
-      binding* secret = secret_of_file(key);
-      once(entry.first, secret ? secret->doc.key : key, seen);
-      if (key == properties)
-        read_properties(entry.second);
-      else
-        assign(key, scalar(key, entry.first, entry.second), at(entry.first), at(entry.first));
-    }
+    for (const auto& entry : node)
+      attempt([&] {
+        const std::string key = section + "." + key_text(entry.first);
+        binding* secret = secret_of_file(key);
+        once(entry.first, secret ? secret->doc.key : key, seen);
+        if (key == properties)
+          read_properties(entry.second);
+        else
+          assign(key, scalar(key, entry.first, entry.second), at(entry.first), at(entry.first));
+      });
   }
 
   /// A list is one value where the option is a list.
@@ -374,26 +398,65 @@ class loader {
     if (!node.IsMap())
       fail(at(node),
            std::string(properties) + ": expected librdkafka properties below it, such as linger.ms: 5");
-    std::map<std::string, int> seen;
-    for (const auto& entry : node) {
-      const std::string key = std::string(properties) + "." + key_text(entry.first);
-      once(entry.first, key, seen);
-      assign(key, plain(key, entry.second, entry.first), at(entry.first), at(entry.first));
-    }
+    policy::keys_once seen;
+    for (const auto& entry : node)
+      attempt([&] {
+        const std::string key = std::string(properties) + "." + key_text(entry.first);
+        once(entry.first, key, seen);
+        assign(key, plain(key, entry.second, entry.first), at(entry.first), at(entry.first));
+      });
   }
 
-  /// Before what a misspelt key leaves missing is complained of.
-  void refuse_unknown_class_keys(const YAML::Node& entry) {
+  /// Those that a class does not have; each is complained of, before what it leaves missing would be.
+  std::set<std::string> refuse_unknown_class_keys(const YAML::Node& entry) {
     class_settings any;
     const std::string of_entry =
         entry["name"] && entry["name"].IsScalar() ? "classes." + entry["name"].Scalar() + "." : "classes.";
     std::vector<std::string> known{of_entry + "name"};
     for (const auto& field : bind(any)) known.push_back(of_entry + field.doc.key);
-    for (const auto& field : entry) {
-      const std::string key = of_entry + key_text(field.first);
-      if (std::find(known.begin(), known.end(), key) == known.end())
+    std::set<std::string> unknown;
+    for (const auto& field : entry)
+      attempt([&] {
+        const std::string name = key_text(field.first);
+        const std::string key = of_entry + name;
+        if (std::find(known.begin(), known.end(), key) != known.end()) return;
+        unknown.insert(name);
         fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
-    }
+      });
+    return unknown;
+  }
+
+  void read_class(const YAML::Node& entry, const std::vector<class_settings>& defaults) {
+    if (!entry.IsMap())
+      fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
+    const auto unknown = refuse_unknown_class_keys(entry);
+    if (!entry["name"] && !unknown.empty()) return;
+    if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
+    class_settings c;
+    c.name = plain("classes.name", entry["name"], entry);
+    const bool usable = !c.name.empty() && c.name.find_first_not_of(
+                                               "abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+    if (!usable)
+      fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) +
+                                  " is not allowed; expected lower-case letters, digits, _ and -");
+    if (find_class(c.name)) fail(at(entry["name"]), "classes: there are two classes " + in_quotes(c.name));
+    const auto own =
+        std::find_if(defaults.begin(), defaults.end(), [&](const auto& d) { return d.name == c.name; });
+    if (own != defaults.end())
+      c = *own;
+    else if (!entry["target"] && unknown.empty())
+      fail(at(entry), "classes." + c.name + ": a target is needed, such as target: 1s");
+    policy::keys_once seen;
+    for (const auto& field : entry)
+      attempt([&] {
+        const std::string name = key_text(field.first);
+        if (unknown.contains(name)) return;
+        once(field.first, "classes." + c.name + "." + name, seen);
+        if (name != "name")
+          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second, field.first),
+                             at(field.first), at(field.first));
+      });
+    values_.classes.push_back(std::move(c));
   }
 
   void read_classes(const YAML::Node& key_node, const YAML::Node& node) {
@@ -402,38 +465,50 @@ class loader {
            "classes: expected a list, most urgent first, of entries such as {name: interactive, target: "
            "100ms}");
     const auto defaults = std::exchange(values_.classes, {});
-    for (const auto& entry : node) {
-      if (!entry.IsMap())
-        fail(at(entry), "classes: expected entries such as {name: interactive, target: 100ms}");
-      refuse_unknown_class_keys(entry);
-      if (!entry["name"]) fail(at(entry), "classes: an entry has no name");
-      class_settings c;
-      c.name = plain("classes.name", entry["name"], entry);
-      const bool usable =
-          !c.name.empty() &&
-          c.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
-      if (!usable)
-        fail(at(entry["name"]), "classes.name: " + in_quotes(c.name) +
-                                    " is not allowed; expected lower-case letters, digits, _ and -");
-      if (find_class(c.name)) fail(at(entry["name"]), "classes: there are two classes " + in_quotes(c.name));
-      const auto own =
-          std::find_if(defaults.begin(), defaults.end(), [&](const auto& d) { return d.name == c.name; });
-      if (own != defaults.end())
-        c = *own;
-      else if (!entry["target"])
-        fail(at(entry), "classes." + c.name + ": a target is needed, such as target: 1s");
-      std::map<std::string, int> seen;
-      for (const auto& field : entry) {
-        const std::string name = key_text(field.first);
-        once(field.first, "classes." + c.name + "." + name, seen);
-        if (name != "name")
-          assign_class_field(c, name, plain("classes." + c.name + "." + name, field.second, field.first),
-                             at(field.first), at(field.first));
-      }
-      values_.classes.push_back(std::move(c));
-    }
+    const auto before = wrong_.size();
+    for (const auto& entry : node) attempt([&] { read_class(entry, defaults); });
+    classes_unsure_ = wrong_.size() > before;
     if (values_.classes.size() > 16) fail(at(key_node), "classes: at most 16 are possible");
     origins_["classes"] = at(key_node);
+  }
+
+  void set_rollout(policy::rollout_spec& r, const std::string& name, const YAML::Node& key_node,
+                   const YAML::Node& node) {
+    const std::string key = "rollout." + name;
+    if (name == "model" || name == "version") {
+      (name == "model" ? r.model : r.version) = plain(key, node, key_node);
+      return;
+    }
+    std::vector<std::string> known = {"rollout.model", "rollout.version"};
+    for (auto& b : bind(r)) {
+      known.push_back("rollout." + b.doc.key);
+      if (b.doc.key != name) continue;
+      std::string text;
+      if (b.doc.type == value_type::list && node.IsSequence())
+        for (const auto& part : node) text += (text.empty() ? "" : ",") + plain(key, part, part);
+      else
+        text = plain(key, node, key_node);
+      return apply(b, key, text, at(key_node));
+    }
+    fail(at(key_node), "unknown key " + in_quotes(key) + suggestion(key, known));
+  }
+
+  void read_rollout(const YAML::Node& entry) {
+    policy::rollout_spec r;
+    const auto before = wrong_.size();
+    policy::keys_once seen;
+    for (const auto& field : entry)
+      attempt([&] {
+        const std::string name = key_text(field.first);
+        once(field.first, "rollout." + name, seen);
+        set_rollout(r, name, field.first, field.second);
+      });
+    if (wrong_.size() > before) return;
+    if (const std::string wrong = policy::complaint(r); !wrong.empty()) fail(at(entry), "rollout." + wrong);
+    for (const auto& other : values_.rollout)
+      if (other.model == r.model)
+        fail(at(entry), "rollout: there are two rollouts of model " + in_quotes(r.model));
+    values_.rollout.push_back(std::move(r));
   }
 
   void read_rollouts(const YAML::Node& key_node, const YAML::Node& node) {
@@ -442,39 +517,11 @@ class loader {
         "5}";
     if (node.IsNull()) return;
     if (!node.IsSequence()) fail(at(key_node), expected);
-    for (const auto& entry : node) {
-      if (!entry.IsMap()) fail(at(entry), expected);
-      policy::rollout_spec r;
-      std::map<std::string, int> seen;
-      for (const auto& field : entry) {
-        const std::string name = key_text(field.first);
-        const std::string key = "rollout." + name;
-        once(field.first, key, seen);
-        if (name == "model" || name == "version") {
-          (name == "model" ? r.model : r.version) = plain(key, field.second, field.first);
-          continue;
-        }
-        std::vector<std::string> known = {"rollout.model", "rollout.version"};
-        bool found = false;
-        for (auto& b : bind(r)) {
-          known.push_back("rollout." + b.doc.key);
-          if (b.doc.key != name) continue;
-          std::string text;
-          if (b.doc.type == value_type::list && field.second.IsSequence())
-            for (const auto& part : field.second) text += (text.empty() ? "" : ",") + plain(key, part, part);
-          else
-            text = plain(key, field.second, field.first);
-          apply(b, key, text, at(field.first));
-          found = true;
-        }
-        if (!found) fail(at(field.first), "unknown key " + in_quotes(key) + suggestion(key, known));
-      }
-      if (const std::string wrong = policy::complaint(r); !wrong.empty()) fail(at(entry), "rollout." + wrong);
-      for (const auto& other : values_.rollout)
-        if (other.model == r.model)
-          fail(at(entry), "rollout: there are two rollouts of model " + in_quotes(r.model));
-      values_.rollout.push_back(std::move(r));
-    }
+    for (const auto& entry : node)
+      attempt([&] {
+        if (!entry.IsMap()) fail(at(entry), expected);
+        read_rollout(entry);
+      });
     origins_["rollout"] = at(key_node);
   }
 
@@ -498,7 +545,7 @@ class loader {
     std::set<std::string, std::less<>> sections;
     for (const auto& b : bindings_) sections.insert(environment_name(section_of(b.doc.key)) + "_");
     for (const auto& [name, value] : all)
-      if (starts_with(name, prefix)) read_variable(name, value, all, sections);
+      if (starts_with(name, prefix)) attempt([&] { read_variable(name, value, all, sections); });
   }
 
   static bool says_yes(std::string_view given) {
@@ -530,10 +577,9 @@ class loader {
     };
     const std::string use = value_of("USE_EVENTHUB");
     if (!use.empty() && !says_yes(use) && !says_no(use))
-      fail("environment USE_EVENTHUB", value_in_quotes(use) +
-                                           " is not allowed; expected true, 1, yes or on, or false, 0, no or "
-                                           "off");
-    if (!use.empty())
+      wrong_.push_back("environment USE_EVENTHUB: " + value_in_quotes(use) +
+                       " is not allowed; expected true, 1, yes or on, or false, 0, no or off");
+    else if (!use.empty())
       assign("kafka.eventhub", says_yes(use) ? "true" : "false", "", "environment USE_EVENTHUB");
     const bool hub = hub_wanted(all, flags);
     for (const auto& [name, key] : older_names) {
@@ -548,14 +594,14 @@ class loader {
         result_.warnings.push_back(origin +
                                    " has no effect: the connection string of Event Hubs names the brokers");
       else
-        assign(key, value, origin, origin);
+        attempt([&, key = key] { assign(key, value, origin, origin); });
     }
     for (const auto& [name, key] : hub_names) {
       const std::string value = value_of(name);
       if (value.empty()) continue;
       const std::string origin = std::string("environment ") + name;
       if (hub)
-        assign(key, value, origin, origin);
+        attempt([&, key = key] { assign(key, value, origin, origin); });
       else
         result_.warnings.push_back(origin + " has no effect without USE_EVENTHUB=true");
     }
@@ -603,6 +649,7 @@ class loader {
         if (known.back() == name) return assign_class_field(c, field.doc.key, value, origin, origin);
       }
     if (is_service_link(name, value)) return;
+    if (classes_unsure_ && starts_with(name, environment_name("classes."))) return;
     // Other programs may have variables of this prefix; ours begin with a section.
     for (const auto& section : sections)
       if (starts_with(name, section)) fail(origin, "unknown variable" + suggestion(name, known));
@@ -621,9 +668,9 @@ class loader {
   // --- the whole
   // ------------------------------------------------------------------------------------------------------
 
-  [[noreturn]] void refuse(const std::string& key, const std::string& what) {
-    const auto it = origins_.find(key);
-    fail(it == origins_.end() ? "" : it->second, key + ": " + what);
+  /// Notes it: what else does not go together is looked at all the same.
+  void refuse(const std::string& key, const std::string& what) {
+    attempt([&] { fail(origin_of(key, ""), key + ": " + what); });
   }
 
   /// MODEL_NAME with MODEL_VERSION or MODEL_STAGE names a registry's model unless mlflow.models does.
@@ -667,14 +714,15 @@ class loader {
       return;
     }
     if (k.eventhub_connection.empty())
-      refuse("kafka.eventhub",
-             "needs kafka.eventhub_connection, the namespace's connection string (or EVENTHUB_CONNECTION, or "
-             "kafka.eventhub_connection_file)");
+      return refuse(
+          "kafka.eventhub",
+          "needs kafka.eventhub_connection, the namespace's connection string (or EVENTHUB_CONNECTION, or "
+          "kafka.eventhub_connection_file)");
     event_hubs_connection to;
     try {
       to = parse_connection_string(k.eventhub_connection);
     } catch (const value_error& e) {
-      refuse("kafka.eventhub_connection", e.what());
+      return refuse("kafka.eventhub_connection", e.what());
     }
     // Turned on by a variable or flag, it is above a file that only spells the usual names out.
     const kafka_settings usual;
@@ -757,7 +805,7 @@ class loader {
   }
 
   void check() {
-    use_older_model();
+    attempt([&] { use_older_model(); });
     use_event_hubs();
     if (!values_.mlflow.models.empty() && values_.mlflow.uri.empty())
       refuse("mlflow.models", "needs mlflow.uri, the address of the MLflow server");
@@ -788,17 +836,19 @@ class loader {
     for (std::string_view rest = k.brokers; !rest.empty();) {
       const std::string_view one = rest.substr(0, rest.find(','));
       rest.remove_prefix(std::min(rest.size(), one.size() + 1));
-      if (without_blanks(one) == "embedded" && k.brokers != "embedded")
+      if (without_blanks(one) == "embedded" && k.brokers != "embedded") {
         refuse("kafka.brokers",
                value_in_quotes(k.brokers) +
                    " is not allowed; `embedded` stands alone: expected either it, or hosts such as "
                    "broker:9092");
+        break;
+      }
       if (!is_broker(one))
         refuse("kafka.brokers", in_quotes(one) + " is not allowed; expected host:port, such as broker:9092");
     }
     // Event Hubs gives names that were not read as options.
     for (const char* key : {"kafka.requests_topic", "kafka.results_topic", "kafka.dead_letter_topic"})
-      if (binding* b = find(key)) apply(*b, key, b->get(), origin_of(key, ""));
+      if (binding* b = find(key)) attempt([&] { apply(*b, key, b->get(), origin_of(key, "")); });
     if (k.results_topic == k.requests_topic)
       refuse("kafka.results_topic",
              "must differ from kafka.requests_topic: results would be read as requests");
@@ -806,8 +856,10 @@ class loader {
       refuse("kafka.dead_letter_topic",
              "must differ from kafka.requests_topic: dead letters would be read as requests");
     for (const auto* other : {&k.requests_topic, &k.results_topic, &k.dead_letter_topic})
-      if (k.parking_topic == *other)
+      if (k.parking_topic == *other) {
         refuse("kafka.parking_topic", "must differ from the topics of requests, results and dead letters");
+        break;
+      }
     if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
       refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
@@ -998,6 +1050,9 @@ class loader {
     std::string name, version, stage;
   };
   older_model older_model_;
+  std::function<std::string(const std::string&, const std::string&)> property_fault_;
+  std::vector<std::string> wrong_;  // a line for each mistake
+  bool classes_unsure_ = false;     // an entry of the file is wrong: a class that is missing may be that one
   settings values_;
   std::vector<binding> bindings_ = bind(values_);
   std::map<std::string, std::string> origins_;

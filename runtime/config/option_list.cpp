@@ -135,7 +135,7 @@ class builder {
     b.set = [&target, least, most, bounds = b.doc.bounds](const std::string& v) {
       const auto value = parse_duration(v);
       if (!value || *value < least || *value > most)
-        throw value_error("a duration from " + bounds + ", written like 250ms, 10s or 1h");
+        throw value_error("a duration from " + bounds + (value ? "" : ", written like 250ms, 10s or 1h"));
       target = *value;
     };
     b.get = [&target] { return format_duration(target); };
@@ -149,7 +149,7 @@ class builder {
     b.set = [&target, least, most, bounds = b.doc.bounds](const std::string& v) {
       const auto value = parse_size(v);
       if (!value || *value < least || *value > most)
-        throw value_error("a size from " + bounds + ", written like 512KiB or 10MiB");
+        throw value_error("a size from " + bounds + (value ? "" : ", written like 512KiB or 10MiB"));
       target = *value;
     };
     b.get = [&target] { return format_size(target); };

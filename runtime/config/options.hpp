@@ -14,6 +14,7 @@
 // MODEL_NAME, ...) are read too; TROUPE_ variables win over them.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -24,8 +25,9 @@
 
 namespace troupe::config {
 
-/// The configuration can't be used. One line: where (file and line, variable or flag), the key, what is
-/// wrong, what is allowed, and for an unknown key the nearest known one. Commands end with exit code 2.
+/// The configuration can't be used. A line for each mistake: where (file and line, variable or flag), the
+/// key, what is wrong, what is allowed, and for an unknown key the nearest known one. Commands end with exit
+/// code 2.
 struct config_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -65,12 +67,19 @@ struct sources {
   std::optional<std::filesystem::path> file;
   /// --set, in order: "section.option=value".
   std::vector<std::string> set;
+  /// A flag of its own for an option, after --set: --brokers for kafka.brokers.
+  struct flag {
+    std::string name, key, value;
+  };
+  std::vector<flag> flags = {};
   /// Unset: the process's.
   std::optional<std::map<std::string, std::string>> environment;
   /// False: without --config, no file is read.
   bool search = true;
   /// The settings are a node's that is to run: what only a node can't do without has to be there as well.
   bool node = false;
+  /// What librdkafka has against one of its properties, empty if nothing. Unset: it is not asked.
+  std::function<std::string(const std::string& name, const std::string& value)> property_fault = {};
 };
 
 /// One line of `troupe config`.
@@ -88,7 +97,8 @@ struct loaded {
   std::string file;                        ///< the one that was read; empty if none
 };
 
-/// Throws config_error.
+/// Throws config_error: with every value that is wrong for itself, or else with all that does not go
+/// together.
 [[nodiscard]] loaded load(const sources& from);
 
 /// Sets a field of a rollout from text, as in the file. Throws config_error.

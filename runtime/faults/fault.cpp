@@ -67,7 +67,7 @@ constexpr std::array<std::string_view, 8> point_names = {"actor",    "score",   
                                                          "registry", "produce", "consume", "process"};
 
 [[noreturn]] void bad(std::string_view key, const std::string& what) {
-  throw bad_fault(std::string(key) + ": " + what);
+  throw bad_fault({{std::string(key), what}});
 }
 
 std::string text_of(std::string_view key, const json& v) {
@@ -86,8 +86,8 @@ nanos duration_of(std::string_view key, const json& v, nanos least, nanos most, 
                                                                     : std::nullopt;
   if (!n || *n < least || *n > most)
     bad(key, "expected a duration from " + config::format_duration(least) + " to " +
-                 config::format_duration(most) + std::string(whose) + ", written like 200ms or 30s, not " +
-                 v.dump());
+                 config::format_duration(most) + std::string(whose) +
+                 (n ? "" : ", written like 200ms or 30s") + ", not " + v.dump());
   return *n;
 }
 
@@ -99,7 +99,8 @@ nanos shift_of(const json& v) {
   constexpr nanos most = 366 * 24 * 3'600 * second;
   if (!n || *n == 0 || *n > most)
     bad("shift", "expected a duration from -" + config::format_duration(most) + " to " +
-                     config::format_duration(most) + ", not 0, written like 1h or -5m, not " + v.dump());
+                     config::format_duration(most) + (n ? "" : ", written like 1h or -5m") +
+                     (n && *n == 0 ? ", and not 0" : ", not " + v.dump()));
   return back ? -*n : *n;
 }
 
@@ -136,7 +137,8 @@ void set(fault& f, field which, std::string_view key, const json& v, const limit
           v.is_string() || v.is_number_unsigned() ? config::parse_size(text_of(key, v)) : std::nullopt;
       if (!n || *n == 0 || *n > bounds.max_size)
         bad(key, "expected a size from 1 to " + config::format_size(bounds.max_size) +
-                     owner(bounds, "faults.max_memory") + ", written like 256MiB, not " + v.dump());
+                     owner(bounds, "faults.max_memory") + (n ? "" : ", written like 256MiB") + ", not " +
+                     v.dump());
       f.size = *n;
       break;
     }
@@ -152,7 +154,27 @@ const kind_info& named(const json& v) {
   bad("fault", "unknown: " + shown(name) + "; " + meant(name, known) + "known: " + listed(known));
 }
 
+std::string in_one_line(const std::vector<field_mistake>& all) {
+  std::string text;
+  for (const auto& m : all)
+    text += (text.empty() ? "" : "; ") + m.field + (m.field.empty() ? "" : ": ") + m.what;
+  return text;
+}
+
+/// The kind alone, so that what does not depend on it can be looked at where it is none.
+const kind_info* kind_of(const json& wanted, std::vector<field_mistake>& wrong) {
+  try {
+    return &named(wanted["fault"]);
+  } catch (const bad_fault& e) {
+    wrong = e.all;
+    return nullptr;
+  }
+}
+
 }  // namespace
+
+bad_fault::bad_fault(std::vector<field_mistake> mistakes)
+    : std::invalid_argument(in_one_line(mistakes)), all(std::move(mistakes)) {}
 
 std::string shown(std::string_view name) {
   return std::string(name.substr(0, 64));
@@ -186,41 +208,56 @@ std::string_view name_of(field f) {
   return field_names[static_cast<std::size_t>(f)];
 }
 
-fault parse_fault(std::string_view text, const limits& bounds) {
+fault parse_fault(std::string_view text, const limits& bounds, const std::vector<std::string>& beside) {
   const json wanted = json::parse(text, nullptr, false);
-  if (!wanted.is_object() || !wanted.contains("fault"))
-    throw bad_fault(R"(expected {"fault": "NAME", ...}; known: )" + [] {
-      std::vector<std::string> known;
-      for (const auto& k : table) known.emplace_back(k.name);
-      return listed(known);
-    }());
-  const kind_info& of = named(wanted["fault"]);
-  std::vector<std::string> allowed = {"fault", "duration"};
-  for (std::size_t i = 0; i < of.field_count; ++i) allowed.emplace_back(name_of(of.fields[i]));
+  if (!wanted.is_object() || !wanted.contains("fault")) {
+    std::vector<std::string> known;
+    for (const auto& k : table) known.emplace_back(k.name);
+    bad("", R"(expected {"fault": "NAME", ...}; known: )" + listed(known));
+  }
+  std::vector<field_mistake> wrong;
+  const kind_info* of = kind_of(wanted, wrong);
   fault f;
-  f.what = of.what;
   f.duration = std::min(f.duration, bounds.max_duration);
+  std::vector<std::string> allowed = {"fault", "duration"};
+  std::span<const field> mine;
+  if (of) {
+    f.what = of->what;
+    mine = std::span(of->fields).first(of->field_count);
+    for (const field one : mine) allowed.emplace_back(name_of(one));
+    allowed.insert(allowed.end(), beside.begin(), beside.end());
+  }
   if (f.what == kind::rebalance_storm) f.every = second;
   for (const auto& [key, value] : wanted.items()) {
-    if (key == "fault") continue;
-    if (key == "duration") {
-      f.duration =
-          duration_of(key, value, shortest, bounds.max_duration, owner(bounds, "faults.max_duration"));
-      continue;
+    try {
+      if (key == "duration") {
+        f.duration =
+            duration_of(key, value, shortest, bounds.max_duration, owner(bounds, "faults.max_duration"));
+      } else if (key != "fault" && of) {
+        const auto at = std::find(field_names.begin(), field_names.end(), key);
+        const auto which = static_cast<field>(at - field_names.begin());
+        if (at == field_names.end() || std::find(mine.begin(), mine.end(), which) == mine.end())
+          bad(shown(key), "no field of " + std::string(of->name) + "; " + meant(key, allowed) +
+                              "allowed: " + listed(allowed));
+        set(f, which, key, value, bounds);
+      }
+    } catch (const bad_fault& e) {
+      wrong.insert(wrong.end(), e.all.begin(), e.all.end());
     }
-    const auto at = std::find(field_names.begin(), field_names.end(), key);
-    const auto which = static_cast<field>(at - field_names.begin());
-    const auto mine = std::span(of.fields).first(of.field_count);
-    if (at == field_names.end() || std::find(mine.begin(), mine.end(), which) == mine.end())
-      bad(shown(key),
-          "no field of " + std::string(of.name) + "; " + meant(key, allowed) + "allowed: " + listed(allowed));
-    set(f, which, key, value, bounds);
   }
-  if (f.what == kind::actor_crash && f.actor.empty())
-    bad("actor", "missing: a name from /admin/tree, or random");
-  if (f.what == kind::clock_jump && f.shift == 0) bad("shift", "missing: such as 1h or -5m");
-  if (f.what == kind::memory_pressure && f.size == 0) bad("size", "missing: such as 256MiB");
-  if (!f.version.empty() && f.model.empty()) bad("version", "needs a model beside it");
+  // A field that was refused is not missing too.
+  const auto refused = [&wrong](std::string_view key) {
+    return std::any_of(wrong.begin(), wrong.end(), [key](const field_mistake& m) { return m.field == key; });
+  };
+  const auto need = [&](const char* key, bool there, const char* what) {
+    if (!there && !refused(key)) wrong.push_back({key, what});
+  };
+  if (f.what == kind::actor_crash)
+    need("actor", !f.actor.empty(), "missing: a name from /admin/tree, or random");
+  if (f.what == kind::clock_jump) need("shift", f.shift != 0, "missing: such as 1h or -5m");
+  if (f.what == kind::memory_pressure) need("size", f.size != 0, "missing: such as 256MiB");
+  if (!refused("model")) need("version", f.version.empty() || !f.model.empty(), "needs a model beside it");
+  if (!wrong.empty()) throw bad_fault(std::move(wrong));
   return f;
 }
 

@@ -78,10 +78,15 @@ struct limits {
 };
 inline constexpr limits widest{24 * 3'600'000'000'000, std::size_t{1} << 40, false};
 
-/// What was asked for is no fault: one line that names the field, what is allowed and what was probably
-/// meant.
+/// A field, empty for the whole, and what is wrong with it, what is allowed and what was probably meant.
+struct field_mistake {
+  std::string field, what;
+};
+
+/// What was asked for is no fault: in one line, with all that is wrong.
 struct bad_fault : std::invalid_argument {
-  using std::invalid_argument::invalid_argument;
+  explicit bad_fault(std::vector<field_mistake> mistakes);
+  std::vector<field_mistake> all;
 };
 
 /// For such lines: a name as somebody gave it, not longer than is read; "did you mean X? ", or nothing; and
@@ -90,7 +95,9 @@ struct bad_fault : std::invalid_argument {
 [[nodiscard]] std::string meant(std::string_view word, const std::vector<std::string>& known);
 [[nodiscard]] std::string listed(const std::vector<std::string>& names);
 
-/// From a JSON object. Throws bad_fault.
-[[nodiscard]] fault parse_fault(std::string_view json, const limits& bounds);
+/// From a JSON object. `beside` are fields that the caller has read himself, as such lines name them too.
+/// Throws bad_fault.
+[[nodiscard]] fault parse_fault(std::string_view json, const limits& bounds,
+                                const std::vector<std::string>& beside = {});
 
 }  // namespace troupe::faults

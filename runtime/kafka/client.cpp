@@ -361,6 +361,13 @@ std::string creation_text(std::string_view words, const properties& own, const s
   return who + ": " + std::string(words);
 }
 
+void try_properties(const properties& own) {
+  const std::unique_ptr<rd_kafka_conf_s, decltype(&rd_kafka_conf_destroy)> conf(rd_kafka_conf_new(),
+                                                                                &rd_kafka_conf_destroy);
+  for (const auto kind : {client_kind::consumer, client_kind::producer})
+    set_properties(conf.get(), own, kind);
+}
+
 }  // namespace
 
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value) {
@@ -376,11 +383,19 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
 }
 
 void check_properties(const properties& own) {
-  const std::unique_ptr<rd_kafka_conf_s, decltype(&rd_kafka_conf_destroy)> conf(rd_kafka_conf_new(),
-                                                                                &rd_kafka_conf_destroy);
-  for (const auto kind : {client_kind::consumer, client_kind::producer})
-    set_properties(conf.get(), own, kind);
+  try_properties(own);
   check_sasl(own);
+}
+
+std::string property_fault(const std::string& name, const std::string& value) {
+  const std::string key = "kafka.properties." + name + ": ";
+  try {
+    try_properties({{name, value}});
+  } catch (const property_error& e) {
+    const std::string_view said = e.what();
+    return std::string(said.starts_with(key) ? said.substr(key.size()) : said);
+  }
+  return {};
 }
 
 rd_kafka_s* make_client(client_kind kind, rd_kafka_conf_s* conf, const properties& own,

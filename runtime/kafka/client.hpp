@@ -50,6 +50,9 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
 /// for judge().
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind);
 
+/// What set_properties has against one of them for itself, without its name; empty: nothing.
+[[nodiscard]] std::string property_fault(const std::string& name, const std::string& value);
+
 /// What set_properties would throw, and what is missing for SASL, before there is any client. Throws
 /// property_error.
 void check_properties(const properties& own);

@@ -22,6 +22,7 @@
 #include "runtime/model/tensor_yaml.hpp"
 #include "runtime/model/warm_up.hpp"
 #include "runtime/model/xgboost.hpp"
+#include "runtime/policy/keys_once.hpp"
 
 namespace troupe::model {
 namespace {
@@ -62,12 +63,15 @@ std::optional<YAML::Node> read_yaml(const fs::path& file, std::initializer_list<
   std::string keys;
   for (const auto k : known) keys.append(keys.empty() ? "" : ", ").append(k);
   if (!root.IsMap()) fail(file, "is not a mapping; it can hold " + keys);
+  policy::keys_once seen;
   for (const auto& entry : root) {
     const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
-    if (std::find(known.begin(), known.end(), key) == known.end()) {
-      std::string what = "line " + std::to_string(entry.first.Mark().line + 1);
-      fail(file, what.append(": unknown key ").append(key).append("; it can hold ").append(keys));
-    }
+    const int line = entry.first.Mark().line + 1;
+    const std::string where = "line " + std::to_string(line) + ": ";
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      fail(file, where + "unknown key " + key + "; it can hold " + keys);
+    if (const std::string twice = seen.again(key, line); !twice.empty())
+      fail(file, where + key + " " + twice);
   }
   return root;
 }

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
 #include "cli/fault/outcome.hpp"
@@ -78,28 +79,94 @@ TEST(scenario, what_is_wrong_is_named_with_its_line) {
       {"", "s.yaml: has no scenario in it; expected at least steps:"},
       {"# nothing yet\n", "s.yaml: has no scenario in it"},
       {"just words", "s.yaml:1: expected keys and values"},
-      {"steps: [{fault: redis_cut, strikes_at_least: many}]", "strikes_at_least: expected a number"},
+      {"steps: [{fault: redis_cut, strikes_at_least: many}]",
+       "strikes_at_least: expected a whole number from 0"},
+      {"steps: [{fault: redis_cut, failed_at_most: 0.5}]",
+       "steps[0].failed_at_most: expected a whole number from 0 to 1000000000000, not 0.5"},
+      {"steady_state: {throughput: -1}", "throughput: expected a number from 0 to 1000000000000, not -1"},
+      {"steps: [{fault: redis_cut, wiat: 1s}]",
+       "steps[0].wiat: no field of redis_cut; did you mean wait? allowed: fault, duration, wait, "
+       "failed_at_most, strikes_at_least"},
+      {"steps: [{duration: 1s}]",
+       "s.yaml:1: steps[0]: expected {\"fault\": \"NAME\", ...}; known: actor_crash"},
       {"steps: []", "steps: expected at least one fault"},
       {"steps: 3", "steps: expected a list"},
       {"a: [", "s.yaml:"},
       {"stepps: []", "did you mean steps?"},
       {"\nsteady_state: {pipline: {}}", "s.yaml:2: steady_state.pipline: unknown; did you mean pipeline?"},
       {"steady_state: {pipeline: {p95: fast}}", "steady_state.pipeline.p95: expected a duration"},
-      {"steady_state: {api: {errors: 120%}}", "steady_state.api.errors: expected a share"},
+      {"steady_state: {api: {errors: 120%}}",
+       "steady_state.api.errors: expected a share from 0 to 1, or a percentage from 0% to 100%, not 120%"},
       {"steady_state: {ready: maybe}", "expected true or false"},
-      {"window: 1ms",
-       "s.yaml:1: window: expected a duration from 500ms to 1d, written like 500ms or 5s, not 1ms"},
-      {"warm_up: 25h",
-       "s.yaml:1: warm_up: expected a duration from 0 to 1d, written like 500ms or 5s, not 25h"},
+      {"window: 1ms", "s.yaml:1: window: expected a duration from 500ms to 1d, not 1ms"},
+      {"warm_up: 25h", "s.yaml:1: warm_up: expected a duration from 0 to 1d, not 25h"},
+      {"warm_up: soon",
+       "s.yaml:1: warm_up: expected a duration from 0 to 1d, written like 500ms or 5s, not soon"},
+      {"warm_up:", "s.yaml:1: warm_up: has no value"},
+      {"name: all\n", "s.yaml: steps: missing; expected a list of faults"},
       {"steps: [{fault: redis_cut, duration: 0s}]",
-       "steps[0]: duration: expected a duration from 10ms to 1d (the most of faults.max_duration), written "
-       "like"},
+       "steps[0].duration: expected a duration from 10ms to 1d (the most of faults.max_duration), not"},
       {"steps:\n  - {fault: redis_cut}\n  - {fault: redis_cutt}", "s.yaml:3: steps[1]"},
       {"steps: [{fault: redis_cut, delay: 1s}]", "delay: no field of redis_cut"},
       {"steps: [{fault: redis_cut, wait: x}]", "steps[0].wait: expected a duration"},
       {"steps: [redis_cut]", "expected keys and values"},
   };
   for (const auto& row : table) EXPECT_THAT(why(row.text), HasSubstr(row.says)) << row.text;
+}
+
+TEST(scenario, all_that_is_wrong_is_told_at_once_by_line) {
+  EXPECT_EQ(why(R"(window: 1ms
+widnow: 5s
+steady_state:
+  pipeline: {p95: fast, p99: 1s, errors: 2}
+  api: 5
+  ready: perhaps
+steps:
+  - fault: shard_delay
+    wait: x
+    delay: fast
+    duration: 0s
+    strikes_at_least: -1
+  - redis_cut
+  - {fault: redis_cutt, duration: 1h}
+  - {fault: actor_crash, actor: [a, b]}
+  - {fault: [redis_cut]}
+recover_within: never
+)"),
+            R"(s.yaml:1: window: expected a duration from 500ms to 1d, not 1ms
+s.yaml:2: widnow: unknown; did you mean window?; allowed: name, steady_state, window, warm_up, detect_within, recover_within, steps
+s.yaml:4: steady_state.pipeline.p95: expected a duration from 0 to 1d, written like 500ms or 5s, not fast
+s.yaml:4: steady_state.pipeline.errors: expected a share from 0 to 1, or a percentage from 0% to 100%, not 2
+s.yaml:5: steady_state.api: expected keys and values
+s.yaml:6: steady_state.ready: expected true or false, not perhaps
+s.yaml:9: steps[0].wait: expected a duration from 0 to 1d, written like 500ms or 5s, not x
+s.yaml:10: steps[0].delay: expected a duration from 1ms to 1m, written like 200ms or 30s, not "fast"
+s.yaml:11: steps[0].duration: expected a duration from 10ms to 1d (the most of faults.max_duration), not "0s"
+s.yaml:12: steps[0].strikes_at_least: expected a whole number from 0 to 1000000000000, not -1
+s.yaml:13: steps[1]: expected keys and values
+s.yaml:14: steps[2].fault: unknown: redis_cutt; did you mean redis_cut? known: actor_crash, shard_delay, shard_fail, shard_hang, redis_cut, redis_slow, redis_corrupt, kafka_cut, kafka_slow, kafka_corrupt, registry_cut, registry_slow, registry_corrupt, report_drop, report_duplicate, rebalance_storm, clock_jump, memory_pressure, freeze
+s.yaml:15: steps[3].actor: expected one value
+s.yaml:16: steps[4].fault: expected one value
+s.yaml:17: recover_within: expected a duration from 0 to 1d, written like 500ms or 5s, not never)");
+}
+
+TEST(scenario, a_key_stands_once_in_a_mapping) {
+  EXPECT_EQ(why(R"(window: 5s
+window: 1s
+steady_state: {lag: 1s, api: {p95: 1s, p95: 2s}}
+steps:
+  - fault: redis_cut
+    duration: 1s
+    wait: 1s
+    duration: 2s
+    wait: 2s
+steps: [{fault: redis_slow}]
+)"),
+            R"(s.yaml:2: window is given twice (first in line 1)
+s.yaml:3: steady_state.api.p95 is given twice (first in line 3)
+s.yaml:8: steps[0].duration is given twice (first in line 6)
+s.yaml:9: steps[0].wait is given twice (first in line 7)
+s.yaml:10: steps is given twice (first in line 4))");
 }
 
 TEST(scenario, the_examples_can_be_read) {
@@ -185,6 +252,7 @@ TEST(outcome, why_it_struck_nothing_and_what_to_do_is_said) {
   EXPECT_THAT(idle("fault: clock_jump, shift: 1h"), HasSubstr("no record was read from Kafka"));
   const auto s = parse_scenario("steps: [{fault: report_drop, strikes_at_least: 10}]", "s.yaml").steps.at(0);
   EXPECT_THAT(not_exercised(s, 9, {}, {}), HasSubstr("it struck 9 times, strikes_at_least is 10"));
+  EXPECT_THAT(not_exercised(s, 1, {}, {}), HasSubstr("it struck once, strikes_at_least is 10"));
   EXPECT_EQ(not_exercised(s, 10, {}, {}), "");
 }
 
@@ -196,20 +264,108 @@ TEST(outcome, a_row_names_its_target_and_says_beneath_why_it_failed) {
   passed.recovered_s = 0;
   passed.answered = 31'250;
   passed.strikes = 1;
+  passed.started_ms = 0;
+  passed.result = outcome::passed;
   passed.sign = "troupe_actor_restarts_total";
   step_outcome other = passed;
   other.fault.actor = "scheduler";
   other.detected_s.reset();
   other.sign.clear();
   other.strikes = 0;
-  other.why_failed = "not exercised";
-  EXPECT_EQ(outcome_table({passed, other}), R"(
-FAULT                           DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT  FIRST SIGN
-actor_crash (actor producer)      0.25 s     0.00 s        0     31250        1  passed  troupe_actor_restarts_total
-actor_crash (actor scheduler)          -     0.00 s        0     31250        0  FAILED  -
+  other.result = outcome::failed;
+  other.why = "not exercised";
+  step_outcome rest;
+  rest.fault.what = faults::kind::freeze;
+  EXPECT_EQ(outcome_table({passed, other, rest}), R"(
+FAULT                           DETECTED  RECOVERED   FAILED  ANSWERED  STRIKES  RESULT   FIRST SIGN
+actor_crash (actor producer)      0.25 s     0.00 s        0     31250        1  passed   troupe_actor_restarts_total
+actor_crash (actor scheduler)          -     0.00 s        0     31250        0  FAILED   -
   not exercised
+freeze                                 -          -        -         -        -  not run  -
 )");
   EXPECT_EQ(outcome_table({}), "");
+  EXPECT_EQ(outcome_table({rest, rest}), "") << "none was begun";
+}
+
+/// A run of two steps with such outcomes.
+run_outcome run_of(outcome first, outcome second) {
+  run_outcome r;
+  r.file = "/somewhere/two steps.yaml";
+  r.url = "http://node:8000";
+  r.started_ms = 1'700'000'000'123;
+  r.seconds = 12.3456;
+  r.what = parse_scenario(
+      "steady_state: {api: {p95: 300ms}, throughput: 50}\ndetect_within: 5s\n"
+      "steps: [{fault: redis_cut, duration: 3s, failed_at_most: 2}, {fault: freeze, strikes_at_least: 0}]",
+      r.file);
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto& o = r.steps.emplace_back();
+    o.fault = r.what->steps[i].fault;
+    o.result = i == 0 ? first : second;
+    if (o.result != outcome::not_run) o.started_ms = 1'700'000'001'000;
+    if (o.result != outcome::passed) o.why = "because";
+  }
+  return r;
+}
+
+TEST(outcome, of_a_run_follows_from_its_steps) {
+  using enum outcome;
+  EXPECT_EQ(run_of(passed, passed).result(), passed);
+  EXPECT_EQ(run_of(passed, failed).result(), failed);
+  EXPECT_EQ(run_of(failed, not_run).result(), failed) << "that much is known";
+  EXPECT_EQ(run_of(passed, not_run).result(), not_run);
+  EXPECT_EQ(run_of(not_run, not_run).result(), not_run);
+  EXPECT_EQ(run_outcome{}.result(), not_run);
+  auto stopped = run_of(passed, outcome::interrupted);
+  stopped.interrupted = true;
+  EXPECT_EQ(stopped.result(), outcome::interrupted);
+  stopped.steps[0].result = failed;
+  EXPECT_EQ(stopped.result(), failed);
+  auto late = run_of(passed, passed);
+  late.interrupted = true;
+  EXPECT_EQ(late.result(), passed);
+}
+
+TEST(outcome, the_document_says_what_was_done_where_when_and_against_what) {
+  auto run = run_of(outcome::passed, outcome::not_run);
+  run.steps[0].detected_s = 0.25019;
+  run.steps[0].answered = 10;
+  run.steps[0].strikes = 4;
+  run.error = "a line\nanother";
+  const auto j = nlohmann::json::parse(outcome_document(run));
+  EXPECT_EQ(j["name"], "two steps.yaml") << "the file's, without a name in it";
+  EXPECT_EQ(j["outcome"], "not_run");
+  EXPECT_EQ(j["passed"], false);
+  EXPECT_EQ(j["file"], "/somewhere/two steps.yaml");
+  EXPECT_EQ(j["url"], "http://node:8000");
+  EXPECT_EQ(j["started"], "2023-11-14T22:13:20Z");
+  EXPECT_EQ(j["seconds"], 12.346);
+  EXPECT_EQ(j["error"], "a line\nanother");
+  EXPECT_EQ(j["objectives"], nlohmann::json::parse(R"({
+    "pipeline": {"p95_s": 0.1, "p99_s": 0.5, "errors": 0.001}, "api": {"p95_s": 0.3, "p99_s": 0.5, "errors": 0.01},
+    "lag_s": 5.0, "throughput": 50.0, "ready": true, "window_s": 5.0, "warm_up_s": 10.0, "detect_within_s": 5.0,
+    "recover_within_s": 30.0})"));
+  EXPECT_EQ(j["steps"], nlohmann::json::parse(R"([
+    {"fault": "redis_cut", "outcome": "passed", "passed": true, "duration": "3s", "failed_at_most": 2,
+     "strikes_at_least": 1, "started": "2023-11-14T22:13:21Z", "strikes": 4, "detected_s": 0.25, "sign": null,
+     "recovered_s": null, "failed": 0.0, "answered": 10.0},
+    {"fault": "freeze", "outcome": "not_run", "passed": false, "duration": "30s", "failed_at_most": null,
+     "strikes_at_least": 0, "started": null, "strikes": null, "detected_s": null, "sign": null,
+     "recovered_s": null, "failed": null, "answered": null, "why": "because"}])"));
+  run.what->name = "a name of its own";
+  EXPECT_EQ(nlohmann::json::parse(outcome_document(run))["name"], "a name of its own");
+}
+
+TEST(outcome, there_is_a_document_also_of_a_file_that_cant_be_read) {
+  run_outcome run;
+  run.file = "broken\xff.yaml";
+  run.error = "broken.yaml:1: \xff";
+  const auto j = nlohmann::json::parse(outcome_document(run));
+  EXPECT_EQ(j["outcome"], "not_run");
+  EXPECT_EQ(j["url"], nullptr);
+  EXPECT_EQ(j["objectives"], nullptr);
+  EXPECT_EQ(j["steps"], nlohmann::json::array());
+  EXPECT_THAT(j["error"].get<std::string>(), testing::StartsWith("broken.yaml:1: "));
 }
 
 TEST(watch, answers_from_the_cache_are_counted) {

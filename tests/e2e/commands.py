@@ -117,6 +117,24 @@ for words, parts in (
     for command in ("serve", "check", "config", "load"):
         one_line(expect(2, command, *words, contains=parts))
 one_line(expect(2, "serve", contains=["TROUPE_METRICS_PORT", "65535"], environment={"TROUPE_METRICS_PORT": "70000"}))
+
+# A flag is named as it was typed, and given nothing it is not left out.
+for command in ("serve", "check", "load", "results", "replay"):
+    one_line(expect(2, command, "--brokers", "b:99999", contains=["--brokers: kafka.brokers: 'b:99999'", "host:port"]))
+    for words in (("--brokers", ""), ("--config", ""), ("--set", "")):
+        one_line(expect(2, command, *words, contains=[f"{words[0]}: is empty; give it a value, or leave it out"]))
+for words in (("tree", "--url", ""), ("fault", "list", "--url", ""), ("models", "status", "--token-file", ""), ("load", "--requests-topic", ""),
+              ("replay", "--reason", ""), ("batch", "x.jsonl", "--model", ""), ("serve", "--models", "")):
+    one_line(expect(2, *words, contains=[f"{words[-2]}: is empty", f"troupe {words[0]} "]))
+one_line(expect(2, "batch", "", contains=["FILE: is empty"]))
+one_line(expect(2, "demo", "--models", "/no/such/models", contains=["/no/such/models"]))
+
+# All mistakes in one go.
+done = expect(2, "check", "--set", "metrics.prot=1", "--set", "kafka.properties.lingr.ms=5", "--brokers", "b:9092",
+              environment={"TROUPE_GRPC_PORT": "x", "TROUPE_KAFKA_PROPERTIES_ACKZ": "all"})
+assert [re.match(r"troupe: (environment \w+|--\w+): ", line)[1] for line in done.stderr.splitlines()] == [
+    "environment TROUPE_GRPC_PORT", "environment TROUPE_KAFKA_PROPERTIES_ACKZ", "--set", "--set"], done.stderr
+assert "--set: kafka.properties.lingr.ms: " in done.stderr and "did you mean 'linger.ms'?" in done.stderr, done.stderr
 one_line(expect(2, "serve", contains=["USE_EVENTHUB", "'maybe'", "true"], environment={"USE_EVENTHUB": "maybe"}))
 
 # What only a node can't do without is asked of a node, not of the commands beside it.
@@ -134,6 +152,8 @@ assert t.run("config", "--set", "faults.enabled=true").returncode == 0
 idle = ("--set", "kafka.transactional_id=scorer-0", "--set", f"kafka.brokers=127.0.0.1:{nobody}")
 done = expect(1, "check", *idle, *ELSEWHERE)
 assert re.search(r"^warn +config: kafka.transactional_id has no effect with kafka.delivery: at_least_once", done.stdout, re.M), done.stdout
+assert "has no effect" not in done.stderr, ("said once", done.stderr)
+assert "kafka.transactional_id has no effect" in t.run("config", *idle).stderr
 done = expect(1, "check", *idle, *ELSEWHERE, "--set", "kafka.delivery=exactly_once",
               "--set", "kafka.properties.message.timeout.ms=30000")
 assert "warn" not in done.stdout and re.search("^FAILED +kafka.*transaction.timeout.ms", done.stdout, re.M), done.stdout

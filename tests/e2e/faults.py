@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Every fault on a running node with a real Kafka and a real Redis, under load: it is listed, counted, ends by itself, and
-nothing is lost; and `troupe fault run` with a scenario that passes and one that fails.
+nothing is lost; and `troupe fault run` with scenarios that pass, fail, can't be run and are interrupted.
 
     faults.py [--rate 500]
 """
@@ -8,6 +8,7 @@ nothing is lost; and `troupe fault run` with a scenario that passes and one that
 import argparse
 import json
 import re
+import signal
 import time
 
 import small_registry
@@ -135,42 +136,104 @@ with t.Stage() as stage:
                         (("run", str(empty)), "has no scenario in it")):
         status, out, err = cli(*words)
         assert status == 2 and says in err and err.count("\n") == 1 and not out, (words, status, err)
+    status, out, err = cli("inject", "redis_slow", "--delay", "2h", "--duration", "soon")
+    assert status == 2 and err == ('troupe: --delay: expected a duration from 1ms to 1m, not "2h"\n'
+                                   "troupe: --duration: expected a duration from 10ms to 1d (the most of faults.max_duration), "
+                                   'written like 200ms or 30s, not "soon"\n'), err
 
     # A scenario that passes, one that fails, one that finds no steady state. Without a floor quiet is steady.
-    seconds = 60
+    seconds = 90
     load = stage.load(kafka, options.rate * seconds, options.rate, fresh=True)
 
-    def scenario(name, text):
+    def scenario(name, text, url=f"127.0.0.1:{node.port}", token=SECRET):
         file = stage.path(name)
         file.write_text(text)
-        status, out, err = cli("run", str(file), "--json")
-        print(err, flush=True)
-        return status, json.loads(out), err
+        done = t.run("fault", "run", str(file), "--json", "--url", url, environment={"TROUPE_ADMIN_TOKEN": token}, deadline=120)
+        print(done.stderr, flush=True)
+        told = json.loads(done.stdout)
+        assert told["file"] == str(file) and told["passed"] == (told["outcome"] == "passed"), told
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["started"]), told
+        assert ("error" in told) == (told["outcome"] in ("not_run", "interrupted")), told
+        return done.returncode, told, done.stderr
     objectives = "steady_state: {pipeline: {p95: 2s, p99: 5s, errors: 0}, lag: 10s, throughput: 100}\nwindow: 2s\nwarm_up: 30s\n"
     status, passed, err = scenario("pass.yaml", objectives + "recover_within: 20s\nsteps:\n"
                               "  - {fault: redis_cut, duration: 3s, wait: 1s, failed_at_most: 0}\n"
                               "  - {fault: actor_crash, actor: scheduler, failed_at_most: 0}\n")
-    assert status == 0 and passed["passed"], passed
+    assert status == 0 and passed["outcome"] == "passed" and passed["name"] == "pass.yaml", passed
+    assert passed["url"] == f"http://127.0.0.1:{node.port}" and passed["seconds"] > 3, passed
+    assert passed["objectives"]["pipeline"] == {"p95_s": 2, "p99_s": 5, "errors": 0} and passed["objectives"]["recover_within_s"] == 20, passed
+    assert "step 1 of 2: injecting redis_cut\n" in err and "step 2 of 2: actor_crash: passed\n" in err, err
     assert re.search(r"^actor_crash \(actor scheduler\) .* 1  passed  ", err, re.M), err
     redis_step, crash_step = passed["steps"]
     assert 0 < redis_step["detected_s"] < 5 and redis_step["sign"] and redis_step["failed"] == 0, redis_step
     assert crash_step["recovered_s"] is not None and crash_step["actor"] == "scheduler", crash_step
     assert redis_step["strikes"] >= 1 and crash_step["strikes"] == 1, passed
-    status, failed, err = scenario("fail.yaml", objectives + "recover_within: 10s\nsteps: [{fault: shard_fail, duration: 2s, failed_at_most: 0}]\n")
-    assert status == 1 and not failed["passed"] and "requests failed" in failed["steps"][0]["why"], failed
+    status, failed, err = scenario("fail.yaml", "name: it fails\n" + objectives + "recover_within: 10s\nsteps: [{fault: shard_fail, duration: 2s, failed_at_most: 0}]\n")
+    assert status == 1 and failed["outcome"] == "failed" and failed["name"] == "it fails", failed
+    assert "requests failed" in failed["steps"][0]["why"] and failed["steps"][0]["outcome"] == "failed", failed
     assert failed["steps"][0]["failed"] > 0
     status, unsteady, err = scenario("unsteady.yaml", "steady_state: {throughput: 1000000}\nwindow: 1s\nwarm_up: 2s\nsteps: [{fault: redis_cut}]\n")
-    assert status == 1 and unsteady["steps"] == [] and "not steady, nothing injected: throughput" in unsteady["why"], unsteady
+    assert status == 3 and unsteady["outcome"] == "not_run", unsteady
+    assert "not steady, nothing injected: throughput" in unsteady["error"], unsteady
+    assert [(one["outcome"], one["why"], one["started"], one["failed"]) for one in unsteady["steps"]] == [("not_run", "not begun", None, None)], unsteady
+
+    # What does not recover in time ends the run: the rest is listed, and was not begun.
+    status, failed, err = scenario("down.yaml", objectives + "recover_within: 0s\nsteps:\n  - {fault: shard_hang, duration: 3s}\n"
+                                   "  - {fault: redis_cut, duration: 1s}\n  - {fault: actor_crash, actor: random}\n")
+    assert status == 1 and failed["outcome"] == "failed", failed
+    assert [one["outcome"] for one in failed["steps"]] == ["failed", "not_run", "not_run"], failed
+    assert "recovered" in failed["steps"][0]["why"] and failed["steps"][1]["why"] == "not begun: step 1 did not recover", failed
+    assert re.search(r"^redis_cut  .*  not run  -\n  not begun: step 1 did not recover\n", err, re.M), err
+
+    # Interrupted in its second step: the fault is ended, and what there is is told.
+    file = stage.path("interrupted.yaml")
+    file.write_text(objectives + "steps:\n  - {fault: actor_crash, actor: producer}\n  - {fault: redis_cut, duration: 40s}\n  - {fault: freeze}\n")
+    running = stage.start([t.TROUPE, "fault", "run", str(file), "--json", "--url", f"127.0.0.1:{node.port}"], "interrupted",
+                          environment={"TROUPE_ADMIN_TOKEN": SECRET})
+    t.wait_until(lambda: any(f["fault"] == "redis_cut" and f["state"] == "active" for f in ask("GET")[1]["faults"]), "the second step is there", 60)
+    running.signal(signal.SIGTERM)
+    assert running.wait(20) == 3, running.stderr()
+    told = json.loads(running.stdout())
+    assert told["outcome"] == "interrupted" and told["error"] == "interrupted", told
+    assert [(one["outcome"], one.get("why")) for one in told["steps"]] == [
+        ("passed", None), ("interrupted", "interrupted"), ("not_run", "not begun: interrupted")], told
+    assert all(f["state"] == "ended" for f in ask("GET")[1]["faults"])
     load.stop()
 
     # What can't be injected is said of every step, before anything is waited for.
     begun = time.monotonic()
     status, refused, err = scenario("refused.yaml", "warm_up: 30s\nsteps:\n  - {fault: redis_cut}\n  - {fault: shard_fail, model: NOBODY}\n"
                                     "  - {fault: actor_crash, actor: nobody}\n")
-    assert status == 1 and refused["steps"] == [] and refused["why"].startswith("nothing injected: "), refused
-    assert "refused.yaml:4: steps[1]: model: there is no model NOBODY" in refused["why"], refused
-    assert "refused.yaml:5: steps[2]: actor: there is no actor nobody" in refused["why"] and "steps[0]" not in refused["why"], refused
+    assert status == 3 and refused["outcome"] == "not_run" and refused["error"].startswith("nothing injected: "), refused
+    assert "refused.yaml:4: steps[1]: model: there is no model NOBODY" in refused["error"], refused
+    assert "refused.yaml:5: steps[2]: actor: there is no actor nobody" in refused["error"] and "steps[0]" not in refused["error"], refused
+    assert [one["outcome"] for one in refused["steps"]] == ["not_run"] * 3, refused
+    assert [one["why"].split(":")[0] for one in refused["steps"]] == ["not begun", "model", "actor"], refused
     assert time.monotonic() - begun < 5 and "injecting" not in err, err
+
+    # A run that could not be is told from one that failed, and has its document too.
+    (nobody,) = t.free_ports(1)
+    good = "name: never begun\nsteps: [{fault: redis_cut}]\n"
+    status, told, err = scenario("away.yaml", good, url=f"127.0.0.1:{nobody}")
+    assert status == 3 and told["outcome"] == "not_run" and "Connection refused" in told["error"] and told["error"] in err, told
+    assert told["url"] == f"http://127.0.0.1:{nobody}" and told["name"] == "never begun", told
+    status, told, err = scenario("token.yaml", good, token="another")
+    assert status == 3 and "the token is not the node's" in told["error"], told
+    off = stage.troupe({"kafka": {"enabled": False}, "admin": {"token": SECRET}})
+    off.wait_ready()
+    status, told, err = scenario("off.yaml", good, url=f"127.0.0.1:{off.port}")
+    assert status == 3 and told["error"] == (f"http://127.0.0.1:{off.port}: faults are off on this node: they need faults.enabled: true, "
+                                             "and a restart of the node"), told
+    assert off.stop() == 0, off.stderr()
+    status, told, err = scenario("wrong.yaml", "window: 1ms\nsteps:\n  - fault: redis_cut\n    duration: 1s\n    duration: 2s\n  - {fault: redis_cutt}\n")
+    assert status == 2 and told["outcome"] == "not_run" and told["objectives"] is None and told["name"] == "wrong.yaml", told
+    assert [re.sub(r".*/", "", line).split(": ")[:2] for line in told["error"].splitlines()] == [
+        ["wrong.yaml:1", "window"], ["wrong.yaml:5", "steps[0].duration is given twice (first in line 4)"], ["wrong.yaml:6", "steps[1].fault"]], told
+    assert err == "".join(f"troupe: {line}\n" for line in told["error"].splitlines()), err
+    done = t.run("fault", "run", "/nowhere.yaml", "--json")
+    assert done.returncode == 2 and json.loads(done.stdout)["outcome"] == "not_run", done
+    done = t.run("fault", "run", str(stage.path("off.yaml")), "--json")
+    assert done.returncode == 2 and "no admin token" in json.loads(done.stdout)["error"], done
 
     # Answers from the cache pass every objective, and show nothing of a fault at the models.
     load = stage.load(kafka, options.rate * seconds, options.rate, "--distinct", "10")

@@ -250,10 +250,11 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
        "x.yaml:1: drain.deadline: '30' is not allowed; expected a duration from 0 to 1h, written like 250ms, "
        "10s or 1h"},
       {"drain: {deadline: 61m}\n",
-       "x.yaml:1: drain.deadline: '61m' is not allowed; expected a duration from 0 to 1h, written like "
-       "250ms, 10s or 1h"},
+       "x.yaml:1: drain.deadline: '61m' is not allowed; expected a duration from 0 to 1h"},
       {"memory: {limit: 1MiB}\n",
-       "x.yaml:1: memory.limit: '1MiB' is not allowed; expected a size from 32MiB to 1TiB, written like "
+       "x.yaml:1: memory.limit: '1MiB' is not allowed; expected a size from 32MiB to 1TiB"},
+      {"memory: {limit: much}\n",
+       "x.yaml:1: memory.limit: 'much' is not allowed; expected a size from 32MiB to 1TiB, written like "
        "512KiB or 10MiB"},
       {"cache: {mode: perhaps}\n",
        "x.yaml:1: cache.mode: 'perhaps' is not allowed; expected auto, on or off"},
@@ -323,12 +324,120 @@ TEST_F(Options, ErrorsOfTheFileNameLineKeyAndRemedy) {
       {"classes:\n  - {name: A b, target: 1s}\n",
        "x.yaml:2: classes.name: 'A b' is not allowed; expected lower-case letters, digits, _ and -"},
       {"classes:\n  - {name: bulk, target: 0}\n",
-       "x.yaml:2: classes.bulk.target: '0' is not allowed; expected a duration from 1us to 1d, written like "
-       "250ms, 10s or 1h"},
+       "x.yaml:2: classes.bulk.target: '0' is not allowed; expected a duration from 1us to 1d"},
       {"classes:\n  - {name: bulk, floor: 0.6}\n  - {name: standard, floor: 0.6}\n",
        "x.yaml:1: classes: the floors of all classes together exceed 1"},
   };
   for (const auto& c : table) EXPECT_EQ(error_of(c.yaml), c.message) << c.yaml;
+}
+
+TEST_F(Options, AllThatIsWrongIsToldAtOnce) {
+  EXPECT_EQ(
+      error_of("kafka:\n  broker: a:1\n  group: ''\n  group: b\n  properties: {a: [1], b: {c: d}}\n"
+               "metrics: {port: high}\n"
+               "no_section: {}\n"
+               "metrics: {port: 1}\n"
+               "drain: {deadline: 2h}\n",
+               {{"TROUPE_HTTP_PORT", "x"}, {"TROUPE_REDIS_HORST", "h"}, {"KAFKA_BROKER", "a:9092"}},
+               {"log.level=loud", "cache.mode", "grpc.port=8081"}),
+      "x.yaml:2: unknown key 'kafka.broker'; did you mean 'kafka.brokers'?\n"
+      "x.yaml:3: kafka.group: '' is not allowed; expected a text that is not empty\n"
+      "x.yaml:4: kafka.group is given twice (first in line 3)\n"
+      "x.yaml:5: kafka.properties.a: expected one value, not a list\n"
+      "x.yaml:5: kafka.properties.b: expected one value, not a section\n"
+      "x.yaml:6: metrics.port: 'high' is not allowed; expected an integer from 0 to 65535\n"
+      "x.yaml:7: unknown section 'no_section'; `troupe config --markdown` lists all options\n"
+      "x.yaml:8: metrics is given twice (first in line 6)\n"
+      "x.yaml:9: drain.deadline: '2h' is not allowed; expected a duration from 0 to 1h\n"
+      "environment TROUPE_HTTP_PORT: http.port: 'x' is not allowed; expected an integer from 0 to 65535\n"
+      "environment TROUPE_REDIS_HORST: unknown variable; did you mean 'TROUPE_REDIS_HOST'?\n"
+      "--set: log.level: 'loud' is not allowed; expected debug, info, warn or error\n"
+      "--set cache.mode: expected section.option=value");
+}
+
+TEST_F(Options, AllThatDoesNotGoTogetherIsToldAtOnce) {
+  const std::string yaml =
+      "kafka:\n  brokers: embedded,a:99999\n  class: none\n  gather_min: 11ms\n"
+      "redis: {tls_ca: ca.pem}\nfaults: {enabled: true}\n";
+  EXPECT_EQ(
+      error_of(yaml, {}, {"auth.mode=required"}, true),
+      "x.yaml:3: kafka.class: there is no class 'none'; classes are interactive, standard, bulk\n"
+      "--set: auth.mode: required needs auth.keys_file, auth.jwks_file or auth.jwks_url\n"
+      "x.yaml:2: kafka.brokers: 'embedded,a:99999' is not allowed; `embedded` stands alone: expected either "
+      "it, or hosts such as broker:9092\n"
+      "x.yaml:4: kafka.gather_min: must not exceed kafka.gather_max\n"
+      "x.yaml:5: redis.tls_ca: needs redis.tls: true\n"
+      "x.yaml:6: faults.enabled: needs admin.token (or TROUPE_ADMIN_TOKEN, or admin.token_file): without it "
+      "there is no /admin/faults to inject any through");
+  EXPECT_EQ(error_of(yaml + "metrics: {port: x}\n"),
+            "x.yaml:7: metrics.port: 'x' is not allowed; expected an integer from 0 to 65535")
+      << "what is no value goes together with nothing";
+}
+
+TEST_F(Options, AllThatIsWrongWithClassesAndRolloutsIsTold) {
+  EXPECT_EQ(error_of("classes:\n"
+                     "  - {name: a, taget: 1s, limit: x, on_late: maybe}\n"
+                     "  - {name: bulk, target: 0, target: 1s}\n"
+                     "  - 5\n"
+                     "  - {nme: c, target: 1s}\n"
+                     "rollout:\n"
+                     "  - {model: churn, version: 4, strategy: slowly, percnt: 5}\n"
+                     "  - 7\n",
+                     {{"TROUPE_CLASSES_C_TARGET", "1s"}}, {"classes.c.target=2s", "classes.a.target=x"}),
+            "x.yaml:2: unknown key 'classes.a.taget'; did you mean 'classes.a.target'?\n"
+            "x.yaml:2: classes.a.limit: 'x' is not allowed; expected a duration from 0 to 1d, written like "
+            "250ms, 10s or 1h\n"
+            "x.yaml:2: classes.a.on_late: 'maybe' is not allowed; expected serve or shed\n"
+            "x.yaml:3: classes.bulk.target: '0' is not allowed; expected a duration from 1us to 1d\n"
+            "x.yaml:3: classes.bulk.target is given twice (first in line 3)\n"
+            "x.yaml:4: classes: expected entries such as {name: interactive, target: 100ms}\n"
+            "x.yaml:5: unknown key 'classes.nme'; did you mean 'classes.name'?\n"
+            "x.yaml:7: rollout.strategy: 'slowly' is not allowed; expected canary, header, ab, shadow or "
+            "blue_green\n"
+            "x.yaml:7: unknown key 'rollout.percnt'; did you mean 'rollout.percent'?\n"
+            "x.yaml:8: rollout: expected a list of entries such as {model: churn, version: 4, strategy: "
+            "canary, percent: 5}\n"
+            "--set: classes.a.target: 'x' is not allowed; expected a duration from 1us to 1d, written like "
+            "250ms, 10s or 1h");
+}
+
+TEST_F(Options, AFlagOfItsOwnIsNamedAsItWasTyped) {
+  sources from;
+  from.environment.emplace();
+  from.search = false;
+  from.set = {"kafka.brokers=set:9092"};
+  from.flags = {{"--brokers", "kafka.brokers", "typed:9092"}};
+  const auto l = load(from);
+  EXPECT_EQ(l.values.kafka.brokers, "typed:9092") << "over --set";
+  EXPECT_EQ(shown(l, "kafka.brokers").origin, "--brokers");
+  from.flags[0].value = "a:b";
+  try {
+    static_cast<void>(load(from));
+    FAIL();
+  } catch (const config_error& e) {
+    EXPECT_STREQ(e.what(),
+                 "--brokers: kafka.brokers: 'a:b' is not allowed; expected host:port, such as broker:9092");
+  }
+}
+
+TEST_F(Options, WhatLibrdkafkaRefusesIsToldWithThePlace) {
+  write("x.yaml", "kafka:\n  group: ''\n  properties:\n    good: 1\n    bad: 2\n");
+  sources from;
+  from.file = "x.yaml";
+  from.environment.emplace();
+  from.environment->emplace("TROUPE_KAFKA_PROPERTIES_BAD_TOO", "3");
+  from.property_fault = [](const std::string& name, const std::string& value) {
+    return name.starts_with("bad") ? "no " + name + "=" + value : "";
+  };
+  try {
+    static_cast<void>(load(from));
+    FAIL();
+  } catch (const config_error& e) {
+    EXPECT_STREQ(e.what(),
+                 "x.yaml:2: kafka.group: '' is not allowed; expected a text that is not empty\n"
+                 "x.yaml:5: kafka.properties.bad: no bad=2\n"
+                 "environment TROUPE_KAFKA_PROPERTIES_BAD_TOO: kafka.properties.bad.too: no bad.too=3");
+  }
 }
 
 TEST_F(Options, NamesForKafkaAreAsKafkaTakesThem) {
@@ -425,9 +534,10 @@ TEST_F(Options, CredentialsWithoutTheirProtocolAreWarnedOf) {
   const auto warnings = [&](const std::string& properties) {
     return load_all("kafka: {properties: {" + properties + "}}\n").warnings;
   };
-  EXPECT_THAT(warnings("sasl.username: u"),
-              ElementsAre("kafka.properties.sasl.username has no effect: kafka.properties.security.protocol is "
-                          "not set; set it to SASL_SSL or SASL_PLAINTEXT"));
+  EXPECT_THAT(
+      warnings("sasl.username: u"),
+      ElementsAre("kafka.properties.sasl.username has no effect: kafka.properties.security.protocol is "
+                  "not set; set it to SASL_SSL or SASL_PLAINTEXT"));
   EXPECT_THAT(warnings("sasl.username: u, security.protocol: ssl"),
               ElementsAre(HasSubstr("security.protocol is ssl; set it to SASL_SSL or SASL_PLAINTEXT")));
   EXPECT_THAT(warnings("ssl.ca.location: /ca.pem, security.protocol: SASL_PLAINTEXT"),

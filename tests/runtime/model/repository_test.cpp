@@ -172,6 +172,7 @@ TEST_F(repository_test, errors_name_the_file_and_the_remedy) {
       {"production: 2", "/a/model.yaml: production is not one of the versions that are there: 1"},
       {"production: [1]", "/a/model.yaml: production is not one of the versions that are there: 1"},
       {"prod: 1", "/a/model.yaml: line 1: unknown key prod; it can hold production"},
+      {"production: 1\nproduction: 1", "/a/model.yaml: line 2: production is given twice (first in line 1)"},
       {"- 1", "/a/model.yaml: is not a mapping; it can hold production"}};
   for (const auto& [text, wanted] : yamls) {
     put("a/model.yaml", text);
