@@ -1,0 +1,119 @@
+"""Every preset, and each choice of the chart with its neighbours: rendered, linted, and passed by every checker."""
+
+import itertools
+
+import deploy
+
+deploy.need("helm", "kubeconform", "kube-score", "podsecurity", "schemas")
+
+PRESETS = sorted(path.stem.removeprefix("values-") for path in deploy.CHART.glob("values-*.yaml"))
+assert {"minimal", "production", "port-5001", "port-8080", "port-9999"} <= set(PRESETS), PRESETS
+SECRETS = {"redis": {"enabled": True, "host": "redis", "password": "p"}, "admin": {"enabled": True},
+           "apiKeys": {"secretName": "keys"}, "kafka": {"auth": {"secretName": "kafka-user"}, "ca": {"secretName": "kafka-ca"}}}
+SASL = {"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512"}
+EVENT_HUB = {"eventHub": {"enabled": True, "connectionString": "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0",
+                          "host": "n.servicebus.windows.net"}}
+PARTS = {
+    "tls": {"tls": {"secretName": "troupe-tls", "clientCaKey": "ca.crt"}},
+    "jobs": {"loadTest": {"enabled": True, "door": "kafka"}, "retraining": {"enabled": True, "image": "trainer:1", "command": ["python", "train.py"]}},
+    "roads in": {"ingress": {"enabled": True, "className": "nginx", "hosts": [{"host": "troupe.example.org"}]},
+                 "gateway": {"enabled": True, "grpc": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["troupe.example.org"]}},
+    "kserve": {"kserve": {"servingRuntime": {"enabled": True},
+                          "inferenceService": {"enabled": True, "storageUri": "pvc://models/iris", "canaryTrafficPercent": 10}}},
+    "models of a claim": {"models": {"source": "pvc"}},
+    "models of an image": {"models": {"source": "image", "image": {"reference": "models:3"}}},
+    "models of MLflow": {"models": {"source": "mlflow", "mlflow": {"secretName": "mlflow", "passwordKey": "password"}},
+                         "config": {"mlflow": {"uri": "http://mlflow:5000", "models": ["models:/churn@champion"], "username": "troupe"}}},
+    "Event Hubs": EVENT_HUB,
+    "Event Hubs and KEDA": {**EVENT_HUB, "autoscaling": {"mode": "keda"}},
+    "KEDA by Prometheus alone": {"autoscaling": {"mode": "keda", "cpu": 0, "memory": 0, "minReplicas": 0, "keda": {
+        "kafka": {"enabled": False}, "prometheus": {"enabled": True}, "fallback": {"failureThreshold": 3, "replicas": 6}}}},
+    "KEDA with SASL": {**SECRETS, "config": {"kafka": {"properties": SASL}}, "autoscaling": {"mode": "keda"}},
+    "tracing": {"config": {"tracing": {"endpoint": "http://collector:4318"}}},
+    "Kafka alone": {"config": {"http": {"enabled": False}, "grpc": {"enabled": False}}, "autoscaling": {"partitions": 20}},
+    "no policies": {"networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}},
+    "hard": {"antiAffinity": "hard", "priorityClassName": "high", "nodeSelector": {"disk": "ssd"},
+             "tolerations": [{"key": "inference", "operator": "Exists"}], "commonLabels": {"team": "ml"}, "podLabels": {"a": "b"}},
+    "a GPU": {"resources": {"requests": {"cpu": 1, "memory": "2Gi", "ephemeral-storage": "1Gi"},
+                            "limits": {"cpu": 4, "memory": "8Gi", "ephemeral-storage": "4Gi", "nvidia.com/gpu": 1}}},
+}
+
+
+def cases():
+    yield "default", {}, ()
+    for preset in PRESETS:
+        yield f"preset {preset}", {}, (preset,)
+    for workload, mode in itertools.product(("deployment", "statefulset"), ("hpa", "keda", "none")):
+        values = {"workload": workload, "autoscaling": {"mode": mode}, **SECRETS}
+        if workload == "statefulset":
+            values["state"] = {"persistent": True}
+            values["faultTest"] = {"enabled": True}
+            values["config"] = {"faults": {"enabled": True}}
+        yield f"{workload}, {mode}", values, ()
+    for name, values in PARTS.items():
+        yield name, values, ()
+    yield "KServe alone", {"workload": "none", **PARTS["kserve"]}, ()
+
+
+# Without a budget or a policy there is what kube-score misses; one pod needs neither.
+EXCEPT = {"no policies": ("NetworkPolicy", "PodDisruptionBudget"), "preset minimal": ("PodDisruptionBudget", "anti-affinity")}
+
+failed, rows = [], []
+for name, values, presets in cases():
+    try:
+        deploy.helm("lint", values, presets, "--strict")
+        documents = deploy.render(values, presets, *deploy.WITH_OPERATORS)
+    except deploy.Refused as refused:
+        failed.append(f"{name}: {refused}")
+        continue
+    scalers = deploy.each(documents, "HorizontalPodAutoscaler", "ScaledObject")
+    wanted = {"none": 0}.get((values.get("autoscaling") or {}).get("mode"), 0 if name in ("preset minimal", "KServe alone") else 1)
+    if len(scalers) != wanted:
+        failed.append(f"{name}: {len(scalers)} autoscalers, wanted {wanted}")
+    for checker, check in deploy.CHECKERS.items():
+        for problem in check(documents):
+            if checker == "kube_score" and any(word in problem for word in EXCEPT.get(name, ())):
+                continue
+            failed.append(f"{name}: {checker}: {problem}")
+    if deploy.each(documents, "StatefulSet"):
+        instance = deploy.program.effective.get("kafka.instance_id")
+        if instance != "prod.troupe-0":
+            failed.append(f"{name}: kafka.instance_id is {instance!r}")
+    rows.append((name, len(documents), ", ".join(deploy.label(s).split()[0] for s in scalers) or "-"))
+
+deploy.report(rows, ("rendered", "objects", "autoscaler"))
+
+# Numbers that others rely on.
+default = deploy.render({}, (), *deploy.WITH_OPERATORS)
+scaler = deploy.one(default, "HorizontalPodAutoscaler")["spec"]
+assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 20), scaler
+assert [m["resource"]["target"]["averageUtilization"] for m in scaler["metrics"]] == [70, 80], scaler
+assert scaler["behavior"] == {
+    "scaleDown": {"stabilizationWindowSeconds": 300, "policies": [{"type": "Percent", "value": 50, "periodSeconds": 60}]},
+    "scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [
+        {"type": "Percent", "value": 100, "periodSeconds": 15}, {"type": "Pods", "value": 4, "periodSeconds": 15}]}}, scaler
+for preset, port, kind, least, most in (("port-5001", 5001, "HorizontalPodAutoscaler", 2, 10), ("port-8080", 8080, "HorizontalPodAutoscaler", 1, 10)):
+    documents = deploy.render({}, (preset,))
+    spec = deploy.one(documents, kind)["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (least, most), spec
+    assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == port
+documents = deploy.render({}, ("port-9999",))
+spec = deploy.one(documents, "ScaledObject")["spec"]
+assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 5), spec
+assert {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}} in spec["triggers"], spec
+assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == 9999
+
+# The drain, the grace period and the threads follow from what they depend on.
+spec = deploy.one(deploy.render({"config": {"drain": {"deadline": "1m30s"}}, "preStopDelay": 15}), "Deployment")["spec"]["template"]["spec"]
+assert spec["terminationGracePeriodSeconds"] == 115, spec["terminationGracePeriodSeconds"]
+assert spec["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 15}}
+for cpu, slots, threads in (("500m", 1, 1), ("2500m", 3, 1), (8, 8, 2)):
+    config = deploy.configuration(deploy.render({"resources": {"limits": {"cpu": cpu}, "requests": {"cpu": "100m"}}}))
+    assert (config["scheduler"]["slots"], config["http"]["threads"]) == (slots, threads), (cpu, config)
+assert deploy.configuration(deploy.render({"config": {"scheduler": {"slots": 7}}}))["scheduler"]["slots"] == 7
+
+policies = {p["metadata"]["name"] for p in deploy.each(deploy.render(
+    {"redis": {"enabled": True}, "config": {"mlflow": {"uri": "http://m:5000"}, "tracing": {"endpoint": "http://c:4318"}}}), "NetworkPolicy")}
+assert policies == {"troupe", "troupe-from-clients", *(f"troupe-to-{d}" for d in ("dns", "kafka", "redis", "mlflow", "tracing"))}, policies
+
+assert not failed, "\n".join(["", *failed])
