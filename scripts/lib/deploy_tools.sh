@@ -24,7 +24,7 @@ crd_modules=(  # module@version and the files in it
   "github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
   "sigs.k8s.io/gateway-api@v1.3.0 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"
   "github.com/kserve/kserve@v0.15.2 config/crd/full/serving.kserve.io_servingruntimes.yaml config/crd/full/serving.kserve.io_inferenceservices.yaml"
-  "github.com/kyverno/kyverno@v1.14.4 config/crds/kyverno/kyverno.io_clusterpolicies.yaml"
+  "github.com/kyverno/kyverno@v1.14.4 config/crds/kyverno/kyverno.io_policies.yaml"
 )
 
 # fetch_wheel DIRECTORY NAME VERSION DIGEST [OPTION...]

@@ -83,6 +83,8 @@ def pods(documents):
             spec = spec["jobTemplate"]["spec"]
         if document["kind"] in ("Deployment", "StatefulSet", "Job", "CronJob"):
             yield label(document), spec["template"].get("metadata") or {}, spec["template"]["spec"]
+        elif document["kind"] == "Pod":
+            yield label(document), document["metadata"], spec
 
 
 # --- checkers

@@ -21,6 +21,10 @@ for folder in folders:
                    if checker != "kube_score" or not any(word in problem for word in EXCEPT.get(folder.name, ()))]
     scalers = [deploy.label(d) for d in deploy.each(documents, "HorizontalPodAutoscaler", "ScaledObject")]
     rows.append((folder.name, len(documents), ", ".join(scalers) or "-"))
+for path in sorted([*deploy.ROOT.glob("k8s/kserve/*.yaml"), *deploy.ROOT.glob("k8s/examples/*.yaml"), *deploy.ROOT.glob("k8s/policies/[!k]*.yaml")]):
+    documents = [d for d in deploy.yaml.safe_load_all(path.read_text()) if d]
+    failed += [f"{path.name}: {problem}" for check in (deploy.kubeconform, deploy.pod_security) for problem in check(documents)]
+    rows.append((f"{path.parent.name}/{path.name}", len(documents), "-"))
 deploy.report(rows, ("built", "objects", "autoscaler"))
 assert not failed, "\n".join(["", *failed])
 
