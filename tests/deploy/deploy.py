@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,18 @@ def helm(action, values, presets=(), *options):
     if done.returncode:
         raise Refused((done.stdout + done.stderr).strip())
     return done.stdout
+
+
+def notes(values):
+    """What `helm install` says at its end. It asks a cluster first, so the text is had through a template that includes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        chart = pathlib.Path(shutil.copytree(CHART, pathlib.Path(folder, "troupe")))
+        (chart / "templates/notes.yaml").write_text('kind: Notes\ntext: {{ include "troupe/templates/NOTES.txt" . | quote }}\n')
+        (chart / "one.yaml").write_text(json.dumps(values))
+        done = command(TOOLS / "helm", "template", "troupe", chart, "--kube-version", KUBERNETES, "-f", chart / "one.yaml",
+                       "--show-only", "templates/notes.yaml")
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)["text"]
 
 
 def render(values=None, presets=(), *options):

@@ -116,4 +116,17 @@ policies = {p["metadata"]["name"] for p in deploy.each(deploy.render(
     {"redis": {"enabled": True}, "config": {"mlflow": {"uri": "http://m:5000"}, "tracing": {"endpoint": "http://c:4318"}}}), "NetworkPolicy")}
 assert policies == {"troupe", "troupe-from-clients", *(f"troupe-to-{d}" for d in ("dns", "kafka", "redis", "mlflow", "tracing"))}, policies
 
+# What helm says when it is done.
+for values, words in (
+    ({}, "Consumers beyond the partition count sit idle: up to 20 pods share the partitions of inference-requests."),
+    ({"autoscaling": {"partitions": 12}}, "WARNING: it has 12, so that 8 of 20 pods would get requests over HTTP and gRPC only."),
+    ({"autoscaling": {"mode": "none", "partitions": 2}}, "WARNING: 3 pods share 2 partitions; 1 of them read nothing from Kafka."),
+    ({"config": {"kafka": {"brokers": "embedded"}}}, "each pod has a broker of its own"),
+    ({"config": {"scheduler": {"slots": 4}}}, "WARNING: config.scheduler.slots is 4, the CPU limit 1000m"),
+    ({"resources": {"limits": {"cpu": None}}}, "WARNING: without resources.limits.cpu"),
+):
+    notes = deploy.notes(values)
+    if words not in notes:
+        failed.append(f"NOTES with {values}: {words!r} is not in\n{notes}")
+
 assert not failed, "\n".join(["", *failed])

@@ -289,7 +289,7 @@ capabilities: {drop: [ALL]}
   emptyDir: {sizeLimit: 1Gi}
 {{- if not .claimed }}
 - name: state
-  emptyDir: {sizeLimit: {{ $v.state.size }}}
+  emptyDir: {}
 {{- end }}
 {{- if eq $v.models.source "pvc" }}
 - name: models
