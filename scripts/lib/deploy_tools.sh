@@ -8,6 +8,7 @@ declare -A go_digest=(
   [x86_64]=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
   [aarch64]=ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8
 )
+kyverno_version=v1.14.4
 kubernetes_version=1.34.0
 schemas_version=1.37.0  # of kubernetes-validate, which carries those of many Kubernetes versions
 schemas_digest=85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9
@@ -24,7 +25,7 @@ crd_modules=(  # module@version and the files in it
   "github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
   "sigs.k8s.io/gateway-api@v1.3.0 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"
   "github.com/kserve/kserve@v0.15.2 config/crd/full/serving.kserve.io_servingruntimes.yaml config/crd/full/serving.kserve.io_inferenceservices.yaml"
-  "github.com/kyverno/kyverno@v1.14.4 config/crds/kyverno/kyverno.io_policies.yaml"
+  "github.com/kyverno/kyverno@$kyverno_version config/crds/kyverno/kyverno.io_policies.yaml"
 )
 
 # fetch_wheel DIRECTORY NAME VERSION DIGEST [OPTION...]
@@ -125,6 +126,24 @@ install_schemas() {
   cp -r "$work/made" "$directory/schemas"
   rm -rf "$work"
   echo "$stamp" >"$directory/.schemas"
+}
+
+# install_kyverno DIRECTORY: for scripts/test-policies alone
+install_kyverno() {
+  local directory=$1 module work
+  [ "$(cat "$directory/.kyverno" 2>/dev/null)" != "$kyverno_version" ] || return 0
+  find_go "$directory" || return 1
+  say "building Kyverno $kyverno_version"
+  work=$(mktemp -d)
+  module=$(cd "$work" && "$go_command" mod download -json "github.com/kyverno/kyverno@$kyverno_version" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)".*/\1/p')
+  # Its go.mod replaces a module, with which `go install` of a version is refused.
+  if [ -z "$module" ] || ! cp -r "$module/." "$work/source" || ! chmod -R u+w "$work/source" ||
+    ! (cd "$work/source" && CGO_ENABLED=0 "$go_command" build -trimpath -ldflags "-s -w" -o "$directory/kyverno" ./cmd/cli/kubectl-kyverno) >&2; then
+    rm -rf "$work"
+    return 1
+  fi
+  rm -rf "$work"
+  echo "$kyverno_version" >"$directory/.kyverno"
 }
 
 # install_deploy_tools DIRECTORY

@@ -1,14 +1,13 @@
 """What pods are told to do, done by the real program: it runs by the rendered configuration, its probes answer what they are
 there for, and KServe's container finds the models in either form of folder."""
 
-import os
-import pathlib
+import json
+import shutil
 import signal
 import socket
-import subprocess
-import threading
 
 import deploy
+import small_registry
 import troupe_test as t
 
 deploy.need("helm")
@@ -53,6 +52,24 @@ with t.Stage() as stage:
     assert status(alone.port, readiness) == 503
     alone.kill()
 
+# --- models of a registry, and of nowhere else
+with t.Stage() as stage:
+    registry = small_registry.SmallRegistry(stage)
+    config = deploy.configuration(deploy.render({
+        "models": {"source": "mlflow"},
+        "config": {"kafka": {"enabled": False}, "mlflow": {"uri": registry.settings["uri"], "models": [registry.settings["models"]]}}}))
+    folder = stage.path("var-lib-troupe")
+    folder.mkdir()
+    config = json.loads(json.dumps(config).replace("/var/lib/troupe", str(folder)))
+    for section in ("http", "grpc", "metrics"):
+        del config[section]["port"]
+    node = stage.troupe({**config, "log": {"format": "json"}})
+    node.wait_ready()
+    index = json.loads(t.http("POST", f"http://127.0.0.1:{node.http_port}/v2/repository/index", "{}")[1])
+    assert [model["name"] for model in index] == ["m"], index
+    assert (folder / "registry").is_dir()
+    assert node.stop() == 0, node.stderr()
+
 # --- KServe's storage initializer puts a folder at /mnt/models
 runtime = deploy.one(deploy.render({"workload": "none", "kserve": {"servingRuntime": {"enabled": True}}}), "ServingRuntime")
 container = runtime["spec"]["containers"][0]
@@ -85,7 +102,6 @@ def serve(stage, folder, name):
 
 with t.Stage() as stage:
     repository = stage.path("repository")
-    (repository / "iris-classifier").mkdir(parents=True)
-    os.symlink(MODEL / "1", repository / "iris-classifier/1")
+    shutil.copytree(MODEL / "1", repository / "iris-classifier/1")
     serve(stage, MODEL / "1", "iris")               # a version alone has the InferenceService's name
     serve(stage, repository, "iris-classifier")     # folders NAME/VERSION have their own

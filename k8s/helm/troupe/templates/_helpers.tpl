@@ -127,7 +127,8 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- range $section, $options := $c }}{{ if kindIs "invalid" $options }}{{ $_ := unset $c $section }}{{ end }}{{ end -}}
 {{- $v := .Values -}}
 {{- $secrets := "/run/secrets/troupe" -}}
-{{- include "troupe.default" (dict "in" $c "section" "models" "option" "directory" "value" "/models") -}}
+{{- /* Models of the registry alone: those that the image may have are left out. */ -}}
+{{- include "troupe.default" (dict "in" $c "section" "models" "option" "directory" "value" (ternary "/var/lib/troupe/models" "/models" (eq $v.models.source "mlflow"))) -}}
 {{- include "troupe.default" (dict "in" $c "section" "http" "option" "port" "value" 8080) -}}
 {{- include "troupe.default" (dict "in" $c "section" "grpc" "option" "port" "value" 8081) -}}
 {{- include "troupe.default" (dict "in" $c "section" "metrics" "option" "port" "value" 8000) -}}
