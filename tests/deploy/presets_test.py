@@ -12,7 +12,8 @@ SECRETS = {"redis": {"enabled": True, "host": "redis", "password": "p"}, "admin"
            "apiKeys": {"secretName": "keys"}, "kafka": {"auth": {"secretName": "kafka-user"}, "ca": {"secretName": "kafka-ca"}}}
 SASL = {"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512"}
 EVENT_HUB = {"eventHub": {"enabled": True, "connectionString": "Endpoint=sb://n.servicebus.windows.net/;SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0",
-                          "host": "n.servicebus.windows.net"}}
+                          "host": "n.servicebus.windows.net"},
+             "config": {"kafka": {"requests_topic": "requests"}}}
 PARTS = {
     "tls": {"tls": {"secretName": "troupe-tls", "clientCaKey": "ca.crt"}},
     "jobs": {"loadTest": {"enabled": True, "door": "kafka"}, "retraining": {"enabled": True, "image": "trainer:1", "command": ["python", "train.py"]}},
@@ -102,6 +103,14 @@ spec = deploy.one(documents, "ScaledObject")["spec"]
 assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 5), spec
 assert {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}} in spec["triggers"], spec
 assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == 9999
+
+# Event Hubs has names of its own where the values leave them open.
+documents = deploy.render({**EVENT_HUB, "autoscaling": {"mode": "keda"}})
+assert not deploy.program(documents)
+wanted = {"kafka.group": "$Default", "kafka.results_topic": "requests-results", "kafka.brokers": "n.servicebus.windows.net:9093"}
+assert {key: deploy.program.effective[key] for key in wanted} == wanted, deploy.program.effective
+trigger = deploy.one(documents, "ScaledObject")["spec"]["triggers"][0]["metadata"]
+assert (trigger["consumerGroup"], trigger["topic"]) == ("$Default", "requests"), trigger
 
 # The drain, the grace period and the threads follow from what they depend on.
 spec = deploy.one(deploy.render({"config": {"drain": {"deadline": "1m30s"}}, "preStopDelay": 15}), "Deployment")["spec"]["template"]["spec"]

@@ -67,7 +67,7 @@
 {{- fail "autoscaling.mode: hpa has nothing to scale by: set autoscaling.cpu, autoscaling.memory or autoscaling.metrics" -}}
 {{- end -}}
 {{- if and $a.partitions $c.kafka.enabled (gt (int $a.maxReplicas) (int $a.partitions)) (not (or $c.http.enabled $c.grpc.enabled)) -}}
-{{- fail (printf "autoscaling.maxReplicas (%d) is above the %d partitions of %s, and pods without a partition sit idle: add partitions or lower maxReplicas to %d" (int $a.maxReplicas) (int $a.partitions) (toString $c.kafka.requests_topic) (int $a.partitions)) -}}
+{{- fail (printf "autoscaling.maxReplicas (%d) is above the %d partitions of %s, and pods without a partition sit idle: add partitions or lower maxReplicas to %d" (int $a.maxReplicas) (int $a.partitions) ($c.kafka.requests_topic | default "inference-requests") (int $a.partitions)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (eq $a.mode "keda") (ne $v.workload "none") -}}
@@ -76,8 +76,8 @@
 {{- if and $byKafka (eq (toString $c.kafka.brokers) "embedded") -}}
 {{- fail "autoscaling.keda.kafka can't see a broker inside the pod (config.kafka.brokers: embedded): switch it off or name a broker" -}}
 {{- end -}}
-{{- if and $byKafka $v.eventHub.enabled (not $v.eventHub.host) -}}
-{{- fail "autoscaling.keda.kafka with eventHub.enabled needs eventHub.host (NAMESPACE.servicebus.windows.net): KEDA can't read the connection string" -}}
+{{- if and $byKafka $v.eventHub.enabled (not (and $v.eventHub.host $c.kafka.requests_topic)) -}}
+{{- fail "autoscaling.keda.kafka with eventHub.enabled needs eventHub.host (NAMESPACE.servicebus.windows.net) and config.kafka.requests_topic: KEDA can't read the connection string" -}}
 {{- end -}}
 {{- if not (or $byKafka $k.prometheus.enabled $a.cpu $a.memory $k.triggers) -}}
 {{- fail "autoscaling.mode: keda has no trigger: enable autoscaling.keda.kafka (with config.kafka.enabled), autoscaling.keda.prometheus, or set autoscaling.cpu" -}}
