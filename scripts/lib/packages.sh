@@ -11,7 +11,8 @@ build_packages=(
   libzstd-dev liblz4-dev             # librdkafka's own
 )
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven
-  nghttp2-client)                    # h2load, which asks gRPC servers
+  nghttp2-client                     # h2load, which asks gRPC servers
+  prometheus prometheus-alertmanager python3-yaml)  # promtool, amtool, and a Prometheus that scrapes a node
 
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {
