@@ -203,13 +203,14 @@ struct metrics::impl {
       gauge("troupe_credit_in_use_records", "Unfinished records of a partition");
   prometheus::Family<Gauge>& credit_bytes =
       gauge("troupe_credit_in_use_bytes", "Bytes of the unfinished records of a partition");
-  prometheus::Family<Gauge>& credit_age = gauge(
-      "troupe_credit_oldest_age_seconds", "How long ago the oldest unfinished record of a partition was read");
+  prometheus::Family<Gauge>& credit_age =
+      gauge("troupe_credit_oldest_age_seconds",
+            "How long ago the oldest unfinished record of a partition was read");
   prometheus::Family<Gauge>& lag_records =
       gauge("troupe_consumer_lag_records", "Records of a partition that were not read yet");
-  prometheus::Family<Gauge>& lag_seconds =
-      gauge("troupe_consumer_lag_seconds",
-            "Age by its timestamp of a partition's oldest record without an answer, read or not; 0: there is none");
+  prometheus::Family<Gauge>& lag_seconds = gauge(
+      "troupe_consumer_lag_seconds",
+      "Age by its timestamp of a partition's oldest record without an answer, read or not; 0: there is none");
   prometheus::Family<Gauge>& assigned =
       gauge("troupe_assigned_partitions", "Partitions that this node reads");
   prometheus::Family<Counter>& rebalances =
@@ -376,8 +377,8 @@ struct metrics::impl {
     const labels with = {{"model", std::string(name)}, {"version", std::string(version)}};
     return by_model
         .emplace(model, model_series{std::string(name), std::string(version), &latency.add(with),
-                                     &batch_rows.add(with), &confidences.add(with), &exceptions.Add(with), nullptr,
-                                     std::make_shared<model_tally>()})
+                                     &batch_rows.add(with), &confidences.add(with), &exceptions.Add(with),
+                                     nullptr, std::make_shared<model_tally>()})
         .first->second;
   }
 

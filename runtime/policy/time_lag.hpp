@@ -1,10 +1,10 @@
 #pragma once
 // time_lag: how far behind in time the reader of a partition is, unread records included.
 //
-// Records of a partition are in the order of their arrival, so the oldest one without an answer says it: its age by its
-// timestamp. While some are in work it is one of these, and its timestamp is at hand. While none is, but the partition
-// goes on behind what was read, the next one's timestamp is not known yet; then it counts from when that was first seen
-// without anything being read since.
+// Records of a partition are in the order of their arrival, so the oldest one without an answer says it: its
+// age by its timestamp. While some are in work it is one of these, and its timestamp is at hand. While none
+// is, but the partition goes on behind what was read, the next one's timestamp is not known yet; then it
+// counts from when that was first seen without anything being read since.
 
 #include <algorithm>
 #include <cstdint>

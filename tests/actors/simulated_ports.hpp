@@ -62,7 +62,7 @@ class simulated_queue final : public kafka::partition_queue {
   std::int64_t lag() const override { return static_cast<std::int64_t>(log_.size() - next_); }
 
   static constexpr std::int64_t stride = 3;  // offsets have gaps
-  std::int64_t older_ms = 0;  // records were written so long before they are read
+  std::int64_t older_ms = 0;                 // records were written so long before they are read
   std::int64_t stored = -1;
   std::size_t polled = 0;
   int rewinds = 0;

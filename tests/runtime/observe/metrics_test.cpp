@@ -226,7 +226,8 @@ TEST(Metrics, TheReferenceNamesEveryFamilyWithItsTypeAndNoOther) {
   for (const auto& [series, value] : e.samples) {
     std::string name = series.substr(0, series.find('{'));
     for (const char* part : {"_bucket", "_sum", "_count"})
-      if (name.ends_with(part) && !e.types.contains(name)) name.resize(name.size() - std::string(part).size());
+      if (name.ends_with(part) && !e.types.contains(name))
+        name.resize(name.size() - std::string(part).size());
     std::set<std::string> has;
     for (std::sregex_iterator it(series.begin(), series.end(), pair), end; it != end; ++it)
       if ((*it)[1] != "le") has.insert((*it)[1]);
@@ -367,7 +368,7 @@ TEST(Metrics, NothingIsLostBetweenThreads) {
       for (int i = 0; i < each; ++i) {
         m.answered(line_of(handle(0), error_code::none, 2));
         m.model_batch(*handle(0), 3, 0.001, 0);
-        m.partition(i % 3, 1, 1, 1, 1);
+        m.partition(i % 3, {1, 1, 1, 1, 1});
         if (i % 7 == 0) m.partition_gone(i % 3);
         if (i % 500 == 0) static_cast<void>(m.text());
       }
