@@ -407,6 +407,8 @@ struct keeper_state {
     r.share = share;
     r.since_ms = wall_ms();
     m.rollouts[spec.model] = r;
+    for (const auto reason : policy::rollback_reasons)
+      args.metrics->may_roll_back(spec.model, std::string(policy::to_string(reason)));
     if (!publish()) {
       m.rollouts.erase(spec.model);
       return {409, "the rollout can't be put into force; the log has the reason"};

@@ -7,6 +7,7 @@
 
 #include "actors/answering.hpp"
 #include "messages/own_thread.hpp"
+#include "runtime/codec/class_scores.hpp"
 #include "runtime/codec/explanation.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/faults/fault_points.hpp"
@@ -197,9 +198,20 @@ void tell_score(const record& r, const grant& g, std::uint32_t rows, nanos begin
                  error == error_code::none ? std::string_view() : to_string(error));
 }
 
+/// Of all rows of a request: how sure a classifier is of the class that it predicts.
+double confidence_of(const double* outputs, std::size_t rows, std::size_t width) {
+  double sum = 0;
+  for (std::size_t i = 0; i < rows; ++i, outputs += width)
+    sum += codec::probability(outputs[codec::likeliest(outputs, width)]);
+  return sum;
+}
+
 void run(self_ptr self, const grant& g) {
   auto& s = self->state;
   const auto& m = *s.args.model;
+  const std::size_t width = m.output().width;
+  const bool classifies =
+      m.output().kind == model::task::classification && m.output().parts.empty() && width > 0;
   const row_refs& refs = *g.rows;
   s.work = g.work.get();
   auto outputs = std::make_shared<std::vector<double>>();
@@ -218,12 +230,14 @@ void run(self_ptr self, const grant& g) {
   bool unanswered = false;  // any without a prediction
   std::shared_ptr<row_refs> back;
   std::size_t at = 0;
+  double confidence = 0;
+  std::size_t confident = 0;  // rows that it is the sum of
   for (std::size_t i = 0; i < refs.size(); ++i) {
     const record& r = refs[i];
     failure why;
     if (!failed.empty()) why = std::move(failed[i]);
     if (why.code == error_code::none &&
-        !out.predicted(r, outputs->data() + at * m.output().width,
+        !out.predicted(r, outputs->data() + at * width,
                        r.explain ? std::string_view(s.explanations.write(r)) : std::string_view()))
       why = {error_code::model_failed, "the model gave no finite prediction for this request", false};
     if (r.trace)
@@ -242,6 +256,9 @@ void run(self_ptr self, const grant& g) {
         out.poison(r, "scoring this record ended the engine process twice: " + why.why);
       else
         out.failed(r, why.code, why.why);
+    } else if (classifies) {
+      confidence += confidence_of(outputs->data() + at * width, r.rows, width);
+      confident += r.rows;
     }
     at += r.rows;
   }
@@ -271,6 +288,7 @@ void run(self_ptr self, const grant& g) {
   }
   s.args.metrics->model_batch(m, rows, static_cast<double>(took) * 1e-9, bad,
                               traced ? traced->trace->id() : std::string());
+  if (confident != 0) s.args.metrics->confidence(m, confidence, confident);
 }
 
 model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<model_shard_args>& args,

@@ -1168,6 +1168,16 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return in.reason.empty() ? "joining the group" : in.reason;
   }
 
+  /// Why records can't be read or answers not be written; empty: both can.
+  [[nodiscard]] std::string kafka_trouble() const {
+    if (const std::string away = kafka_away(); !away.empty()) return "Kafka: " + away;
+    for (const auto& sink : sinks) {
+      const auto out = sink->status();
+      if (!out.up && !out.reason.empty()) return "Kafka producer: " + out.reason;
+    }
+    return {};
+  }
+
   /// Why no broker will ever let us in; empty: one may.
   [[nodiscard]] std::string kafka_refused() const {
     if (!source || source->rebalances() != 0) return {};
@@ -1208,18 +1218,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     // A node that answers by another door still can when the broker is lost.
     const bool other_door = settings.http.enabled || settings.grpc.enabled;
-    auto kafka_lost = [&](std::string why) {
+    if (std::string why = kafka_trouble(); !why.empty()) {
       if (other_door)
         h.degraded.push_back(std::move(why));
       else
         not_ready(std::move(why));
-    };
-    if (const std::string away = kafka_away(); !away.empty()) kafka_lost("Kafka: " + away);
-    for (const auto& sink : sinks) {
-      const auto out = sink->status();
-      if (out.up || out.reason.empty()) continue;
-      kafka_lost("Kafka producer: " + out.reason);
-      break;
     }
     if (redis) {
       const auto r = redis->status();
@@ -1235,6 +1238,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] http::response metrics_page(std::string_view accept) const override {
     metrics->ready(health().ready);
+    if (source) {
+      metrics->kafka_up(up && kafka_trouble().empty());
+      metrics->assigned_partitions(source->assigned_partitions(), source->rebalances());
+    }
+    if (redis) metrics->redis_up(redis->status().connected);
     if (injector)
       for (const auto& k : faults::kinds()) {
         const auto t = injector->points().totals_of(k.what);

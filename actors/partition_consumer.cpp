@@ -14,6 +14,7 @@
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/policy/offset_ledger.hpp"
+#include "runtime/policy/time_lag.hpp"
 
 namespace troupe {
 namespace {
@@ -49,6 +50,7 @@ struct consumer_state {
   std::optional<codec::request_parser> parser;
   codec::result_writer writer;
   policy::offset_ledger ledger;
+  policy::time_lag lag;
   std::shared_ptr<mailbox_port> port;
   std::deque<batch_ptr>
       batches;  // with unfinished records; finished ones are null until they reach the front
@@ -75,6 +77,24 @@ struct consumer_state {
   [[nodiscard]] bool has_credit() const {
     return in_flight < args.credit_records && in_flight_bytes < args.credit_bytes &&
            ledger.span() < span_factor * args.credit_records;
+  }
+
+  [[nodiscard]] std::int64_t wall_shift_ms() const { return args.faults ? args.faults->wall_shift_ms() : 0; }
+
+  /// The wall clock as faults leave it.
+  [[nodiscard]] std::int64_t wall_ms() const {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+               .count() +
+           wall_shift_ms();
+  }
+
+  /// Timestamp of the record from which on the partition is not answered; none while all that was read is.
+  [[nodiscard]] std::optional<std::int64_t> oldest_ms() const {
+    if (batches.empty() || batches.front()->records.empty()) return std::nullopt;
+    const auto& records = batches.front()->records;  // of one batch in a row
+    const std::uint64_t at = ledger.oldest() - records.front().seq;
+    return records[at < records.size() ? at : 0].timestamp_ms;
   }
 
   void store() {
@@ -227,16 +247,12 @@ void poll(self_ptr self) {
   batch->generation = s.args.queue->generation();
   batch->arrived = caf_line::now(self);
   batch->iso_timestamps = s.args.iso_timestamps;
-  batch->arrived_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                          std::chrono::system_clock::now().time_since_epoch())
-                          .count();
-  const std::int64_t wall_shift_ms = s.args.faults ? s.args.faults->wall_shift_ms() : 0;
-  batch->arrived_ms += wall_shift_ms;
+  batch->arrived_ms = s.wall_ms();
   batch->owner = s.port;
   const std::size_t want = std::min(s.args.poll_records, s.args.credit_records - s.in_flight);
   const std::size_t n = s.args.queue->poll(*batch, want, s.args.credit_bytes - s.in_flight_bytes);
   if (n == 0) return;
-  if (wall_shift_ms != 0) s.args.faults->struck(faults::kind::clock_jump);
+  if (s.wall_shift_ms() != 0) s.args.faults->struck(faults::kind::clock_jump);
   for (record& r : batch->records) {
     r.batch = batch.get();
     r.seq = s.ledger.add(r.offset);
@@ -280,10 +296,14 @@ void leave_when_done(self_ptr self) {
 
 void publish(self_ptr self) {
   auto& s = self->state;
-  nanos oldest = 0;
-  if (!s.batches.empty()) oldest = caf_line::now(self) - s.batches.front()->arrived;
-  s.args.metrics->partition(s.args.queue->partition(), s.in_flight, s.in_flight_bytes, s.args.queue->lag(),
-                            static_cast<double>(oldest) * 1e-9);
+  observe::partition_line line;
+  line.credit_records = s.in_flight;
+  line.credit_bytes = s.in_flight_bytes;
+  if (!s.batches.empty())
+    line.oldest_age_seconds = static_cast<double>(caf_line::now(self) - s.batches.front()->arrived) * 1e-9;
+  line.lag_records = s.args.queue->lag();
+  line.lag_seconds = s.lag.seconds({s.wall_ms(), s.oldest_ms(), s.ledger.added(), line.lag_records});
+  s.args.metrics->partition(s.args.queue->partition(), line);
   s.args.metrics->mailbox("partition_consumer " + std::to_string(s.args.queue->partition()),
                           caf_line::mailbox_depth(self));
 }

@@ -133,6 +133,7 @@ void start(self_ptr self, tree_id id, bool restart, bool blameless = false) {
   c.pulse = std::make_shared<caf_line::pulse>();
   if (s.watch_every != 0) c.watch.emplace(s.args.stuck_after, s.watch_every);
   caf_line::monitor(self, c.handle);
+  s.args.metrics->started(c.spec->kind);
   if (restart) {
     ++c.restarts;
     s.args.metrics->restarted(c.spec->kind);

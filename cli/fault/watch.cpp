@@ -54,7 +54,7 @@ void read_line(look& l, std::string_view line) {
     const std::string le = label(labels, "le");
     of.within[le == "+Inf" ? std::numeric_limits<double>::infinity() : std::strtod(le.c_str(), nullptr)] +=
         value;
-  } else if (name == "troupe_consumer_lag_seconds") {
+  } else if (name == "troupe_credit_oldest_age_seconds") {
     l.lag_s = std::max(l.lag_s, value);
   } else if (name == "troupe_cache_hits_total") {
     l.cached += value;

@@ -168,7 +168,12 @@ class librdkafka_queue final : public partition_queue {
       auto* m = waiting_[next_++];
       into->messages.push_back(m);
       if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        complain(*m);
+        // The end may lie behind the last record: transaction markers are not handed out.
+        if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+          position_.store(std::max(position_.load(std::memory_order_relaxed), m->offset),
+                          std::memory_order_relaxed);
+        else
+          complain(*m);
         continue;
       }
       bytes += add(batch, m);
@@ -279,7 +284,6 @@ class librdkafka_queue final : public partition_queue {
   }
 
   void complain(const rd_kafka_message_t& m) const {
-    if (m.err == RD_KAFKA_RESP_ERR__PARTITION_EOF) return;
     const std::string text = *topic_ + "/" + std::to_string(partition_) + ": " + rd_kafka_message_errstr(&m);
     client_->link.error(m.err, text);
     client_->say(4, "FETCH", text);
@@ -485,6 +489,7 @@ class librdkafka_source final : public librdkafka_record_source {
     set("max.poll.interval.ms",
         std::to_string(std::max<nanos>(300'000, options_.drain_timeout / 1'000'000 + 60'000)));
     set("auto.offset.reset", "earliest");
+    set("enable.partition.eof", "true");  // for lag()
     set("enable.auto.offset.store", "false");
     if (options_.transactional)
       set("enable.auto.commit", "false");

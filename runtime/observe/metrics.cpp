@@ -71,6 +71,46 @@ class histogram_family {
   std::map<labels, histogram> series_;
 };
 
+/// Sums and counts of one name, for means: a summary without quantiles. Series are never removed.
+class mean_family {
+ public:
+  struct series {
+    std::atomic<double> sum{0};
+    std::atomic<std::uint64_t> count{0};
+  };
+
+  mean_family(std::string name, std::string help) : name_(std::move(name)), help_(std::move(help)) {}
+
+  series& add(const labels& with) {
+    const std::lock_guard lock(mutex_);
+    return series_[with];
+  }
+
+  /// Of those that have a value.
+  [[nodiscard]] prometheus::MetricFamily collect() const {
+    prometheus::MetricFamily family;
+    family.name = name_;
+    family.help = help_;
+    family.type = prometheus::MetricType::Summary;
+    const std::lock_guard lock(mutex_);
+    for (const auto& [with, s] : series_) {
+      prometheus::ClientMetric m;
+      m.summary.sample_count = s.count.load(std::memory_order_relaxed);
+      m.summary.sample_sum = s.sum.load(std::memory_order_relaxed);
+      if (m.summary.sample_count == 0) continue;
+      for (const auto& [name, value] : with) m.label.push_back({name, value});
+      family.metric.push_back(std::move(m));
+    }
+    return family;
+  }
+
+ private:
+  std::string name_;
+  std::string help_;
+  mutable std::mutex mutex_;
+  std::map<labels, series> series_;
+};
+
 void show(histogram& of, double value, const std::string& trace) {
   if (trace.empty()) return;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -102,6 +142,8 @@ struct metrics::impl {
         duration("inference_request_duration_seconds",
                  "From the reading of a request's record to the delivery of its answer",
                  latency_bounds(options.class_targets)),
+        confidences("inference_confidence",
+                    "How sure classifiers are of the classes they predict, a row that was scored each"),
         batch_rows("troupe_batch_rows", "Rows of a batch that a model scored at once",
                    {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}),
         commits("troupe_transaction_commit_seconds", "How long commits of Kafka transactions took",
@@ -161,10 +203,14 @@ struct metrics::impl {
       gauge("troupe_credit_in_use_records", "Unfinished records of a partition");
   prometheus::Family<Gauge>& credit_bytes =
       gauge("troupe_credit_in_use_bytes", "Bytes of the unfinished records of a partition");
+  prometheus::Family<Gauge>& credit_age =
+      gauge("troupe_credit_oldest_age_seconds",
+            "How long ago the oldest unfinished record of a partition was read");
   prometheus::Family<Gauge>& lag_records =
       gauge("troupe_consumer_lag_records", "Records of a partition that were not read yet");
   prometheus::Family<Gauge>& lag_seconds = gauge(
-      "troupe_consumer_lag_seconds", "How long ago the oldest unfinished record of a partition was read");
+      "troupe_consumer_lag_seconds",
+      "Age by its timestamp of a partition's oldest record without an answer, read or not; 0: there is none");
   prometheus::Family<Gauge>& assigned =
       gauge("troupe_assigned_partitions", "Partitions that this node reads");
   prometheus::Family<Counter>& rebalances =
@@ -238,6 +284,10 @@ struct metrics::impl {
   prometheus::Family<Counter>& fault_injections =
       counter("troupe_fault_injections_total", "Times that an injected fault struck, by fault");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
+  prometheus::Family<Gauge>& kafka_is_up =
+      gauge("troupe_kafka_up", "1 while the brokers answer, the group is joined and answers can be written");
+  prometheus::Family<Gauge>& redis_is_up =
+      gauge("troupe_redis_up", "1 while the cache's second level is connected");
 
   // --- series, resolved once
   // ------------------------------------------------------------------------------------------
@@ -267,6 +317,7 @@ struct metrics::impl {
     std::string version;
     histogram* latency;
     histogram* batch_rows;
+    mean_family::series* confidence;
     Counter* exceptions;
     Gauge* loaded;  // null for one that was never registered
     std::shared_ptr<model_tally> tally;
@@ -274,14 +325,16 @@ struct metrics::impl {
   struct partition_series {
     Gauge* credit_records;
     Gauge* credit_bytes;
-    Gauge* lag_records;  // null while unknown
-    Gauge* lag_seconds;
+    Gauge* credit_age;
+    Gauge* lag_records = nullptr;  // null while unknown
+    Gauge* lag_seconds = nullptr;  // the same
   };
   using request_key = std::tuple<const model::loaded_model*, door, std::uint8_t, error_code>;
 
   std::vector<std::string> class_names;
   histogram_family latency;
   histogram_family duration;
+  mean_family confidences;
   histogram_family batch_rows;
   histogram_family commits;
   histogram_family order_waits;
@@ -324,8 +377,8 @@ struct metrics::impl {
     const labels with = {{"model", std::string(name)}, {"version", std::string(version)}};
     return by_model
         .emplace(model, model_series{std::string(name), std::string(version), &latency.add(with),
-                                     &batch_rows.add(with), &exceptions.Add(with), nullptr,
-                                     std::make_shared<model_tally>()})
+                                     &batch_rows.add(with), &confidences.add(with), &exceptions.Add(with),
+                                     nullptr, std::make_shared<model_tally>()})
         .first->second;
   }
 
@@ -366,6 +419,11 @@ metrics::metrics(const metrics_options& options) : impl_(std::make_unique<impl>(
   impl_->delivery_failures.Add({});
   impl_->coalesced.Add({});
   impl_->rebalances.Add({});
+  // A counter that begins with its first increment hides that one from increase().
+  impl_->parked.Add({});
+  for (const char* result : {"ok", "failed"}) impl_->model_loads.Add({{"result", result}});
+  for (const auto code : error_names)
+    if (code != to_string(error_code::none)) impl_->dead_letters.Add({{"code", std::string(code)}});
   for (const char* level : {"1", "2"}) {
     impl_->cache_hits.Add({{"level", level}});
     impl_->cache_misses.Add({{"level", level}});
@@ -460,6 +518,10 @@ void metrics::rollout_gone(const std::string& model) {
   impl_->by_rollout.erase(it);
 }
 
+void metrics::may_roll_back(const std::string& model, const std::string& reason) {
+  impl_->rollout_rollbacks.Add({{"model", model}, {"reason", reason}});
+}
+
 void metrics::rollout_requests(const std::string& model, bool new_version, std::size_t ok,
                                std::size_t failed) {
   const char* side = new_version ? "new" : "old";
@@ -533,6 +595,13 @@ void metrics::model_batch(const model::loaded_model& model, std::size_t rows, do
   if (failed) series.exceptions->Increment(as_number(failed));
 }
 
+void metrics::confidence(const model::loaded_model& model, double sum, std::size_t rows) {
+  const std::lock_guard lock(impl_->mutex);
+  auto& series = *impl_->model_of(&model).confidence;
+  series.sum.fetch_add(sum, std::memory_order_relaxed);
+  series.count.fetch_add(rows, std::memory_order_relaxed);
+}
+
 void metrics::callers_gone(door via, std::size_t count) {
   const std::lock_guard lock(impl_->mutex);
   impl_->gone.Add({{"door", std::string(door_names[static_cast<std::size_t>(via)])}})
@@ -568,25 +637,32 @@ void metrics::slots(std::size_t busy, std::size_t all) {
   impl_->slots.Add({}).Set(as_number(all));
 }
 
-void metrics::partition(int partition, std::size_t credit_records, std::size_t credit_bytes,
-                        std::int64_t lag_records, double lag_seconds) {
+void metrics::partition(int partition, const partition_line& now) {
   const std::lock_guard lock(impl_->mutex);
-  const auto it = impl_->by_partition.find(partition);
-  const auto with = [&] { return labels{{"partition", std::to_string(partition)}}; };
-  auto& series =
-      it != impl_->by_partition.end()
-          ? it->second
-          : impl_->by_partition
-                .emplace(partition, impl::partition_series{&impl_->credit_records.Add(with()),
-                                                           &impl_->credit_bytes.Add(with()), nullptr,
-                                                           &impl_->lag_seconds.Add(with())})
-                .first->second;
-  series.credit_records->Set(as_number(credit_records));
-  series.credit_bytes->Set(as_number(credit_bytes));
-  series.lag_seconds->Set(lag_seconds);
-  if (lag_records < 0) return;
-  if (!series.lag_records) series.lag_records = &impl_->lag_records.Add(with());
-  series.lag_records->Set(static_cast<double>(lag_records));
+  const labels with = {{"partition", std::to_string(partition)}};
+  auto it = impl_->by_partition.find(partition);
+  if (it == impl_->by_partition.end())
+    it = impl_->by_partition
+             .emplace(partition,
+                      impl::partition_series{&impl_->credit_records.Add(with), &impl_->credit_bytes.Add(with),
+                                             &impl_->credit_age.Add(with)})
+             .first;
+  auto& series = it->second;
+  series.credit_records->Set(as_number(now.credit_records));
+  series.credit_bytes->Set(as_number(now.credit_bytes));
+  series.credit_age->Set(now.oldest_age_seconds);
+  const auto show_if_known = [&](prometheus::Family<Gauge>& family, Gauge*& gauge, bool known, double value) {
+    if (!known) {
+      if (gauge) family.Remove(std::exchange(gauge, nullptr));
+      return;
+    }
+    if (!gauge) gauge = &family.Add(with);
+    gauge->Set(value);
+  };
+  show_if_known(impl_->lag_records, series.lag_records, now.lag_records >= 0,
+                static_cast<double>(now.lag_records));
+  show_if_known(impl_->lag_seconds, series.lag_seconds, now.lag_seconds.has_value(),
+                now.lag_seconds.value_or(0));
 }
 
 void metrics::partition_gone(int partition) {
@@ -595,7 +671,8 @@ void metrics::partition_gone(int partition) {
   if (it == impl_->by_partition.end()) return;
   impl_->credit_records.Remove(it->second.credit_records);
   impl_->credit_bytes.Remove(it->second.credit_bytes);
-  impl_->lag_seconds.Remove(it->second.lag_seconds);
+  impl_->credit_age.Remove(it->second.credit_age);
+  if (it->second.lag_seconds) impl_->lag_seconds.Remove(it->second.lag_seconds);
   if (it->second.lag_records) impl_->lag_records.Remove(it->second.lag_records);
   impl_->by_partition.erase(it);
 }
@@ -652,6 +729,10 @@ void metrics::restarted(const std::string& actor) {
   impl_->restarts.Add({{"actor", actor}}).Increment();
 }
 
+void metrics::started(const std::string& actor) {
+  impl_->restarts.Add({{"actor", actor}});
+}
+
 void metrics::stuck(const std::string& actor, bool is) {
   auto& gauge = impl_->stuck.Add({{"actor", actor}});
   gauge.Set(1);
@@ -705,6 +786,14 @@ void metrics::ready(bool is) {
   impl_->is_ready.Add({}).Set(is ? 1 : 0);
 }
 
+void metrics::kafka_up(bool is) {
+  impl_->kafka_is_up.Add({}).Set(is ? 1 : 0);
+}
+
+void metrics::redis_up(bool is) {
+  impl_->redis_is_up.Add({}).Set(is ? 1 : 0);
+}
+
 request_totals metrics::totals() const {
   return {impl_->all_requests.load(std::memory_order_relaxed),
           impl_->all_errors.load(std::memory_order_relaxed)};
@@ -716,6 +805,7 @@ std::vector<prometheus::MetricFamily> metrics::impl::collect(exemplars* shown) c
     auto family = h->collect(shown ? &(*shown)[h->name()] : nullptr);
     if (!family.metric.empty()) families.push_back(std::move(family));
   }
+  if (auto family = confidences.collect(); !family.metric.empty()) families.push_back(std::move(family));
   const auto add = [&](const char* name, const char* help, prometheus::MetricType type, double value) {
     prometheus::ClientMetric m;
     (type == prometheus::MetricType::Counter ? m.counter.value : m.gauge.value) = value;

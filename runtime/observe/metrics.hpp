@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,15 @@ struct answered_line {
   std::size_t rows;        ///< of them all
   double seconds;          ///< from arrival to the end, of each
   std::string trace = {};  ///< id of one of them that is traced; empty: none is
+};
+
+/// How a partition of the requests stands.
+struct partition_line {
+  std::size_t credit_records = 0;  ///< unfinished records
+  std::size_t credit_bytes = 0;
+  double oldest_age_seconds = 0;      ///< since the oldest of them was read
+  std::int64_t lag_records = -1;      ///< not read yet; < 0: unknown
+  std::optional<double> lag_seconds;  ///< empty: unknown
 };
 
 struct request_totals {
@@ -87,6 +97,8 @@ class metrics {
   void rollout(const std::string& model, const std::string& version, const std::string& strategy,
                double share, double psi);
   void rollout_gone(const std::string& model);
+  /// Rollouts of it may be rolled back for this reason: the counter begins with 0.
+  void may_roll_back(const std::string& model, const std::string& reason);
   void rollout_requests(const std::string& model, bool new_version, std::size_t ok, std::size_t failed);
   void rolled_back(const std::string& model, const std::string& reason);
   void promoted(const std::string& model);
@@ -99,6 +111,8 @@ class metrics {
   /// above.
   void model_batch(const model::loaded_model& model, std::size_t rows, double seconds, std::size_t failed,
                    const std::string& trace = {});
+  /// A classifier scored `rows` rows whose confidences add up to `sum`.
+  void confidence(const model::loaded_model& model, double sum, std::size_t rows);
   /// Requests that ended because nobody waited for the answer any more.
   void callers_gone(door via, std::size_t count);
   /// A request that the guard of a door refused; `reason` is one of a fixed list (runtime/guard/guard.hpp).
@@ -111,9 +125,7 @@ class metrics {
   void express_batch();
 
   // Kafka.
-  /// `lag_records` < 0: unknown.
-  void partition(int partition, std::size_t credit_records, std::size_t credit_bytes,
-                 std::int64_t lag_records, double lag_seconds);
+  void partition(int partition, const partition_line& now);
   /// Given back: its gauges go away.
   void partition_gone(int partition);
   void assigned_partitions(std::size_t count, std::uint64_t rebalances);
@@ -131,6 +143,8 @@ class metrics {
   // Actors. `state`: 0 closed, 1 half-open, 2 open (breaker_position).
   void breaker(const std::string& name, int state);
   void restarted(const std::string& actor);
+  /// One of this kind runs: the counter of its restarts begins with 0.
+  void started(const std::string& actor);
   void mailbox(const std::string& actor, std::size_t depth);
   /// It handles one message for longer than it may.
   void stuck(const std::string& actor, bool is);
@@ -158,6 +172,10 @@ class metrics {
 
   // The node.
   void ready(bool is);
+  /// The brokers answer, the group is joined, and answers can be written.
+  void kafka_up(bool is);
+  /// The cache's second level is connected.
+  void redis_up(bool is);
 
   [[nodiscard]] request_totals totals() const;
   /// Prometheus exposition, format 0.0.4. The content type is `text_type`.

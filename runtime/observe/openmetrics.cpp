@@ -168,6 +168,7 @@ std::string openmetrics_text(const std::vector<prometheus::MetricFamily>& famili
     const char* type = counter                           ? "counter"
                        : f.type == MetricType::Gauge     ? "gauge"
                        : f.type == MetricType::Histogram ? "histogram"
+                       : f.type == MetricType::Summary   ? "summary"
                                                          : "unknown";
     out.append("# TYPE ").append(name).append(" ").append(type);
     out.append("\n# HELP ").append(name).append(" ");
@@ -179,6 +180,9 @@ std::string openmetrics_text(const std::vector<prometheus::MetricFamily>& famili
       if (f.type == MetricType::Histogram) {
         const bool has = found != shown.end() && i < found->second.size();
         append_histogram(out, name, m, has ? &found->second[i] : nullptr);
+      } else if (f.type == MetricType::Summary) {
+        append_sample(out, name, "_count", m, static_cast<std::uint64_t>(m.summary.sample_count));
+        append_sample(out, name, "_sum", m, m.summary.sample_sum);
       } else {
         append_sample(out, name, counter ? total : "", m,
                       f.type == MetricType::Gauge     ? m.gauge.value

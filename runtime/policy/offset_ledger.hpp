@@ -60,6 +60,11 @@ class offset_ledger {
   /// The same without taking it: nullopt until the first record of this generation is done.
   [[nodiscard]] std::optional<std::int64_t> position() const;
 
+  /// Sequence number of the oldest unfinished record; the next one's where there is none.
+  [[nodiscard]] std::uint64_t oldest() const { return head_; }
+  /// Records that were added, ever.
+  [[nodiscard]] std::uint64_t added() const { return tail_; }
+
   [[nodiscard]] std::size_t in_flight() const { return in_flight_; }  ///< records not done
   /// Records from the oldest unfinished one to the newest: what is kept here.
   [[nodiscard]] std::size_t span() const { return static_cast<std::size_t>(tail_ - head_); }

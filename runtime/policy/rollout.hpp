@@ -96,6 +96,8 @@ struct guard_config {
 };
 
 enum class rollback_reason : std::uint8_t { error_rate, latency, drift };
+inline constexpr std::array rollback_reasons = {rollback_reason::error_rate, rollback_reason::latency,
+                                                rollback_reason::drift};
 
 [[nodiscard]] std::string_view to_string(rollback_reason r);
 [[nodiscard]] std::string_view to_string(rollout_strategy s);

@@ -12,7 +12,8 @@ build_packages=(
 )
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven
   nghttp2-client                     # h2load, which asks gRPC servers
-  python3-yaml)                      # reads the manifests of k8s/
+  prometheus prometheus-alertmanager # promtool, amtool, and a Prometheus that scrapes a node
+  python3-yaml)                      # reads manifests and rules
 
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {

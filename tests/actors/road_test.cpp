@@ -372,6 +372,30 @@ TEST(road, a_retired_partition_waits_for_what_is_in_flight_and_stores_its_offset
   EXPECT_FALSE(shown()) << "gauges of a partition that is another's now";
 }
 
+TEST(road, the_lag_is_the_age_of_what_has_no_answer_and_reaches_behind_what_was_read) {
+  stage_options o;
+  o.credit_records = 10;
+  stage s(o);
+  s.queue->older_ms = 60'000;
+  const auto gauge = [&](const std::string& name) {
+    const std::string text = s.metrics->text();
+    const std::string head = "\n" + name + "{partition=\"0\"} ";
+    const auto at = text.find(head);
+    return at == std::string::npos ? -1.0 : std::stod(text.substr(at + head.size()));
+  };
+  for (int i = 0; i < 30; ++i) s.request(i);
+  s.system.advance(500'000'000);  // nothing is delivered
+  EXPECT_EQ(gauge("troupe_credit_in_use_records"), 10);
+  EXPECT_EQ(gauge("troupe_consumer_lag_records"), 20);
+  EXPECT_GE(gauge("troupe_consumer_lag_seconds"), 60);
+  EXPECT_LT(gauge("troupe_consumer_lag_seconds"), 120);
+  EXPECT_LT(gauge("troupe_credit_oldest_age_seconds"), 1) << "the time in this node alone";
+  s.settle();
+  EXPECT_EQ(s.queue->stored, end_of(30));
+  EXPECT_EQ(gauge("troupe_consumer_lag_records"), 0);
+  EXPECT_EQ(gauge("troupe_consumer_lag_seconds"), 0) << "caught up";
+}
+
 TEST(road, a_retired_partition_gives_up_at_its_deadline) {
   stage s;
   for (int i = 0; i < 10; ++i) s.request(i);

@@ -34,7 +34,7 @@ class simulated_queue final : public kafka::partition_queue {
     while (next_ < log_.size() && n < max_records && bytes < max_bytes) {
       record r;
       r.offset = static_cast<std::int64_t>(next_) * stride;
-      r.timestamp_ms = batch.arrived_ms;
+      r.timestamp_ms = batch.arrived_ms - older_ms;
       r.value = log_[next_].value;
       if (!log_[next_].key.empty()) r.key = log_[next_].key;
       r.headers_begin = static_cast<std::uint32_t>(batch.headers.size());
@@ -62,6 +62,7 @@ class simulated_queue final : public kafka::partition_queue {
   std::int64_t lag() const override { return static_cast<std::int64_t>(log_.size() - next_); }
 
   static constexpr std::int64_t stride = 3;  // offsets have gaps
+  std::int64_t older_ms = 0;                 // records were written so long before they are read
   std::int64_t stored = -1;
   std::size_t polled = 0;
   int rewinds = 0;

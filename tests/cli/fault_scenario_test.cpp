@@ -192,7 +192,7 @@ look page(double at_s, int requests, int slow, int errors, double lag = 0) {
           R"(inference_requests_total{class="standard",door="kafka",model="m",status="error"} )" +
           n(errors) + "\n" + bucket + R"(0.05"} )" + n(requests - slow) + "\n" + bucket + R"(1"} )" +
           n(requests) + "\n" + bucket + R"(+Inf"} )" + n(requests) + "\n" +
-          R"(troupe_consumer_lag_seconds{partition="0"} )" + n(lag) + "\n" +
+          R"(troupe_credit_oldest_age_seconds{partition="0"} )" + n(lag) + "\n" +
           R"(inference_errors_total{code="model_failed"} )" + n(errors) + "\n",
       R"({"status":"ready"})", 200);
   l.at_s = at_s;

@@ -16,7 +16,7 @@ def families(text):
 
 
 with t.Stage() as stage:
-    written = dict(re.findall(r"^\| `([a-z_]+)` \| (counter|gauge|histogram) \|", (t.ROOT / "docs/metrics.md").read_text(), re.M))
+    written = dict(re.findall(r"^\| `([a-z_]+)` \| (counter|gauge|histogram|summary) \|", (t.ROOT / "docs/metrics.md").read_text(), re.M))
     assert len(written) > 40, written
     node = stage.troupe({"kafka": {"brokers": "embedded"}, "faults": {"enabled": True}, "admin": {"token": "secret-of-the-test"}})
     node.wait_ready()

@@ -127,6 +127,24 @@ TEST(Metrics, LatencyHistogramsHaveTheTargetsAmongTheirBounds) {
   EXPECT_EQ(e.at(R"(inference_exceptions_total{model="m",version="1"})"), 1);
 }
 
+TEST(Metrics, ConfidenceIsASumAndACountAModel) {
+  metrics m(three_classes());
+  m.model_loaded(handle(0), "m", "1");
+  m.model_loaded(handle(1), "regressor", "1");
+  EXPECT_THAT(m.text(), Not(HasSubstr("inference_confidence")));
+  m.confidence(*handle(0), 2.5, 3);
+  m.confidence(*handle(0), 0.5, 1);
+  const auto e = parse(m.text());
+  EXPECT_EQ(e.types.at("inference_confidence"), "summary");
+  EXPECT_EQ(e.at(R"(inference_confidence_sum{model="m",version="1"})"), 3);
+  EXPECT_EQ(e.at(R"(inference_confidence_count{model="m",version="1"})"), 4);
+  EXPECT_THAT(m.text(), Not(HasSubstr("inference_confidence_sum{model=\"regressor\"")));
+  const auto open = m.expose("application/openmetrics-text").text;
+  EXPECT_THAT(open, HasSubstr("# TYPE inference_confidence summary\n"));
+  EXPECT_THAT(open, HasSubstr("inference_confidence_count{model=\"m\",version=\"1\"} 4\n"));
+  EXPECT_THAT(open, HasSubstr("inference_confidence_sum{model=\"m\",version=\"1\"} 3.0\n"));
+}
+
 TEST(Metrics, WhatExpiredIsCountedWithItsAnswer) {
   metrics m(three_classes());
   m.answered(line_of(nullptr, error_code::deadline_exceeded, 3));
@@ -152,10 +170,11 @@ void use_everything(metrics& m) {
   m.answered(line_of(handle(0), error_code::unavailable, 1));
   m.answered({nullptr, door::grpc, 0, error_code::too_large, true, 1, 1, 0, 1});
   m.model_batch(*handle(0), 3, 0.1, 0);
+  m.confidence(*handle(0), 2.5, 3);
   m.shed(0, 1);
   m.queue(0, 1, 0.5);
   m.slots(1, 2);
-  m.partition(0, 1, 2, 3, 0.4);
+  m.partition(0, {1, 2, 0.2, 3, 0.4});
   m.assigned_partitions(1, 1);
   m.delivery_errors(1);
   m.transaction(true, 100, 0.02);
@@ -179,6 +198,8 @@ void use_everything(metrics& m) {
   m.batch_lines(1, 1);
   m.trace_spans("sent", 1);
   m.ready(true);
+  m.kafka_up(true);
+  m.redis_up(true);
 }
 
 TEST(Metrics, TheReferenceNamesEveryFamilyWithItsTypeAndNoOther) {
@@ -186,14 +207,32 @@ TEST(Metrics, TheReferenceNamesEveryFamilyWithItsTypeAndNoOther) {
   use_everything(m);
   std::ifstream page(TROUPE_SOURCE_DIRECTORY "/docs/metrics.md");
   ASSERT_TRUE(page);
-  std::map<std::string, std::string> written;  // rows that begin "| `name` | type |"
-  const std::regex row("^\\| `([a-z_]+)` \\| (counter|gauge|histogram) \\|");
+  std::map<std::string, std::string> written;  // rows that begin "| `name` | type | labels |"
+  std::map<std::string, std::set<std::string>> labels;
+  const std::regex row("^\\| `([a-z_]+)` \\| (counter|gauge|histogram|summary) \\|([^|]*)\\|");
+  const std::regex label("`([a-z_]+)`");
   for (std::string line; std::getline(page, line);) {
     std::smatch found;
     if (!std::regex_search(line, found, row)) continue;
     EXPECT_TRUE(written.emplace(found[1], found[2]).second) << "twice: " << found[1];
+    const std::string column = found[3];
+    auto& of = labels[found[1]];
+    for (std::sregex_iterator it(column.begin(), column.end(), label), end; it != end; ++it)
+      of.insert((*it)[1]);
   }
-  EXPECT_EQ(written, parse(m.text()).types);
+  const auto e = parse(m.text());
+  EXPECT_EQ(written, e.types);
+  const std::regex pair("([a-z_]+)=\"");
+  for (const auto& [series, value] : e.samples) {
+    std::string name = series.substr(0, series.find('{'));
+    for (const char* part : {"_bucket", "_sum", "_count"})
+      if (name.ends_with(part) && !e.types.contains(name))
+        name.resize(name.size() - std::string(part).size());
+    std::set<std::string> has;
+    for (std::sregex_iterator it(series.begin(), series.end(), pair), end; it != end; ++it)
+      if ((*it)[1] != "le") has.insert((*it)[1]);
+    EXPECT_EQ(has, labels[name]) << series;
+  }
 }
 
 TEST(Metrics, EveryFamilyHasHelpAndAConventionalName) {
@@ -231,14 +270,24 @@ TEST(Metrics, SeriesOfTheNodeExistBeforeAnythingHappens) {
 
 TEST(Metrics, GaugesFollowAndGoAwayWithTheirPartition) {
   metrics m(three_classes());
-  m.partition(3, 10, 2000, -1, 0.25);
+  m.partition(3, {10, 2000, 0.25, -1, std::nullopt});
   auto e = parse(m.text());
   EXPECT_EQ(e.at(R"(troupe_credit_in_use_records{partition="3"})"), 10);
   EXPECT_EQ(e.at(R"(troupe_credit_in_use_bytes{partition="3"})"), 2000);
-  EXPECT_EQ(e.at(R"(troupe_consumer_lag_seconds{partition="3"})"), 0.25);
-  EXPECT_TRUE(std::isnan(e.at(R"(troupe_consumer_lag_records{partition="3"})"))) << "unknown is not 0";
-  m.partition(3, 0, 0, 77, 0);
-  EXPECT_EQ(parse(m.text()).at(R"(troupe_consumer_lag_records{partition="3"})"), 77);
+  EXPECT_EQ(e.at(R"(troupe_credit_oldest_age_seconds{partition="3"})"), 0.25);
+  const auto unknown = [&](const char* name) {
+    return std::isnan(parse(m.text()).at(std::string(name) + R"({partition="3"})"));
+  };
+  EXPECT_TRUE(unknown("troupe_consumer_lag_records")) << "unknown is not 0";
+  EXPECT_TRUE(unknown("troupe_consumer_lag_seconds")) << "unknown is not 0";
+  m.partition(3, {0, 0, 0, 77, 1.5});
+  e = parse(m.text());
+  EXPECT_EQ(e.at(R"(troupe_consumer_lag_records{partition="3"})"), 77);
+  EXPECT_EQ(e.at(R"(troupe_consumer_lag_seconds{partition="3"})"), 1.5);
+  m.partition(3, {0, 0, 0, -1, std::nullopt});
+  EXPECT_TRUE(unknown("troupe_consumer_lag_records")) << "what was known is no longer";
+  EXPECT_TRUE(unknown("troupe_consumer_lag_seconds")) << "what was known is no longer";
+  m.partition(3, {0, 0, 0, 77, 1.5});
   m.partition_gone(3);
   m.partition_gone(4);
   EXPECT_THAT(m.text(), Not(HasSubstr("partition=\"3\"")));
@@ -319,7 +368,7 @@ TEST(Metrics, NothingIsLostBetweenThreads) {
       for (int i = 0; i < each; ++i) {
         m.answered(line_of(handle(0), error_code::none, 2));
         m.model_batch(*handle(0), 3, 0.001, 0);
-        m.partition(i % 3, 1, 1, 1, 1);
+        m.partition(i % 3, {1, 1, 1, 1, 1});
         if (i % 7 == 0) m.partition_gone(i % 3);
         if (i % 500 == 0) static_cast<void>(m.text());
       }

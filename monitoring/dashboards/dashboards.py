@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""Grafana's dashboards of Troupe, from the tables below.
+
+    dashboards.py            writes them to k8s/helm/troupe/files/dashboards, where the Helm chart and Grafana's provisioning
+                             (monitoring/grafana) take them from
+    dashboards.py --check    exit status 1 when they are not what this would write
+
+$of is the selector of an installation and $node that of its chosen instances; recorded series have no instance.
+"""
+
+import json
+import pathlib
+import sys
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "k8s/helm/troupe/files/dashboards"
+OF = 'namespace=~"$namespace",job=~"$job"'
+NODE = OF + ',instance=~"$instance"'
+MODEL = 'model=~"$model"'
+
+
+def rate(metric, by="", where="", more=""):
+    """A sum of rates; `by`: labels, `where`: further matchers."""
+    return f"sum{f' by ({by})' if by else ''} (rate({metric}{{$node{',' + where if where else ''}}}[$__rate_interval])){more}"
+
+
+def grown(metric, by, where=""):
+    return f"sum by ({by}) (increase({metric}{{$node{',' + where if where else ''}}}[$__rate_interval]))"
+
+
+def quantile(q, histogram, by="", where=""):
+    return f"histogram_quantile({q}, {rate(histogram + '_bucket', 'le' + (', ' + by if by else ''), where)})"
+
+
+def quantiles(histogram, by="", where=""):
+    """p50, p95 and p99; with `by` p95 alone, a series each."""
+    if by:
+        return [(quantile(0.95, histogram, by, where), "p95 " + " ".join("{{%s}}" % label for label in by.split(", ")))]
+    return [(quantile(q, histogram, by, where), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)]
+
+
+def ratio(part, whole):
+    return f"{part}\n/\n({whole} > 0)"
+
+
+def row(title):
+    return {"row": title}
+
+
+def graph(title, queries, unit="short", bound=None, stack=False, about="", width=12):
+    """`bound`: an objective, drawn as a line."""
+    return {"kind": "timeseries", "title": title, "queries": queries, "unit": unit, "bound": bound, "stack": stack, "about": about,
+            "width": width, "height": 8}
+
+
+def number(title, query, unit="short", bad_above=None, bad_below=None, about="", width=4):
+    return {"kind": "stat", "title": title, "queries": [(query, "")], "unit": unit, "above": bad_above, "below": bad_below, "about": about,
+            "width": width, "height": 4}
+
+
+def table(title, query, columns, about="", width=12, value=False):
+    """One row a series, with these labels as columns."""
+    return {"kind": "table", "title": title, "queries": [(query, "")], "unit": "short", "columns": columns, "value": value, "about": about,
+            "width": width, "height": 8}
+
+
+API = 'door=~"http|grpc"'
+PIPELINE = 'door=~"kafka|batch"'
+
+SERVICE = [
+    number("Ready instances", "sum(troupe_ready{$node})", bad_below=1),
+    number("Requests", rate("inference_requests_total"), "reqps"),
+    number("API errors", "max(troupe:api:errors_ratio_rate5m{$of})", "percentunit", bad_above=0.01, about="Objective: below 1 %"),
+    number("API p95", "max(troupe:api:latency_p95_rate5m{$of})", "s", bad_above=0.2, about="Objective: below 200 ms"),
+    number("Pipeline p95", "max(troupe:pipeline:latency_p95_rate5m{$of})", "s", bad_above=0.1, about="Objective: below 100 ms"),
+    number("Lag", "max(troupe_consumer_lag_seconds{$node})", "s", bad_above=5, about="Objective: below 5 s"),
+    row("Requests"),
+    graph("Requests by door and status", [(rate("inference_requests_total", "door, status"), "{{door}} {{status}}")], "reqps", stack=True),
+    graph("Errors by code", [(rate("inference_errors_total", "door, code"), "{{door}} {{code}}")], "reqps", stack=True),
+    graph("API latency", quantiles("inference_request_duration_seconds", where=API), "s", 0.2),
+    graph("p95 by door and class", quantiles("inference_request_duration_seconds", "door, class"), "s"),
+    graph("Late, shed and expired by class", [(rate("troupe_late_requests_total", "class"), "late {{class}}"),
+                                              (rate("troupe_shed_requests_total", "class"), "shed {{class}}"),
+                                              (rate("troupe_expired_requests_total", "class"), "expired {{class}}")], "reqps"),
+    graph("Refused by the guard, and callers gone", [(rate("troupe_guard_refusals_total", "door, reason"), "{{door}} {{reason}}"),
+                                                    (rate("troupe_callers_gone_total", "door"), "{{door}} gone")], "reqps"),
+    row("Objectives"),
+    graph("Failed by the service's fault", [("troupe:availability:errors_ratio_rate5m{$of}", "5m {{job}}"),
+                                            ("troupe:availability:errors_ratio_rate1h{$of}", "1h {{job}}"),
+                                            ("troupe:availability:errors_ratio_rate1d{$of}", "1d {{job}}")], "percentunit", 0.001,
+          about="Objective: 99.9 % availability"),
+    table("Alerts that fire", 'ALERTS{alertname=~"Troupe.*",alertstate="firing",$of}', ["severity", "alertname", "job", "instance", "model"]),
+    row("Scheduling"),
+    graph("Requests that wait, by class", [("sum by (class) (troupe_queue_depth{$node})", "{{class}}")]),
+    graph("Age of the oldest, by class", [("max by (class) (troupe_queue_oldest_age_seconds{$node})", "{{class}}")], "s"),
+    graph("Slots busy", [(ratio("sum by (instance) (troupe_scheduler_slots_busy{$node})", "sum by (instance) (troupe_scheduler_slots{$node})"),
+                          "{{instance}}")], "percentunit", about="At 100 % for long: more cores or more instances"),
+    graph("Batches of files", [("sum by (status) (troupe_batches{$node})", "{{status}}"), (rate("troupe_batch_lines_total", "status"), "lines/s {{status}}")]),
+    row("Processes"),
+    graph("CPU", [("sum by (instance) (rate(process_cpu_seconds_total{$node}[$__rate_interval]) * on (namespace, job, instance) group_left troupe_build_info)",
+                   "{{instance}}")], "short", about="Cores"),
+    graph("Resident memory", [("process_resident_memory_bytes{$node} * on (namespace, job, instance) group_left troupe_build_info", "{{instance}}")], "bytes"),
+    graph("Open files", [("process_open_fds{$node} * on (namespace, job, instance) group_left troupe_build_info", "{{instance}}")]),
+    graph("Time since the start", [("(time() - process_start_time_seconds{$node}) * on (namespace, job, instance) group_left troupe_build_info", "{{instance}}")],
+          "s"),
+    table("Builds", "troupe_build_info{$node}", ["instance", "version", "revision", "compiler"], width=24),
+]
+
+PIPELINE_BOARD = [
+    number("Records answered", rate("inference_requests_total", where='door="kafka"'), "reqps"),
+    number("Lag", "max(troupe_consumer_lag_seconds{$node})", "s", bad_above=5, about="Age of the oldest record without an answer; objective: below 5 s"),
+    number("Unread records", "sum(troupe_consumer_lag_records{$node})"),
+    number("Pipeline errors", "max(troupe:pipeline:errors_ratio_rate5m{$of})", "percentunit", bad_above=0.001, about="Objective: below 0.1 %"),
+    number("Nodes with Kafka", "sum(troupe_kafka_up{$node})", bad_below=1),
+    number("Partitions read", "sum(troupe_assigned_partitions{$node})", bad_below=1),
+    row("Lag"),
+    graph("Lag in seconds by partition", [("max by (partition) (troupe_consumer_lag_seconds{$node})", "{{partition}}")], "s", 5,
+          about="Age, by its timestamp, of the oldest record that has no delivered answer, read or not"),
+    graph("Unread records by partition", [("max by (partition) (troupe_consumer_lag_records{$node})", "{{partition}}")]),
+    graph("Records in work by partition", [("max by (partition) (troupe_credit_in_use_records{$node})", "{{partition}}")],
+          about="At kafka.credit_records the partition is not read further"),
+    graph("Bytes in work by partition", [("max by (partition) (troupe_credit_in_use_bytes{$node})", "{{partition}}")], "bytes"),
+    graph("Age of the oldest in work by partition", [("max by (partition) (troupe_credit_oldest_age_seconds{$node})", "{{partition}}")], "s",
+          about="Since it was read: time in the node alone"),
+    graph("Partitions by instance", [("sum by (instance) (troupe_assigned_partitions{$node})", "{{instance}}")], stack=True),
+    row("Answers"),
+    graph("Latency in the node", quantiles("inference_request_duration_seconds", where=PIPELINE), "s", 0.1,
+          about="From the reading of a record to the delivery of its answer"),
+    graph("Errors by code", [(rate("inference_errors_total", "code", PIPELINE), "{{code}}")], "reqps", stack=True),
+    graph("Dead letters and parked records", [(grown("troupe_dead_letters_total", "code"), "dead {{code}}"),
+                                             (grown("troupe_parked_records_total", "instance"), "parked {{instance}}")]),
+    graph("Answers that the brokers refused", [(grown("troupe_delivery_errors_total", "instance"), "{{instance}}")]),
+    row("The group"),
+    graph("Rebalances", [(grown("troupe_rebalances_total", "instance"), "{{instance}}")]),
+    graph("Kafka is there", [("troupe_kafka_up{$node}", "{{instance}}")]),
+    row("Exactly once and in order"),
+    graph("Transactions", [(rate("troupe_transactions_total", "result"), "{{result}}"), (rate("troupe_transaction_records_total", "result"), "answers {{result}}")],
+          "ops"),
+    graph("Commit", quantiles("troupe_transaction_commit_seconds"), "s"),
+    graph("Wait for the order", quantiles("troupe_output_order_wait_seconds"), "s", about="kafka.output_order: partition"),
+    row("Cache"),
+    graph("Hit ratio by level", [(ratio(rate("troupe_cache_hits_total", "level"),
+                                        "(" + rate("troupe_cache_hits_total", "level") + " + " + rate("troupe_cache_misses_total", "level") + ")"),
+                                  "{{level}}")], "percentunit", about="1: in the process, 2: Redis"),
+    graph("Look-ups by level", [(rate("troupe_cache_hits_total", "level"), "hits {{level}}"), (rate("troupe_cache_misses_total", "level"), "misses {{level}}"),
+                                (rate("troupe_cache_coalesced_total"), "coalesced")], "ops"),
+    graph("Failed calls", [(rate("troupe_cache_errors_total", "level"), "{{level}}")], "ops"),
+    graph("Redis is there", [("troupe_redis_up{$node}", "{{instance}}")]),
+]
+
+MODELS = [
+    number("Versions loaded", f"count(count by (model, version) (troupe_model_loaded{{$node,{MODEL}}} == 1))", bad_below=1),
+    number("Predictions", f"sum(ml:predictions:rate1m{{$of,{MODEL}}})", "reqps"),
+    number("Slowest p95", f"max(ml:latency:p95{{$of,{MODEL}}})", "s"),
+    number("Lowest accuracy", f'min(ml:accuracy:avg{{namespace=~"$namespace",{MODEL}}})', "percentunit", bad_below=0.85,
+           about="By your evaluation; objective: 85 %"),
+    number("Breakers not closed", 'count(troupe_breaker_state{$node,name!="redis"} > 0) or vector(0)', bad_above=1),
+    number("Failed loads", 'sum(increase(troupe_model_loads_total{$node,result="failed"}[1h]))', bad_above=1, about="In an hour"),
+    row("Work"),
+    graph("Predictions", [(f"sum by (model, version) (ml:predictions:rate1m{{$of,{MODEL}}})", "{{model}}/{{version}}")], "reqps", stack=True),
+    graph("Rows", [(rate("troupe_rows_total", "model, version", MODEL), "{{model}}/{{version}}")], "ops"),
+    graph("Execution p95", [(f"max by (model, version) (ml:latency:p95{{$of,{MODEL}}})", "{{model}}/{{version}}")], "s"),
+    graph("Execution p99", [(f"max by (model, version) (ml:latency:p99{{$of,{MODEL}}})", "{{model}}/{{version}}")], "s"),
+    graph("Rows of a batch", [(ratio(rate("troupe_batch_rows_sum", "model, version", MODEL), rate("troupe_batch_rows_count", "model, version", MODEL)),
+                               "{{model}}/{{version}}")], about="Near 1 under load: little gathers"),
+    graph("Requests by model and status", [(rate("inference_requests_total", "model, version, status", MODEL), "{{model}}/{{version}} {{status}}")], "reqps"),
+    row("Quality"),
+    graph("Confidence", [(f"ml:confidence:avg{{$of,{MODEL}}}", "{{model}}/{{version}}")], "percentunit", about="Mean of the classifiers' largest probabilities"),
+    graph("Accuracy", [(f'ml:accuracy:avg{{namespace=~"$namespace",{MODEL}}}', "{{model}}/{{version}}")], "percentunit", 0.85,
+          about="Pushed by your evaluation (docs/alerts.md)"),
+    row("Failures"),
+    graph("Engine failures", [(rate("inference_exceptions_total", "model, version", MODEL), "{{model}}/{{version}}")], "reqps"),
+    graph("Breakers", [('max by (name) (troupe_breaker_state{$node,name!="redis"})', "{{name}}"),
+                       (grown("troupe_breaker_openings_total", "name", 'name!="redis"'), "{{name}} opened")],
+          about="0 closed, 1 half-open, 2 open"),
+    row("Versions and rollouts"),
+    table("Versions", f"count by (model, version, state, engine) (troupe_model_info{{$node,{MODEL}}})", ["model", "version", "state", "engine"], value=True,
+          about="Value: on how many instances"),
+    graph("Loads", [(grown("troupe_model_loads_total", "result"), "{{result}}")]),
+    graph("Share of the new version", [(f"max by (model, version, strategy) (troupe_rollout_share{{$node,{MODEL}}})", "{{model}}/{{version}} {{strategy}}")],
+          "percentunit"),
+    graph("Drift (PSI) of the new version", [(f"max by (model, version) (troupe_rollout_psi{{$node,{MODEL}}})", "{{model}}/{{version}}")]),
+    graph("Rollouts: requests by side", [(rate("troupe_rollout_requests_total", "model, side, status", MODEL), "{{model}} {{side}} {{status}}"),
+                                         (rate("troupe_rollout_shadow_requests_total", "result"), "shadow {{result}}")], "reqps"),
+    graph("Promotions and roll-backs", [(grown("troupe_rollout_promotions_total", "model", MODEL), "{{model}} promoted"),
+                                        (grown("troupe_rollout_rollbacks_total", "model, reason", MODEL), "{{model}} rolled back: {{reason}}")]),
+    row("The registry"),
+    graph("Registry is there", [("troupe_registry_up{$node}", "{{instance}}")]),
+    graph("Polls, and versions that can't be served", [(rate("troupe_registry_polls_total", "result"), "polls {{result}}"),
+                                                       (grown("troupe_registry_rejected_versions_total", "model", MODEL), "{{model}} rejected")]),
+]
+
+ACTORS = [
+    number("Restarts", "sum(increase(troupe_actor_restarts_total{$node}[1h]))", bad_above=1, about="Of actors, in an hour"),
+    number("Stuck", "sum(troupe_actor_stuck{$node}) or vector(0)", bad_above=1),
+    number("Abandoned", "sum(troupe_actors_abandoned{$node})", bad_above=1),
+    number("Deepest mailbox", "max(troupe_mailbox_depth{$node})"),
+    number("Faults active", "sum(troupe_faults_active{$node})", bad_above=1),
+    number("Started", 'min(time() - process_start_time_seconds{$node} * on (namespace, job, instance) group_left troupe_build_info)', "s",
+           about="Ago, the last one"),
+    row("Supervision"),
+    graph("Restarts by kind", [(grown("troupe_actor_restarts_total", "actor"), "{{actor}}")], stack=True),
+    graph("Restarts by instance", [(grown("troupe_actor_restarts_total", "instance"), "{{instance}}")], stack=True),
+    graph("Stuck actors", [("troupe_actor_stuck{$node}", "{{instance}} {{actor}}")], about="One message for longer than supervision.stuck_after"),
+    graph("Threads left in work that does not return", [("sum by (instance) (troupe_actors_abandoned{$node})", "{{instance}}")]),
+    row("Mailboxes and batches"),
+    graph("Mailboxes", [("max by (actor) (troupe_mailbox_depth{$node})", "{{actor}}")]),
+    graph("Urgent batches beside the slots", [(rate("troupe_express_batches_total", "instance"), "{{instance}}")], "ops"),
+    row("Faults"),
+    graph("Active faults", [("sum by (fault) (troupe_faults_active{$node})", "{{fault}}")], stack=True),
+    graph("Strikes", [(grown("troupe_fault_injections_total", "fault"), "{{fault}}")]),
+    row("Around them"),
+    graph("All breakers", [("max by (name) (troupe_breaker_state{$node})", "{{name}}")], about="0 closed, 1 half-open, 2 open"),
+    graph("Spans of traces", [(rate("troupe_trace_spans_total", "result"), "{{result}}")], "ops"),
+]
+
+BOARDS = {
+    "service": ("Troupe / Service", "Is it well? Requests, latencies, objectives, processes", SERVICE),
+    "pipeline": ("Troupe / Pipeline", "Kafka: lag, credit, delivery, cache", PIPELINE_BOARD),
+    "models": ("Troupe / Models", "What is served, how well, and rollouts", MODELS),
+    "actors": ("Troupe / Actors", "Supervision, mailboxes, faults", ACTORS),
+}
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+def query_variable(name, label, query, many=True):
+    every = {"includeAll": True, "allValue": ".*", "multi": many, "current": {"selected": True, "text": "All", "value": "$__all"}}
+    return {"name": name, "label": label, "type": "query", "datasource": SOURCE, "query": {"query": query, "refId": name},
+            "refresh": 2, "sort": 1, **every}
+
+
+def variables(model):
+    found = [
+        {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {"text": "default", "value": "default"}},
+        query_variable("namespace", "Namespace", "label_values(troupe_build_info, namespace)"),
+        query_variable("job", "Job", 'label_values(troupe_build_info{namespace=~"$namespace"}, job)'),
+        query_variable("instance", "Instance", f"label_values(troupe_build_info{{{OF}}}, instance)"),
+    ]
+    if model:
+        found.append(query_variable("model", "Model", f"label_values(troupe_model_info{{{OF}}}, model)"))
+    return found
+
+
+def thresholds(panel):
+    if panel["kind"] == "stat":
+        if panel["below"] is not None:
+            return [{"color": "red", "value": None}, {"color": "green", "value": panel["below"]}]
+        steps = [{"color": "green", "value": None}]
+        return steps + [{"color": "red", "value": panel["above"]}] if panel["above"] is not None else steps
+    steps = [{"color": "transparent", "value": None}]
+    return steps + [{"color": "red", "value": panel["bound"]}] if panel.get("bound") is not None else steps
+
+
+def make_panel(panel, number, at):
+    defaults = {"unit": panel["unit"], "min": 0 if panel["kind"] == "timeseries" else None, "thresholds": {"mode": "absolute", "steps": thresholds(panel)}}
+    made = {"id": number, "type": panel["kind"], "title": panel["title"], "description": panel["about"], "datasource": SOURCE, "gridPos": at,
+            "fieldConfig": {"defaults": {name: value for name, value in defaults.items() if value is not None}, "overrides": []}}
+    made["targets"] = []
+    for place, (query, legend) in enumerate(panel["queries"]):
+        target = {"refId": chr(ord("A") + place), "datasource": SOURCE, "expr": query.replace("$of", OF).replace("$node", NODE)}
+        target.update({"legendFormat": legend or "__auto", "range": True} if panel["kind"] == "timeseries" else
+                      {"instant": True, "range": False, "format": "table" if panel["kind"] == "table" else "time_series"})
+        made["targets"].append(target)
+    if panel["kind"] == "timeseries":
+        custom = {"fillOpacity": 30 if panel["stack"] else 5, "lineWidth": 1, "showPoints": "never",
+                  "stacking": {"mode": "normal" if panel["stack"] else "none", "group": "A"}}
+        if panel["bound"] is not None:
+            custom["thresholdsStyle"] = {"mode": "line"}
+        made["fieldConfig"]["defaults"]["custom"] = custom
+        made["options"] = {"legend": {"displayMode": "table", "placement": "right", "calcs": ["lastNotNull", "max"]}, "tooltip": {"mode": "multi", "sort": "desc"}}
+    elif panel["kind"] == "stat":
+        made["options"] = {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "colorMode": "value", "graphMode": "none"}
+    else:
+        shown = panel["columns"] + (["Value"] if panel["value"] else [])
+        made["options"] = {"showHeader": True}
+        made["transformations"] = [{"id": "filterFieldsByName", "options": {"include": {"names": shown}}},
+                                   {"id": "organize", "options": {"indexByName": {name: place for place, name in enumerate(shown)}}}]
+    return made
+
+
+def make_board(name):
+    title, about, content = BOARDS[name]
+    panels, x, y, height = [], 0, 0, 0
+    for each in content:
+        if "row" in each or x + each["width"] > 24:
+            x, y, height = 0, y + height, 0
+        if "row" in each:
+            panels.append({"id": len(panels) + 1, "type": "row", "title": each["row"], "collapsed": False, "panels": [], "gridPos": {"h": 1, "w": 24, "x": 0, "y": y}})
+            y += 1
+            continue
+        panels.append(make_panel(each, len(panels) + 1, {"h": each["height"], "w": each["width"], "x": x, "y": y}))
+        x, height = x + each["width"], max(height, each["height"])
+    return {
+        "uid": f"troupe-{name}", "title": title, "description": about, "tags": ["troupe"], "editable": True, "graphTooltip": 1, "schemaVersion": 39,
+        "refresh": "30s", "time": {"from": "now-1h", "to": "now"}, "timezone": "browser",
+        "links": [{"type": "dashboards", "tags": ["troupe"], "title": "Troupe", "asDropdown": True, "includeVars": True, "keepTime": True}],
+        "annotations": {"list": [{"name": "Alerts", "enable": True, "iconColor": "red", "datasource": SOURCE,
+                                  "expr": f'ALERTS{{alertname=~"Troupe.*",alertstate="firing",{OF}}}'}]},
+        "templating": {"list": variables(any("$model" in query for each in content for query, _ in each.get("queries", [])))},
+        "panels": panels,
+    }
+
+
+def main():
+    stale = []
+    for name in BOARDS:
+        path = FOLDER / f"{name}.json"
+        text = json.dumps(make_board(name), indent=1, ensure_ascii=False) + "\n"
+        if path.exists() and path.read_text() == text:
+            continue
+        stale.append(path.name)
+        if "--check" not in sys.argv:
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    if stale:
+        print(("not up to date: " if "--check" in sys.argv else "written: ") + ", ".join(stale))
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
