@@ -12,7 +12,8 @@ build_packages=(
 )
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven
   nghttp2-client                     # h2load, which asks gRPC servers
-  python3-yaml)                      # reads the manifests of k8s/
+  python3-yaml                       # reads the manifests of k8s/
+  python3-confluent-kafka)           # what examples/python is written with
 
 # missing_packages NAME...: those that are not installed, one a line.
 missing_packages() {
