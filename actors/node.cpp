@@ -734,6 +734,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.tls = {h.tls.certificate, h.tls.key, h.tls.client_ca, h.tls.client_required};
     auto calls = std::make_shared<serving::door_options>();
     calls->infer = infer_options_of(h.default_class, h.queue_timeout);
+    calls->deployment = h.deployment;
     serving::route_options r;
     r.calls = calls;
     r.version = TROUPE_VERSION;

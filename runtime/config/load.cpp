@@ -36,6 +36,7 @@ constexpr std::pair<const char*, const char*> older_names[] = {
     {"REDIS_PORT", "redis.port"},
     {"REDIS_PASSWORD", "redis.password"},
     {"MODEL_NAME", "models.default"},
+    {"DEPLOYMENT_NAME", "http.deployment"},
     {"MLFLOW_TRACKING_URI", "mlflow.uri"},
     {"MLFLOW_TRACKING_USERNAME", "mlflow.username"},
     {"MLFLOW_TRACKING_PASSWORD", "mlflow.password"},
@@ -52,11 +53,6 @@ constexpr std::pair<const char*, const char*> hub_names[] = {
     {"EVENTHUB_CONNECTION_FILE", "kafka.eventhub_connection_file"},
     {"EVENTHUB_NAME", "kafka.requests_topic"},
     {"EVENTHUB_RESULTS", "kafka.results_topic"},
-};
-
-/// And those that have no effect, with what to do instead.
-constexpr std::pair<const char*, const char*> older_without_effect[] = {
-    {"DEPLOYMENT_NAME", "it is not supported yet"},
 };
 
 bool ends_with(std::string_view text, std::string_view end) {
@@ -606,9 +602,6 @@ class loader {
         result_.warnings.push_back(origin + " has no effect without USE_EVENTHUB=true");
     }
     older_model_ = {value_of("MODEL_NAME"), value_of("MODEL_VERSION"), value_of("MODEL_STAGE")};
-    for (const auto& [name, instead] : older_without_effect)
-      if (!value_of(name).empty())
-        result_.warnings.push_back(std::string("environment ") + name + " has no effect: " + instead);
   }
 
   void ignore(const std::string& name) {

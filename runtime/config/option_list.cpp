@@ -515,6 +515,7 @@ std::vector<binding> bind(settings& s) {
          "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("http.queue_timeout", s.http.queue_timeout, millisecond, hour,
              "A request without a timeout of its own expires so long after its arrival: 504.");
+  b.name("http.deployment", s.http.deployment, "What `/score` answers as `deployment` in its metadata.");
   b.boolean("http.admission", s.http.admission,
             "Refuse a request at once (503, Retry-After) that the queue would make later than its class's "
             "target; over gRPC too.");

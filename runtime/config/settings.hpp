@@ -82,6 +82,7 @@ struct http_settings {
   std::size_t threads = 0;                    ///< 0: a quarter of the cores, at least one
   std::string default_class;                  ///< http.class; empty: the first
   nanos queue_timeout = 30 * policy::second;  ///< a request without a time-out of its own
+  std::string deployment = "troupe";          ///< in the answers of /score
   bool admission = true;
   std::size_t max_body = std::size_t{10} << 20;
   std::size_t max_header = std::size_t{16} << 10;

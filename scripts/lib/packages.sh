@@ -13,6 +13,7 @@ build_packages=(
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev redis-server openssl python3 default-jre-headless maven
   nghttp2-client                     # h2load, which asks gRPC servers
   prometheus prometheus-alertmanager # promtool, amtool, and a Prometheus that scrapes a node
+  python3-confluent-kafka            # what examples/python is written with
   python3-yaml)                      # reads manifests and rules
 
 # missing_packages NAME...: those that are not installed, one a line.

@@ -81,17 +81,18 @@ class Docs(unittest.TestCase):
         self.assertEqual(events('observe::log(level::warn, "a", name, "d");'), (set(), ["name"]))
 
     def test_links_lead_somewhere(self):
-        for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        pages = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+        for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *pages]:
             for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
                 path, _, anchor = target.partition("#")
                 if ":" in path:
                     continue
                 there = (page.parent / path).resolve() if path else page
-                self.assertTrue(there.exists(), f"{page.name}: {target}")
+                self.assertTrue(there.exists(), f"{page}: {target}")
                 if anchor:
                     heads = re.findall(r"^#+ (.*)$", there.read_text(), re.M)
                     known = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
-                    self.assertIn(anchor, known, f"{page.name}: {target}")
+                    self.assertIn(anchor, known, f"{page}: {target}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ with t.Stage() as stage:
     def node_of(default, folder=models):
         made = {"kafka": {"enabled": False}, "http": {"max_body": "64KiB"}, "admin": {"token": "secret-of-the-test"},
                 "models": {"directory": str(folder), "default": default, "poll_interval": "100ms"}}
-        node = stage.troupe(made)
+        node = stage.troupe(made, environment={"DEPLOYMENT_NAME": "blue"})
         node.wait_ready()
         return node
 
@@ -35,7 +35,7 @@ with t.Stage() as stage:
                                        ("", "diabetes-rf-model", "diabetes-linear")):
         node = node_of(configured)
         before = ask(node, "POST", "/score", {"data": [ROW]})[1]["metadata"]
-        assert before["model_name"] == default, before
+        assert before["model_name"] == default and before["deployment"] == "blue", before
         assert ask(node, "GET", "/health")[1]["model_name"] == default
         assert ask(node, "POST", f"/v2/repository/models/{default}/unload", {})[0] == 200
         for path, body in (("/score", {"data": [ROW]}), ("/invocations", {"inputs": [ROW]})):

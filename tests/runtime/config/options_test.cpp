@@ -619,6 +619,7 @@ TEST_F(Options, OlderVariablesAreUnderstood) {
                                {"REDIS_PORT", "6380"},
                                {"REDIS_PASSWORD", ""},
                                {"MODEL_NAME", "iris-classifier"},
+                               {"DEPLOYMENT_NAME", "blue"},
                                {"USE_EVENTHUB", "false"},
                                {"EVENTHUB_CONNECTION", "Endpoint=sb://secret"}});
   EXPECT_EQ(l.values.kafka.brokers, "k:9092");
@@ -626,6 +627,7 @@ TEST_F(Options, OlderVariablesAreUnderstood) {
   EXPECT_EQ(l.values.redis.host, "r");
   EXPECT_EQ(l.values.redis.port, 6380);
   EXPECT_EQ(l.values.models.default_model, "iris-classifier");
+  EXPECT_EQ(l.values.http.deployment, "blue");
   EXPECT_EQ(shown(l, "redis.password").origin, "default");
   EXPECT_THAT(l.warnings,
               ElementsAre("environment EVENTHUB_CONNECTION has no effect without USE_EVENTHUB=true"));
