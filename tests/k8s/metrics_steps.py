@@ -1,0 +1,78 @@
+"""A real Prometheus finds the pods through the API server, scrapes them, and evaluates the chart's rules."""
+
+import json
+import urllib.parse
+
+import cluster
+import report
+import troupe_test as t
+from service_steps import NAMESPACE
+
+PORT = 9090
+
+
+class Prometheus:
+    def __init__(self, stage: t.Stage, rules=()):
+        folder = stage.path("prometheus")
+        folder.mkdir()
+        token = stage.path("token")
+        token.write_text(cluster.TOKEN)
+        # What a ServiceMonitor of the chart says: endpoints of the service, the port `metrics`.
+        (folder / "prometheus.yml").write_text(json.dumps({
+            "global": {"scrape_interval": "2s", "evaluation_interval": "2s"}, "rule_files": [str(r) for r in rules],
+            "scrape_configs": [{"job_name": "troupe", "kubernetes_sd_configs": [{
+                "role": "endpoints", "api_server": cluster.API, "authorization": {"credentials_file": str(token)}, "tls_config": {"insecure_skip_verify": True},
+                "namespaces": {"names": [NAMESPACE]}}], "relabel_configs": [
+                    {"source_labels": ["__meta_kubernetes_endpoint_port_name"], "regex": "metrics", "action": "keep"},
+                    {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+                    {"source_labels": ["__meta_kubernetes_service_name"], "target_label": "service"},
+                    {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"}]}]}))
+        self.process = stage.start(["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+                                    f"--web.listen-address={cluster.NODE}:{PORT}"], "prometheus")
+        t.wait_until(lambda: t.http("GET", f"{self.url}/-/ready")[0] == 200, "Prometheus is ready", 30)
+
+    url = f"http://{cluster.NODE}:{PORT}"
+
+    def ask(self, path: str, **words) -> dict:
+        status, body = t.http("GET", f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(words)}")
+        told = json.loads(body)
+        assert status == 200 and told["status"] == "success", (path, words, told)
+        return told["data"]
+
+    def query(self, expression: str) -> list:
+        return self.ask("query", query=expression)["result"]
+
+
+def run(stage: t.Stage, service):
+    rules = sorted((service.chart / "files/rules").glob("*.yaml")) if (service.chart / "files/rules").exists() else []
+    with report.step("metrics: scraped by Prometheus, found through the API server") as n:
+        prometheus = Prometheus(stage, rules)
+        names = {p["metadata"]["name"] for p in service.pods()}
+        http, kafka = service.load_over_http(100), service.load_over_kafka(200)
+
+        def scraped():
+            up = prometheus.query("up == 1")
+            return {one["metric"]["pod"] for one in up} == names and len(up)
+
+        n["pods_up"] = t.wait_until(scraped, "both pods are scraped", 60)
+        t.wait_until(lambda: all(any(float(one["value"][1]) > 0 for one in prometheus.query(f'rate(inference_requests_total{{door="{door}"}}[10s])'))
+                                 for door in ("http", "kafka")), "requests of both doors are seen", 60)
+        n["series"] = int(prometheus.query('count({job="troupe"})')[0]["value"][1])
+
+    if rules:
+        with report.step("metrics: every rule of the chart evaluates") as n:
+            def evaluated():
+                groups = prometheus.ask("rules")["groups"]
+                every = [r for g in groups for r in g["rules"]]
+                return every and all(r["health"] != "unknown" for r in every) and every
+
+            every = t.wait_until(evaluated, "every rule has been evaluated", 120)
+            bad = [(r["name"], r.get("lastError")) for r in every if r["health"] != "ok"]
+            assert not bad, bad
+            n["rules"] = len(every)
+            n["alerts_firing"] = sorted({a["labels"]["alertname"] for a in prometheus.ask("alerts")["alerts"] if a["state"] == "firing"})
+            t.wait_until(lambda: prometheus.query("ml:predictions:rate1m"), "ml:predictions:rate1m has a value", 60)
+    for load in (http, kafka):
+        load.signal(2)
+        load.wait(120)
+    prometheus.process.stop()
