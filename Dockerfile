@@ -14,7 +14,7 @@ RUN --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     apt-get update -q && apt-get install -yq --no-install-recommends ca-certificates ccache && \
     if [ -s /run/secrets/ca.crt ]; then cp /run/secrets/ca.crt /usr/local/share/ca-certificates/build.crt && update-ca-certificates; fi
 COPY scripts/deps scripts/deps
-COPY scripts/lib/common.sh scripts/lib/packages.sh scripts/lib/source_packages.sh scripts/lib/onnxruntime.sh scripts/lib/
+COPY scripts/lib/common.sh scripts/lib/packages.sh scripts/lib/source_packages.sh scripts/lib/onnxruntime.sh scripts/lib/deploy_tools.sh scripts/lib/
 RUN JOBS=${JOBS} PIP_CERT=/etc/ssl/certs/ca-certificates.crt scripts/deps
 COPY . .
 # The commit, for `troupe version` and the labels: .git is not part of the build.
