@@ -153,6 +153,19 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         assert told["lost"] == 0 and told["predicted"] > 20000, told
 
 
+    with report.step("package: removed it keeps the configuration, purged nothing is left"):
+        script = """set -e
+            test "$(dpkg-query -W -f '${db:Status-Status}' troupe)" = installed
+            mkdir -p /var/lib/troupe/models/mine
+            dpkg --remove troupe
+            test ! -e /usr/bin/troupe && test ! -e /usr/lib/troupe && test -f /etc/troupe/troupe.yaml && test -d /var/lib/troupe/models/mine
+            dpkg --purge troupe
+            test ! -e /etc/troupe && test ! -e /var/lib/troupe && test ! -e /var/cache/troupe
+            getent passwd troupe && ! dpkg-query -W troupe"""
+        podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
+               "--network", "none", "--user", "0", "--workdir", "/", "--entrypoint", "/bin/sh", image, "-c", script)
+
+
 def boot_time() -> float:
     """As the process start times in /proc count it, to a hundredth of a second."""
     with open("/proc/uptime") as f:

@@ -1,6 +1,7 @@
 """A real Prometheus finds the pods through the API server, scrapes them, and evaluates the chart's rules."""
 
 import json
+import re
 import urllib.parse
 
 import cluster
@@ -72,7 +73,36 @@ def run(stage: t.Stage, service):
             n["rules"] = len(every)
             n["alerts_firing"] = sorted({a["labels"]["alertname"] for a in prometheus.ask("alerts")["alerts"] if a["state"] == "firing"})
             t.wait_until(lambda: prometheus.query("ml:predictions:rate1m"), "ml:predictions:rate1m has a value", 60)
+    dashboards = sorted((service.chart / "files/dashboards").glob("*.json"))
+    if dashboards:
+        with report.step("metrics: every query of the dashboards is one, and most have data") as n:
+            silent, count = [], 0
+            for file in dashboards:
+                for expression in queries(json.loads(file.read_text())):
+                    count += 1
+                    if not prometheus.query(with_values(expression)):
+                        silent.append(expression)
+            n["queries"], n["without_data"] = count, len(silent)
+            if silent:
+                report.note(f"no data for {silent}")
+            # Errors, sheds, restarts and the like have no series before the first one happens.
+            assert len(silent) < count / 2, silent
     for load in (http, kafka):
         load.signal(2)
         load.wait(120)
     prometheus.process.stop()
+
+
+def queries(node) -> list:
+    if isinstance(node, list):
+        return [q for one in node for q in queries(one)]
+    if isinstance(node, dict):
+        return ([node["expr"]] if isinstance(node.get("expr"), str) else []) + [q for one in node.values() for q in queries(one)]
+    return []
+
+
+def with_values(expression: str) -> str:
+    """What Grafana puts in for its variables."""
+    for name, value in (("__rate_interval", "20s"), ("__interval", "20s"), ("__range", "1m")):
+        expression = re.sub(rf"\$(\{{{name}\}}|{name}\b)", value, expression)
+    return re.sub(r"\$(\{\w+(:\w+)?\}|\w+)", ".*", expression)

@@ -21,5 +21,9 @@ def step(name: str):
     print(f"[{time.monotonic() - begun:5.0f} s] ok: {name}{': ' + told if told else ''}", file=sys.stderr, flush=True)
 
 
+def note(text: str):
+    print(f"           {text}", file=sys.stderr, flush=True)
+
+
 def finish():
     print(json.dumps(results, indent=1))
