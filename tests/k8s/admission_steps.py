@@ -78,7 +78,7 @@ def run(stage: t.Stage, c: cluster.Cluster, helm: str, chart: pathlib.Path):
 
     with report.step("admission: planted mistakes are refused") as n:
         deployment = next(d for d in yaml.safe_load_all(rendered({})) if d and d["kind"] == "Deployment")
-        assert not refused(deployment)
+        assert not (why := refused(deployment)), why
         for plant, named in MISTAKES.items():
             wrong = copy.deepcopy(deployment)
             plant(wrong)
@@ -87,7 +87,7 @@ def run(stage: t.Stage, c: cluster.Cluster, helm: str, chart: pathlib.Path):
         # Pod Security looks at pods themselves.
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root"}, "spec": copy.deepcopy(deployment["spec"]["template"]["spec"])}
         pod["spec"]["serviceAccountName"] = "default"
-        assert not refused(pod)
+        assert not (why := refused(pod)), why
         pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
         assert "violates PodSecurity" in refused(pod)
         n["refused"] = len(MISTAKES) + 1

@@ -13,11 +13,10 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
-import signal
 import subprocess
+import sys
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional
 
 import troupe_test as t
 
@@ -57,7 +56,7 @@ class Cluster:
     def __init__(self, stage: t.Stage, programs: pathlib.Path, folder: pathlib.Path, cgroup: str):
         self.stage, self.programs, self.folder, self.cgroup = stage, programs, folder, cgroup
         self.kubeconfig = folder / "kubeconfig"
-        self.socket = folder / "containerd.sock"
+        self.socket = pathlib.Path("/run/containerd.sock")  # the path of a socket may have a hundred characters
         self.started: Dict[str, t.Process] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +92,7 @@ class Cluster:
         """What a person needs to see why a test failed."""
         for words in (("get", "pods", "--all-namespaces", "-o", "wide"), ("get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")):
             with contextlib.suppress(Exception):
-                print("   ", "\n    ".join(self.kubectl(*words).splitlines()[-25:]), file=__import__("sys").stderr)
+                print("   ", "\n    ".join(self.kubectl(*words).splitlines()[-25:]), file=sys.stderr)
 
     def _start(self, name: str, *words, environment=None):
         self.started[name] = self.stage.start([str(word) for word in words], name, environment, cwd=self.folder)
@@ -167,6 +166,10 @@ state = "{self.folder}/containerd-state"
         self._start("scheduler", self.programs / "kube-scheduler", *own, "--secure-port=10259", f"--cert-dir={data}/scheduler")
 
     def _kubelet(self):
+        # The kubelet makes cgroups below its root, but not the root: one of each hierarchy, of which version 2 has a single one.
+        mounted = pathlib.Path("/sys/fs/cgroup")
+        for hierarchy in [mounted] if (mounted / "cgroup.controllers").exists() else [h for h in mounted.iterdir() if (h / "cgroup.procs").exists()]:
+            (hierarchy / self.cgroup.lstrip("/")).mkdir(exist_ok=True)
         (self.folder / "kubelet.json").write_text(json.dumps({
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}}, "authorization": {"mode": "AlwaysAllow"},
