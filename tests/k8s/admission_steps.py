@@ -57,6 +57,9 @@ def run(stage: t.Stage, c: cluster.Cluster, helm: str, chart: pathlib.Path):
     c.kubectl("create", "namespace", NAMESPACE)
     c.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted", "pod-security.kubernetes.io/warn=restricted")
 
+    # A pod names its account, which a dry run of both together does not make.
+    c.kubectl("create", "serviceaccount", "troupe", "-n", NAMESPACE)
+
     def rendered(values: dict) -> str:
         file = stage.path("variant.json")
         file.write_text(json.dumps({**NO_FOREIGN, **values}))
