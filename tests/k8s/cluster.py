@@ -77,6 +77,8 @@ class Cluster:
         return self
 
     def __exit__(self, kind, *_):
+        if kind and issubclass(kind, (KeyboardInterrupt, SystemExit)):
+            return  # all of it ends with the namespace
         if kind:
             self.tell()
         # The kubelet ends the pods, so that their cgroups go with them.

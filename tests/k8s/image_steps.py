@@ -25,12 +25,12 @@ class Podman:
     def __call__(self, *words, check=True, deadline=120):
         return cluster.command(*self.base, *words, check=check, deadline=deadline)
 
-    def start(self, image: str, *options, command=(), name: str) -> float:
+    def start(self, image: str, *options, name: str) -> float:
         """-> the monotonic time at which podman was asked."""
         asked = time.monotonic()
         # A container's usual limits on open files may be above what this machine may give.
         self("run", "--detach", "--name", name, "--cgroup-parent", f"{self.cgroup}/podman", "--ulimit", "nofile=4096:4096",
-             "--ulimit", "nproc=4096:4096", "--network", "host", *options, image, *command)
+             "--ulimit", "nproc=4096:4096", "--network", "host", *options, image)
         return asked
 
     def inspect(self, name: str) -> dict:
@@ -39,8 +39,10 @@ class Podman:
 
 LOCKED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "256m", "--cpus", "1",
           "--pids-limit", "200", "--tmpfs", "/tmp:rw,size=16m", "--tmpfs", "/var/lib/troupe:rw,size=64m,mode=1777"]
-ALONE = ["serve", "--set", "kafka.enabled=false", "--set", "metrics.bind=127.0.0.1", "--set", f"metrics.port={PORT}", "--set", "http.bind=127.0.0.1",
-         "--set", f"http.port={PORT + 1}", "--set", "grpc.bind=127.0.0.1", "--set", f"grpc.port={PORT + 2}"]
+# As variables: what is asked within the container (`troupe health`) has to know of them, too.
+ALONE = [word for name, value in (
+    ("KAFKA_ENABLED", "false"), ("METRICS_BIND", "127.0.0.1"), ("METRICS_PORT", PORT), ("HTTP_BIND", "127.0.0.1"), ("HTTP_PORT", PORT + 1),
+    ("GRPC_BIND", "127.0.0.1"), ("GRPC_PORT", PORT + 2)) for word in ("--env", f"TROUPE_{name}={value}")]
 
 
 def ready(port: int = PORT) -> bool:
@@ -97,7 +99,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
     with report.step("image: a container with everything taken away") as n:
         # Timings of a first start are those of the disk: the second is told.
         for turn in ("first", "second"):
-            asked = podman.start(image, *LOCKED, command=ALONE, name=f"locked-{turn}")
+            asked = podman.start(image, *LOCKED, *ALONE, name=f"locked-{turn}")
             t.wait_until(ready, "the container is ready", 30, 0.002)
             n[f"podman_run_to_ready_ms_{turn}"] = round((time.monotonic() - asked) * 1e3)
             seen = time.time()
@@ -120,7 +122,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
                               {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]})
         assert status == 200 and b"setosa" in body, (status, body)
         assert podman("healthcheck", "run", "locked-second", check=False).returncode == 0
-        asked = podman("exec", "locked-second", "troupe", "health", "--url", f"http://127.0.0.1:{PORT}", check=False)
+        asked = podman("exec", "locked-second", "troupe", "health", check=False)
         assert (asked.returncode, asked.stdout.strip()) == (0, "ready"), asked
         n["threads"] = int(status_field(pid, "Threads"))
         n["resident_MiB"] = int(status_field(pid, "VmRSS").split()[0]) >> 10
@@ -136,7 +138,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         assert "drain_started" in events and "drain_finished" in events, events
 
     with report.step("image: a model that ONNX Runtime scores, in its process, within the limits") as n:
-        podman.start(image, *LOCKED, command=[*ALONE, "--set", "models.engine=onnxruntime"], name="onnxruntime")
+        podman.start(image, *LOCKED, *ALONE, "--env", "TROUPE_MODELS_ENGINE=onnxruntime", name="onnxruntime")
         t.wait_until(ready, "the container is ready", 60, 0.01)
         status, body = t.http("POST", f"http://127.0.0.1:{PORT + 1}/v2/models/iris-classifier/infer",
                               {"inputs": [{"name": "input", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]})
