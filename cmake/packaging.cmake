@@ -3,7 +3,9 @@ include(GNUInstallDirs)
 
 # Found by dlopen through the program's run path, before the system's own.
 set(private_directory "lib/troupe")
-set_target_properties(troupe PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_directory}")
+set_target_properties(troupe PROPERTIES INSTALL_RPATH "$ORIGIN/../${private_directory}" BUILD_WITH_INSTALL_RPATH ON)
+# What is installed is the program alone: not everything else has to be built for it.
+set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)
 install(TARGETS troupe RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 set(onnxruntime "${PROJECT_SOURCE_DIR}/.deps/onnxruntime")
 if(EXISTS "${onnxruntime}/lib/libonnxruntime.so")
@@ -38,13 +40,14 @@ install(FILES packaging/debian/troupe.service DESTINATION /usr/lib/systemd/syste
 install(FILES packaging/debian/copyright DESTINATION share/doc/troupe)
 # The pages that `troupe COMMAND --help` names. Slim images leave them out, and keep what is in share/troupe.
 install(FILES README.md DESTINATION share/doc/troupe OPTIONAL)
-install(DIRECTORY docs DESTINATION share/doc/troupe OPTIONAL FILES_MATCHING PATTERN "*.md")
+install(DIRECTORY docs DESTINATION share/doc/troupe OPTIONAL FILES_MATCHING PATTERN "*.md" PATTERN images EXCLUDE)
 foreach(licence librdkafka hiredis)
   if(EXISTS "${TROUPE_DEPS_PREFIX}/share/licenses/${licence}")
     install(DIRECTORY "${TROUPE_DEPS_PREFIX}/share/licenses/${licence}" DESTINATION share/troupe/licenses)
   endif()
 endforeach()
 
+set(TROUPE_MAINTAINER "Troupe <troupe@localhost>" CACHE STRING "Who maintains the Debian package: Name <address>")
 set(debian_directory "${PROJECT_BINARY_DIR}/packaging")
 file(GENERATE OUTPUT "${debian_directory}/conffiles" CONTENT "/etc/troupe/troupe.yaml\n")
 # A package of each Debian release: it depends on that one's libraries.
@@ -55,34 +58,38 @@ if(EXISTS /etc/os-release)
     set(release "1+deb${CMAKE_MATCH_1}")
   endif()
 endif()
-# Policy wants a changelog, compressed without name and time.
+# Policy wants a changelog and a page of the manual, compressed without name and time.
 find_program(GZIP_PROGRAM gzip)
 string(TIMESTAMP built "%a, %d %b %Y %H:%M:%S +0000" UTC)
 file(WRITE "${debian_directory}/changelog.Debian" "troupe (${PROJECT_VERSION}-${release}) unstable; urgency=medium
 
   * Release ${PROJECT_VERSION}.
 
- -- Troupe <troupe@localhost>  ${built}
+ -- ${TROUPE_MAINTAINER}  ${built}
 ")
 execute_process(COMMAND "${GZIP_PROGRAM}" -9nkf "${debian_directory}/changelog.Debian" COMMAND_ERROR_IS_FATAL ANY)
 install(FILES "${debian_directory}/changelog.Debian.gz" DESTINATION share/doc/troupe)
+configure_file(packaging/debian/troupe.1 "${debian_directory}/troupe.1" COPYONLY)
+execute_process(COMMAND "${GZIP_PROGRAM}" -9nkf "${debian_directory}/troupe.1" COMMAND_ERROR_IS_FATAL ANY)
+install(FILES "${debian_directory}/troupe.1.gz" DESTINATION share/man/man1)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME troupe)
 set(CPACK_PACKAGE_VENDOR Troupe)
-set(CPACK_PACKAGE_CONTACT "Troupe <troupe@localhost>")
+set(CPACK_PACKAGE_CONTACT "${TROUPE_MAINTAINER}")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_PACKAGE_DIRECTORY "${PROJECT_BINARY_DIR}/package")
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_RELEASE "${release}")
 set(CPACK_DEBIAN_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
-set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "Actor runtime for model inference from Kafka, HTTP and gRPC
- Requests come in from Kafka, over HTTP and over gRPC; supervised actors score
- them under deadlines and send the predictions back, losing none.
- .
- Tree ensembles, linear models and small dense networks are scored by built-in
- engines, other ONNX graphs by the ONNX Runtime that comes with the package.")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "actor runtime for model inference from Kafka, HTTP and gRPC")
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "Requests come in from Kafka, over HTTP and over gRPC; supervised actors score
+them under deadlines and send the predictions back, losing none.
+.
+Tree ensembles, linear models and small dense networks are scored by built-in
+engines, other ONNX graphs by the ONNX Runtime that comes with the package.")
+set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${onnxruntime}/lib")
 set(CPACK_DEBIAN_PACKAGE_DEPENDS passwd)
