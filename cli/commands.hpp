@@ -175,6 +175,16 @@ struct models_options {
 };
 /// troupe tree: the supervision tree of a running node.
 int show_tree(const models_options& options);
+
+/// troupe health: a node's /ready or /liveness.
+struct health_options {
+  common_options common;
+  std::string url;     ///< http://host:port; empty: this configuration's metrics.port on this machine
+  bool alive = false;  ///< only that the process answers
+  int patience_s = 2;
+};
+int health(const health_options& options);
+
 int models_status(const models_options& options);
 int models_compare(const models_options& options);
 int models_load(const models_options& options);

@@ -19,13 +19,14 @@
 namespace troupe::cli {
 namespace {
 
-/// ./models, else beside the source tree that the binary was built in.
+/// ./models, else those of the source tree that the binary was built in, or of the package that installed it.
 std::string find_models() {
   std::error_code none;
   if (std::filesystem::is_directory("models", none)) return "models";
   auto dir = std::filesystem::read_symlink("/proc/self/exe", none).parent_path();
   for (int up = 0; up < 4 && !dir.empty(); ++up, dir = dir.parent_path())
-    if (std::filesystem::is_directory(dir / "models", none)) return (dir / "models").string();
+    for (const char* name : {"share/troupe/models", "models"})
+      if (std::filesystem::is_directory(dir / name, none)) return (dir / name).string();
   return "models";
 }
 

@@ -312,6 +312,17 @@ int main(int argc, char** argv) {
                          "docs/operations.md",
                          {}});
 
+  cli::health_options health;
+  auto* c_health = app.add_subcommand("health", "Whether a running node takes requests: status 0 or 1");
+  cli::add_common(c_health, health.common);
+  c_health->add_option("--url", health.url,
+                       "The node's metrics address, http://host:8000 (default: metrics.port here)");
+  c_health->add_flag("--alive", health.alive, "Only whether the process answers; it may not be ready");
+  cli::end_help(c_health, {{"troupe health", "troupe health --url http://node-3:8000 --json"},
+                           "not ready, with the reasons, or nobody answers",
+                           "docs/operations.md",
+                           {}});
+
   cli::check_options check;
   auto* c_check = app.add_subcommand("check", "Validate the configuration and reach everything it names");
   cli::add_common(c_check, check.common);
@@ -368,6 +379,7 @@ int main(int argc, char** argv) {
     if (models.run) return models.run();
     if (fault.run) return fault.run();
     if (*c_tree) return cli::show_tree(tree);
+    if (*c_health) return cli::health(health);
     if (*c_check) return cli::check(check);
     if (*c_config) return cli::show_config(config);
     if (*c_key) return cli::make_key(key);

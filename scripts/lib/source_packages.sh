@@ -65,6 +65,7 @@ fetch_source() {  # PACKAGE LOWEST BELOW: unpacks the upstream tarball into $wor
   mkdir -p "$work/$package"
   tar -xf "$tarball" -C "$work/$package" --strip-components=1
   say "$package $version"
+  versions[$package]=$version
   if [ "$package" = librdkafka ] && dpkg --compare-versions "$version" lt 2.10; then
     say "this works, but 2.10 rebalances better: when the suite forky answers, remove $prefix and run again"
   fi
@@ -81,11 +82,16 @@ build_source() {  # PACKAGE CMAKE_OPTION...
       -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_POSITION_INDEPENDENT_CODE=ON "$@" &&
       cmake --build "$build" -j "$(jobs)" && cmake --install "$build"
   } >"$work/$package.log" 2>&1 || { tail -n 40 "$work/$package.log" >&2; die 1 "building $package failed (see above)"; }
+  # Both licences want their text to go with the program; the version is for the bill of materials.
+  mkdir -p "$prefix/share/licenses/$package"
+  find "$work/$package" -maxdepth 1 \( -name 'LICENSES.txt' -o -name COPYING \) -exec cp {} "$prefix/share/licenses/$package/" \;
+  echo "$package ${versions[$package]}" >>"$prefix/versions"
 }
 
 # install_source_packages PREFIX
 install_source_packages() {
   local work codename recipe stamp="$1/stamp" list
+  local -A versions=()
   prefix=$1
   source_suites="trixie forky"
   codename=$(. /etc/os-release && echo "$VERSION_CODENAME")

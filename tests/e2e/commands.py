@@ -10,7 +10,7 @@ import time
 
 import troupe_test as t
 
-COMMANDS = ("serve", "demo", "load", "results", "replay", "check", "config", "version")
+COMMANDS = ("serve", "demo", "load", "results", "replay", "check", "health", "config", "version")
 DOORS = ("--set", "http.port=0", "--set", "http.bind=127.0.0.1", "--set", "grpc.port=0", "--set", "grpc.bind=127.0.0.1")
 ELSEWHERE = ("--set", "metrics.port=0", "--set", "metrics.bind=127.0.0.1", *DOORS)
 
@@ -218,6 +218,10 @@ with t.Stage() as stage:
 
         t.wait_until(says_why, f"/ready says: {reason}", 30)
         assert unreachable.get("/liveness")[0] == 200 and unreachable.get("/health")[0] == 200
+        there = ("--url", f"127.0.0.1:{unreachable.port}")
+        one_line(expect(1, "health", *there, contains=["not ready", reason]))
+        assert json.loads(t.run("health", "--json", *there).stdout)["reasons"]
+        assert t.run("health", "--alive", *there).stdout == "alive\n"
         assert unreachable.running
         assert unreachable.stop(10) == 0, unreachable.stderr()
     done = t.run("load", "--brokers", f"127.0.0.1:{nobody}", "--records", "1", "--json")
@@ -238,6 +242,9 @@ with t.Stage() as stage:
 
     node = stage.troupe({"kafka": {"brokers": "embedded"}})
     node.wait_ready()
+    done = t.run("health", "--set", f"metrics.port={node.port}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ready\n", ""), done
+    one_line(expect(1, "health", "--url", f"http://127.0.0.1:{nobody}", contains=[f"127.0.0.1:{nobody}", "Connection refused"]))
     def address():
         lines = map(json.loads, node.stdout().splitlines())
         return next((line["brokers"] for line in lines if line["event"] == "started"), None)

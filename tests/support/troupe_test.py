@@ -330,7 +330,8 @@ class Kafka:
             self.secret = f"Endpoint=sb://localhost:{first + 2}/;SharedAccessKeyName=test;SharedAccessKey={self.KEY}"
             secured = ["--port", str(first), "--tls", "--secret", self.secret]
         self._run("--nodes", str(nodes), *secured)
-        self.bootstrap = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
+        host = os.environ.get("KAFKA_HOST", "127.0.0.1")
+        self.bootstrap = ",".join(f"{host}:{port}" for port in self.ports.values())
         if tls:
             ports = [(self.folder / f"node{node}/tls_port").read_text().strip() for node in self.ports]
             self.tls_bootstrap = ",".join(f"localhost:{port}" for port in ports)

@@ -8,7 +8,8 @@
 # Without --port free ports are taken; with it node i has P+10(i-1): plain, +1 controller, +2 SASL_SSL (with --tls; the
 # authority is DIR/certificates/ca.pem, the user $ConnectionString, the password --secret).
 # The brokers outlive this script. DIR/nodeN holds pid, port, tls_port, log and server.properties.
-# Environment: KAFKA_JARS (default <repository>/.deps/kafka), KAFKA_HEAP (512m), KAFKA_JVM (more options for Java).
+# Environment: KAFKA_JARS (default <repository>/.deps/kafka), KAFKA_HEAP (512m), KAFKA_JVM (more options for Java),
+# KAFKA_HOST (127.0.0.1), another address of this machine that the plain listeners listen at, as in a network namespace.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 version=3.9.1
@@ -150,7 +151,7 @@ for i in $(seq "$nodes"); do
     advertised=",SASL_SSL://localhost:$sasl"
   fi
   cat "$here/server.properties" ${tls:+"$here/server-tls.properties"} |
-    sed -e "s|@NODE@|$i|;s|@VOTERS@|$voters|;s|@PORT@|$plain|g;s|@CONTROLLER_PORT@|${ports[3 * i - 2]}|;s|@DATA@|$folder/data|" \
+    sed -e "s|@HOST@|${KAFKA_HOST:-127.0.0.1}|g" -e "s|@NODE@|$i|;s|@VOTERS@|$voters|;s|@PORT@|$plain|g;s|@CONTROLLER_PORT@|${ports[3 * i - 2]}|;s|@DATA@|$folder/data|" \
       -e "s|@TLS_LISTENER@|$listener|;s|@TLS_ADVERTISED@|$advertised|;s|@REPLICAS@|$replicas|;s|@IN_SYNC@|$in_sync|" \
       -e "s|@CERTIFICATES@|$data/certificates|;s|@SECRET@|${secret//|/\\|}|" >"$folder/server.properties"
   # Alone there is nobody to fail over to: a broker whose disk stalls for seconds must not fence itself soon (a restart waits as long).

@@ -1,0 +1,241 @@
+"""The chart's pods on a real kubelet, with a Kafka and a Redis on the node's address: what has to hold while they come, go and die."""
+
+import json
+import os
+import pathlib
+import signal
+import time
+
+import cluster
+import report
+import troupe_test as t
+
+NAMESPACE = "troupe"
+SELECTOR = "app.kubernetes.io/name=troupe,app.kubernetes.io/component=server"
+TOPICS = ("inference-requests", "inference-results", "inference-requests-dlq")
+
+
+class Service:
+    def __init__(self, stage: t.Stage, c: cluster.Cluster, helm: str, chart: pathlib.Path, image: str, program_root: pathlib.Path):
+        self.stage, self.c, self.helm, self.chart, self.image, self.program_root = stage, c, helm, chart, image, program_root
+        self.kafka = stage.kafka()
+        self.redis = stage.redis("--bind", cluster.NODE, "127.0.0.1", "--protected-mode", "no")
+        for topic in TOPICS:
+            self.kafka.client.create_topic(topic, 4)
+        repository, _, tag = image.rpartition(":")
+        host, port = self.kafka.bootstrap.split(":")
+        self.values = {
+            "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+            "config": {"kafka": {"brokers": self.kafka.bootstrap}, "cache": {"mode": "on"}},
+            "redis": {"enabled": True, "host": cluster.NODE, "port": self.redis.port},
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "64Mi"},
+                          "limits": {"cpu": "1000m", "memory": "384Mi", "ephemeral-storage": "512Mi"}},
+            "autoscaling": {"mode": "none"}, "replicas": 2,
+            "monitoring": {"serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}}}
+
+    def helm_install(self, *options: str, **changes) -> float:
+        """Installs or upgrades, and waits for the rollout; -> the seconds that it took."""
+        self.values = merged(self.values, changes)
+        file = self.stage.path("values.json")
+        file.write_text(json.dumps(self.values))
+        begun = time.monotonic()
+        cluster.command(self.helm, "--kubeconfig", self.c.kubeconfig, "upgrade", "--install", "troupe", self.chart, "--namespace", NAMESPACE,
+                        "--values", file, "--wait", "--timeout", "180s", *options, deadline=240)
+        return time.monotonic() - begun
+
+    def pods(self, ready=True):
+        return self.c.pods(NAMESPACE, SELECTOR, ready)
+
+    def address(self, port: str) -> str:
+        service = self.c.get("service", "troupe", namespace=NAMESPACE)
+        number = next(p["port"] for p in service["spec"]["ports"] if p["name"] == port)
+        return f"{service['spec']['clusterIP']}:{number}"
+
+    def troupe(self, *words, name: str) -> t.Process:
+        """A command of the image's program, on the node and outside a container."""
+        return self.stage.start(["chroot", str(self.program_root), "/usr/bin/troupe", *map(str, words)], name)
+
+    def load_over_http(self, rate: int) -> t.Process:
+        return self.troupe("load", "--http", f"http://{self.address('http')}", "--features", "10", "--rate", rate, "--connections", 8,
+                           "--seconds", 600, "--json", name="http-load")
+
+    def load_over_kafka(self, rate: int) -> t.Process:
+        return self.troupe("load", "--brokers", self.kafka.bootstrap, "--records", 100_000_000, "--rate", rate, "--distinct", 5000,
+                           "--wait-for", "60s", "--json", name="kafka-load")
+
+    def metrics(self, pod: dict) -> t.Metrics:
+        status, body = t.http("GET", f"http://{pod['status']['podIP']}:8000/metrics")
+        assert status == 200, status
+        return t.Metrics.parse(body.decode())
+
+    def owners(self) -> list:
+        """Partitions that each ready pod answers for."""
+        return [self.metrics(p).total("troupe_assigned_partitions") for p in self.pods()]
+
+    def all_answer(self):
+        """Every partition has an owner among the ready pods, and more than one of them owns some."""
+        owned = self.owners()
+        return sum(owned) == 4 and sum(count > 0 for count in owned) == min(4, len(owned)) and owned
+
+
+def merged(into: dict, changes: dict) -> dict:
+    return {**into, **{key: merged(into[key], value) if isinstance(value, dict) and isinstance(into.get(key), dict) else value
+                       for key, value in changes.items()}}
+
+
+def ended(load: t.Process) -> dict:
+    """Stops a load, waits for its answers; its report."""
+    load.signal(signal.SIGINT)
+    status = load.wait(120)
+    told = json.loads(load.stdout())
+    told["status"] = status
+    return told
+
+
+def nothing_lost(told: dict, what: str):
+    assert told["sent"] > 0 and told["lost"] == 0 and told["errors"] == 0 and told["predicted"] == told["sent"], (what, told)
+
+
+def run(service: Service, full: bool):
+    """`full`: not only what the other steps stand on."""
+    c = service.c
+    c.kubectl("create", "namespace", NAMESPACE)
+    # The API server itself refuses pods that are not as restricted as they claim.
+    c.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+
+    with report.step("pods: helm install, two replicas ready") as n:
+        n["helm_install_s"] = round(service.helm_install(), 1)
+        pods = t.wait_until(lambda: len(service.pods()) == 2 and service.pods(), "two pods are ready", 60)
+        assert all(p["status"]["containerStatuses"][0]["restartCount"] == 0 for p in pods)
+        n["scheduled_to_ready_s"] = max(seconds_between(p, "PodScheduled", "Ready") for p in pods)
+        t.wait_until(service.all_answer, "both own partitions", 60)
+        status, body = t.http("POST", f"http://{service.address('http')}/score", {"data": [[0.01] * 10]})
+        assert status == 200 and b"predictions" in body, (status, body)
+
+    if not full:
+        return
+    with report.step("pods: what the kernel says of their process") as n:
+        for pod in service.pods():
+            pid = c.main_process(pod)
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            assert "\nUid:\t10001\t10001\t10001\t10001\n" in status and "\nCapEff:\t0000000000000000\n" in status, status
+            assert "\nNoNewPrivs:\t1\n" in status and "\nSeccomp:\t2\n" in status, status
+            limit = int(cluster.cgroup_file(pid, "memory", "memory.limit_in_bytes", "memory.max"))
+            assert limit == 384 << 20, limit
+            n["memory_limit_MiB"] = limit >> 20
+            mounts = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+            root = next(line.split() for line in mounts if line.split()[4] == "/")
+            assert "ro" in root[5].split(","), root
+
+    with report.step("pods: logs by kubectl") as n:
+        name = service.pods()[0]["metadata"]["name"]
+        lines = [json.loads(line) for line in c.kubectl("logs", "-n", NAMESPACE, name).splitlines() if line.startswith("{")]
+        events = [line["event"] for line in lines]
+        assert "ready" in events and "partitions_assigned" in events, events
+        n["lines"] = len(lines)
+
+    rolling_update(service)
+    kill_nine(service)
+    scale(service)
+    memory(service)
+
+
+def rolling_update(service: Service):
+    with report.step("pods: a rolling update under load") as n:
+        before = {p["metadata"]["name"] for p in service.pods()}
+        http, kafka = service.load_over_http(200), service.load_over_kafka(500)
+        served = lambda door: sum(service.metrics(p).total("inference_requests_total", door=door, status="success") for p in service.pods())
+        t.wait_until(lambda: served("http") > 200 and served("kafka") > 500, "both doors are under load", 60)
+        n["seconds"] = round(service.helm_install(podAnnotations={"example.org/rolled": "1"}), 1)
+        after = {p["metadata"]["name"] for p in service.pods()}
+        assert len(after) == 2 and not before & after, (before, after)
+        t.wait_until(lambda: not [p for p in service.c.get("pods", "-l", SELECTOR, namespace=NAMESPACE)["items"] if p["metadata"]["name"] in before],
+                     "the old pods are gone", 90)
+        t.wait_until(service.all_answer, "the new pods own all partitions", 60)
+        told = ended(http)
+        nothing_lost(told, "HTTP")
+        n.update(http_sent=told["sent"], http_failed=told["errors"] + told["lost"], http_p99_ms=told.get("p99_ms", told.get("latency_ms", {}).get("p99")))
+        told = ended(kafka)
+        nothing_lost(told, "Kafka")
+        n.update(kafka_sent=told["sent"], kafka_lost=told["lost"], kafka_duplicated=told["duplicated"])
+
+
+def kill_nine(service: Service):
+    with report.step("pods: kill -9 of a process") as n:
+        c = service.c
+        kafka = service.load_over_kafka(500)
+        answered = lambda p: service.metrics(p).total("inference_requests_total", door="kafka", status="success")
+        t.wait_until(lambda: all(answered(p) > 500 for p in service.pods()), "both pods are under load", 60)
+        victim = service.pods()[0]["metadata"]["name"]
+        begun = time.monotonic()
+        os.kill(c.main_process(service.pods()[0]), signal.SIGKILL)
+
+        def again():
+            pod = c.get("pod", victim, namespace=NAMESPACE)
+            status = pod["status"]["containerStatuses"][0]
+            return status["restartCount"] == 1 and cluster.is_ready(pod) and status["lastState"]["terminated"]["exitCode"] == 137 and status["lastState"]
+
+        last = t.wait_until(again, "the container was started again and is ready", 60)
+        n["ready_again_after_s"] = round(time.monotonic() - begun, 1)
+        n["reason"] = last["terminated"]["reason"]
+        t.wait_until(service.all_answer, "both own partitions again", 60)
+        told = ended(kafka)
+        nothing_lost(told, "Kafka")
+        n.update(kafka_sent=told["sent"], kafka_lost=told["lost"], kafka_duplicated=told["duplicated"])
+
+
+def scale(service: Service):
+    with report.step("pods: two, four, two under load") as n:
+        kafka = service.load_over_kafka(500)
+        t.wait_until(lambda: service.owners() and sum(service.metrics(p).total("inference_requests_total", door="kafka", status="success")
+                                                      for p in service.pods()) > 1000, "under load", 60)
+        for replicas in (4, 2):
+            service.c.kubectl("scale", "deployment/troupe", "-n", NAMESPACE, f"--replicas={replicas}")
+            t.wait_until(lambda: len(service.pods()) == replicas and service.all_answer(), f"{replicas} pods own all partitions", 120, 0.2)
+        told = ended(kafka)
+        nothing_lost(told, "Kafka")
+        n.update(kafka_sent=told["sent"], kafka_lost=told["lost"], kafka_duplicated=told["duplicated"],
+                 longest_latency_ms=told.get("max_ms", told.get("latency_ms", {}).get("max")))
+
+
+def memory(service: Service):
+    with report.step("pods: memory stays within the limit, and the limit is one") as n:
+        c = service.c
+        # As fast as it goes, over both doors.
+        http = service.troupe("load", "--http", f"http://{service.address('http')}", "--features", "10", "--connections", 32, "--requests", 60000, "--json", name="full-http")
+        kafka = service.troupe("load", "--brokers", service.kafka.bootstrap, "--records", 300000, "--json", name="full-kafka")
+        told = [(load.wait(240), json.loads(load.stdout()))[1] for load in (http, kafka)]
+        for one in told:
+            nothing_lost(one, "full speed")
+        peaks = []
+        for pod in service.pods():
+            assert all("OOMKilled" not in json.dumps(s) for s in pod["status"]["containerStatuses"]), pod["status"]
+            pid = c.main_process(pod)
+            peaks.append(int(cluster.cgroup_file(pid, "memory", "memory.max_usage_in_bytes", "memory.peak")) >> 20)
+        n["peak_MiB"] = max(peaks)
+        assert max(peaks) < 384, peaks
+        # The same pod with a limit below what it needs is ended by the kernel, and Kubernetes says so.
+        c.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(small_pod(service.image)))
+
+        def killed():
+            status = c.get("pod", "too-small", namespace=NAMESPACE)["status"].get("containerStatuses", [{}])[0]
+            ends = [status.get(which, {}).get("terminated") for which in ("state", "lastState")]
+            return any(e and e["reason"] in ("OOMKilled", "StartError", "Error") and e["exitCode"] in (137, 128) and e["reason"] for e in ends) and ends
+
+        reasons = [e["reason"] for e in t.wait_until(killed, "the pod with 12 MiB is ended for its memory", 60) if e]
+        n["with_12_MiB"] = reasons[0]
+        c.kubectl("delete", "pod", "too-small", "-n", NAMESPACE, "--grace-period=1")
+
+
+def small_pod(image: str) -> dict:
+    locked = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "too-small"}, "spec": {
+        "restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [{
+            "name": "troupe", "image": image, "imagePullPolicy": "Never", "args": ["serve", "--set", "kafka.enabled=false"],
+            "securityContext": locked, "resources": {"limits": {"memory": "12Mi", "cpu": "500m"}}}]}}
+
+
+def seconds_between(pod: dict, first: str, last: str) -> int:
+    """Whole seconds: Kubernetes keeps no more."""
+    at = {c["type"]: time.mktime(time.strptime(c["lastTransitionTime"], "%Y-%m-%dT%H:%M:%SZ")) for c in pod["status"]["conditions"]}
+    return round(at[last] - at[first])
