@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "actors/node.hpp"
@@ -42,6 +43,8 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
   } else {
     if (dynamic_cast<const CLI::ExtrasError*>(&error) == nullptr) {
       std::string text = error.what();
+      if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && text.starts_with("--"))
+        return text.substr(0, text.find(": ")) + ": needs a value";
       // "--records: abc: ..." of a check reads "--records abc: ...".
       const auto colon = text.find(": ");
       if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr && colon != std::string::npos)
@@ -64,8 +67,13 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
 }
 
 /// An option or argument that was given nothing, as by a variable that is not set: it would count as left
-/// out.
-std::string empty_value(const CLI::App& app) {
+/// out, or --option= take the next word.
+std::string empty_value(const CLI::App& app, int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word.starts_with("--") && word.find('=') == word.size() - 1)
+      return std::string(word.substr(0, word.size() - 1));
+  }
   for (const auto* option : named_command(app).get_options())
     for (const auto& value : option->results())
       if (value.empty()) return option->get_name();
@@ -357,15 +365,17 @@ int main(int argc, char** argv) {
   auto* c_engine = app.add_subcommand("engine", "Score for a node; started by serve");
   c_engine->group("");  // not in the list of commands
 
+  std::string wrong;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     if (argc == 1) std::fprintf(stderr, "%s\n", app.help().c_str());
-    return refuse(app, complaint(app, e, argc, argv));
+    wrong = complaint(app, e, argc, argv);
   }
-  if (const std::string option = empty_value(app); !option.empty())
-    return refuse(app, option + ": is empty; give it a value, or leave it out");
+  if (const std::string option = empty_value(app, argc, argv); !option.empty())
+    wrong = option + ": is empty; give it a value, or leave it out";
+  if (!wrong.empty()) return refuse(app, wrong);
   load.load.follow = !no_wait;
   load.features_given = features->count() > 0;
   load.door.requests_given = records->count() > 0;

@@ -41,10 +41,8 @@ std::int64_t now_ms() {
 
 class runner {
  public:
-  /// `run` has its scenario, and is given what comes of it.
-  runner(run_outcome& run, const admin_client& node) : run_(run), scenario_(*run.what), node_(node) {
-    for (const auto& step : scenario_.steps) run_.steps.emplace_back().fault = step.fault;
-  }
+  /// `run` has its scenario and steps, and is given what comes of them.
+  runner(run_outcome& run, const admin_client& node) : run_(run), scenario_(*run.what), node_(node) {}
 
   void run() {
     say(run_.name());
@@ -318,10 +316,13 @@ int fault_run(const fault_options& o) {
   };
   const auto could_not = [&](const std::exception& e) {
     run.error = e.what();
+    for (auto& step : run.steps)
+      if (step.result == outcome::not_run && step.why.empty()) step.why = "not begun";
     tell();
   };
   try {
     run.what = parse_scenario(read_text(o.file), run.file);
+    for (const auto& step : run.what->steps) run.steps.emplace_back().fault = step.fault;
     const admin_client node = fault_client(o);
     run.url = node.url();
     // Refused here rather than after the warm-up: faults are off, the token is another, nobody is there.

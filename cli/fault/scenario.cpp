@@ -99,7 +99,7 @@ class reader {
            "expected a duration from " + config::format_duration(least) + " to " +
                config::format_duration(most) + (n ? "" : ", written like 500ms or 5s") + ", not " +
                text(key, v));
-    return static_cast<double>(*n) * 1e-9;
+    return static_cast<double>(*n) / 1e9;
   }
   [[nodiscard]] double share(const std::string& key, const YAML::Node& v) const {
     const std::string s = text(key, v);

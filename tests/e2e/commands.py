@@ -123,6 +123,8 @@ for command in ("serve", "check", "load", "results", "replay"):
     one_line(expect(2, command, "--brokers", "b:99999", contains=["--brokers: kafka.brokers: 'b:99999'", "host:port"]))
     for words in (("--brokers", ""), ("--config", ""), ("--set", "")):
         one_line(expect(2, command, *words, contains=[f"{words[0]}: is empty; give it a value, or leave it out"]))
+one_line(expect(2, "check", "--brokers=", "--json", contains=["--brokers: is empty"]))
+one_line(expect(2, "check", "--brokers", contains=["--brokers: needs a value"]))
 for words in (("tree", "--url", ""), ("fault", "list", "--url", ""), ("models", "status", "--token-file", ""), ("load", "--requests-topic", ""),
               ("replay", "--reason", ""), ("batch", "x.jsonl", "--model", ""), ("serve", "--models", "")):
     one_line(expect(2, *words, contains=[f"{words[-2]}: is empty", f"troupe {words[0]} "]))

@@ -217,9 +217,10 @@ with t.Stage() as stage:
     status, told, err = scenario("away.yaml", good, url=f"127.0.0.1:{nobody}")
     assert status == 3 and told["outcome"] == "not_run" and "Connection refused" in told["error"] and told["error"] in err, told
     assert told["url"] == f"http://127.0.0.1:{nobody}" and told["name"] == "never begun", told
+    assert [(one["fault"], one["outcome"], one["why"]) for one in told["steps"]] == [("redis_cut", "not_run", "not begun")], told
     status, told, err = scenario("token.yaml", good, token="another")
     assert status == 3 and "the token is not the node's" in told["error"], told
-    off = stage.troupe({"kafka": {"enabled": False}, "admin": {"token": SECRET}})
+    off = stage.troupe({"kafka": {"brokers": "embedded"}, "admin": {"token": SECRET}})
     off.wait_ready()
     status, told, err = scenario("off.yaml", good, url=f"127.0.0.1:{off.port}")
     assert status == 3 and told["error"] == (f"http://127.0.0.1:{off.port}: faults are off on this node: they need faults.enabled: true, "

@@ -385,8 +385,7 @@ TEST_F(Options, AllThatIsWrongWithClassesAndRolloutsIsTold) {
                      "  - 7\n",
                      {{"TROUPE_CLASSES_C_TARGET", "1s"}}, {"classes.c.target=2s", "classes.a.target=x"}),
             "x.yaml:2: unknown key 'classes.a.taget'; did you mean 'classes.a.target'?\n"
-            "x.yaml:2: classes.a.limit: 'x' is not allowed; expected a duration from 0 to 1d, written like "
-            "250ms, 10s or 1h\n"
+            "x.yaml:2: classes.a.limit: 'x' is not allowed; expected an integer from 1 to 100000000\n"
             "x.yaml:2: classes.a.on_late: 'maybe' is not allowed; expected serve or shed\n"
             "x.yaml:3: classes.bulk.target: '0' is not allowed; expected a duration from 1us to 1d\n"
             "x.yaml:3: classes.bulk.target is given twice (first in line 3)\n"
