@@ -27,9 +27,10 @@ class partition_queue {
   /// headers of each record, `bytes` and `storage` of the batch. Returns how many.
   virtual std::size_t poll(record_batch& batch, std::size_t max_records, std::size_t max_bytes) = 0;
 
-  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue.
-  /// Only that edge is told: poll once after setting it, and after each wake until poll() returns 0. Replaces
-  /// an earlier one; an empty function ends it, and no call is running once this returns.
+  /// `wake` is called (from a thread of the source; it must not block) when records arrive in an empty queue,
+  /// and when the partition's end was reached. Only that edge is told: poll once after setting it, and after
+  /// each wake until poll() returns 0. Replaces an earlier one; an empty function ends it, and no call is
+  /// running once this returns.
   virtual void on_records(std::function<void()> wake) = 0;
 
   /// Remembers `next_offset` (the first offset not yet answered) for the next commit. False once fenced.

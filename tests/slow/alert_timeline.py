@@ -42,6 +42,7 @@ with t.Stage() as stage:
     load = stage.load(kafka, options.rate * 3600, options.rate, fresh=False)
     t.wait_until(lambda: node.metrics().total("inference_requests_total") > options.rate, "answers come", 60)
     prometheus.evaluated()
+    t.wait_until(lambda: prometheus.query("count_over_time(troupe_ready[1m]) > 2"), "the node was scraped", 60)
 
     def admin(method, path, body=None):
         status, answer = t.http(method, f"http://127.0.0.1:{node.port}/admin/faults{path}", body, {"Authorization": f"Bearer {SECRET}"})

@@ -190,7 +190,9 @@ TEST_F(Embedded, ABatchOutlivesEverything) {
 }
 
 TEST_F(Embedded, WakesWhenRecordsReachAnEmptyQueue) {
-  member m(source());
+  auto o = source();
+  o.own["enable.partition.eof"] = "false";  // the end wakes, too
+  member m(o);
   m.start();
   const auto q = m.queue(0);
   std::atomic<int> wakes{0};
