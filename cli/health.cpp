@@ -1,4 +1,5 @@
-// troupe health: whether a node takes requests, or at least lives. For the checks of containers, which have no other program to ask with.
+// troupe health: whether a node takes requests, or at least lives. For the checks of containers, which have
+// no other program to ask with.
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -30,16 +31,19 @@ int health(const health_options& o) {
   const http_answer got = http_call("GET", url + (o.alive ? "/liveness" : "/ready"), {}, {}, o.patience_s);
   const json said = json::parse(got.body, nullptr, false);
   if (!said.is_object() || !said.contains("status"))
-    throw std::runtime_error(url + ": " + got.status_line + ", not what a node of Troupe answers: is this metrics.port?");
+    throw std::runtime_error(url + ": " + got.status_line +
+                             ", not what a node of Troupe answers: is this metrics.port?");
   if (o.common.json) {
     std::printf("%s\n", said.dump().c_str());
     return got.status == 200 ? ok : failed;
   }
   const std::string reasons = listed(said, "reasons");
   if (got.status != 200)
-    throw std::runtime_error(url + ": " + said.value("status", "not ready") + (reasons.empty() ? "" : ": " + reasons));
+    throw std::runtime_error(url + ": " + said.value("status", "not ready") +
+                             (reasons.empty() ? "" : ": " + reasons));
   const std::string degraded = listed(said, "degraded");
-  std::printf("%s%s\n", said.value("status", "ready").c_str(), degraded.empty() ? "" : (", degraded: " + degraded).c_str());
+  std::printf("%s%s\n", said.value("status", "ready").c_str(),
+              degraded.empty() ? "" : (", degraded: " + degraded).c_str());
   return ok;
 }
 
