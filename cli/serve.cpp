@@ -17,7 +17,7 @@ std::atomic<bool> hang_up{false};
 void reload(node& n, const common_options& common) {
   try {
     n.reload(read_settings(common, settings_for::node).values);
-  } catch (const std::runtime_error& e) {  // config_error, kafka::property_error
+  } catch (const std::runtime_error& e) {  // config_error, startup_error
     observe::log(observe::level::error, "serve", "config_refused",
                  "the configuration can't be used; what was in force stays", {{"error", e.what()}});
   }
