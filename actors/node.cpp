@@ -90,6 +90,34 @@ struct memory_shares {
   return {limit / 6 / partitions, limit / 6 / partitions, limit / 4};
 }
 
+[[nodiscard]] kafka::source_options source_options_of(const config::settings& s) {
+  kafka::source_options in;
+  in.group = s.kafka.group;
+  in.topic = s.kafka.requests_topic;
+  in.prefetch_bytes = share_memory(s.memory.limit).prefetch;
+  in.drain_timeout = s.drain.deadline;
+  in.instance_id = s.kafka.instance_id;
+  in.transactional = s.kafka.delivery == config::delivery::exactly_once;
+  in.own = s.kafka.properties;
+  return in;
+}
+
+/// With exactly once it still lacks the transactional id.
+[[nodiscard]] kafka::sink_options sink_options_of(const config::settings& s) {
+  kafka::sink_options out;
+  out.results_topic = s.kafka.results_topic;
+  out.dead_letter_topic = s.kafka.dead_letter_topic;
+  out.parking_topic = s.kafka.parking_topic;
+  out.linger_ms = s.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
+  out.queue_bytes = share_memory(s.memory.limit).producer_queue;
+  if (s.kafka.delivery == config::delivery::exactly_once) {
+    out.transaction_timeout = s.kafka.transaction_timeout;
+    out.queue_bytes /= s.kafka.transaction_groups;
+  }
+  out.own = s.kafka.properties;
+  return out;
+}
+
 [[nodiscard]] std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
@@ -788,16 +816,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       observe::log_every(log_level(level), "librdkafka", facility, 30, text, {});
     };
     try {
-      const bool exactly_once = settings.kafka.delivery == config::delivery::exactly_once;
-      kafka::source_options in;
+      auto in = source_options_of(settings);
       in.brokers = bootstrap;
-      in.group = settings.kafka.group;
-      in.topic = settings.kafka.requests_topic;
-      in.prefetch_bytes = shares.prefetch;
-      in.drain_timeout = settings.drain.deadline;
-      in.instance_id = settings.kafka.instance_id;
-      in.transactional = exactly_once;
-      in.own = settings.kafka.properties;
       // The embedded broker answers an empty fetch only when its whole wait is over.
       if (broker) in.fetch_wait_ms = 5;
       in.log = log;
@@ -805,19 +825,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
       if (injector) in.sockets = injector->kafka();
       auto group = kafka::make_librdkafka_source(in);
 
-      kafka::sink_options out;
+      auto out = sink_options_of(settings);
       out.brokers = bootstrap;
-      out.results_topic = settings.kafka.results_topic;
-      out.dead_letter_topic = settings.kafka.dead_letter_topic;
-      out.parking_topic = settings.kafka.parking_topic;
-      out.linger_ms =
-          settings.kafka.gather_max > 0 ? 1 : 0;  // so that what is given at once goes in one request
-      out.queue_bytes = shares.producer_queue;
-      out.own = settings.kafka.properties;
       out.log = log;
       out.broken = in.broken;
       if (injector) out.sockets = injector->kafka();
-      if (exactly_once) {
+      if (in.transactional) {
         open_transactions(std::move(out), group->group());
       } else {
         sinks.push_back(kafka::make_librdkafka_sink(out));
@@ -825,6 +838,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
       }
       if (settings.kafka.output_order == config::output_order::partition) order = make_order_desk();
       source = std::move(group);
+    } catch (const kafka::property_error&) {
+      throw;
     } catch (const std::exception& e) {
       throw startup_error(e.what());
     }
@@ -844,16 +859,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   void open_transactions(kafka::sink_options out, const std::shared_ptr<kafka::consumer_group>& group) {
     const auto& k = settings.kafka;
-    std::string id = k.transactional_id;
-    if (id.empty() && !k.instance_id.empty()) id = k.group + "-" + k.instance_id;
-    if (id.empty()) {
+    std::string id = transactional_id_of(k);
+    if (k.transactional_id.empty() && k.instance_id.empty()) {
       std::random_device random;
       std::ostringstream unique;
-      unique << k.group << '-' << host_name() << '-' << ::getpid() << '-' << std::hex << random();
-      id = unique.str();
+      unique << '-' << host_name() << '-' << ::getpid() << '-' << std::hex << random();
+      id += unique.str();
     }
-    out.transaction_timeout = k.transaction_timeout;
-    out.queue_bytes /= k.transaction_groups;
     std::vector<std::shared_ptr<kafka::transactional_sink>> made;
     std::set<std::string> ids;
     for (std::size_t i = 0; i < k.transaction_groups; ++i) {
@@ -1412,6 +1424,19 @@ observe::otlp_options otlp_options_of(const config::tracing_settings& t) {
                        {"process.pid", std::int64_t{::getpid()}}, {"telemetry.sdk.name", "troupe"},
                        {"telemetry.sdk.language", "cpp"},         {"telemetry.sdk.version", TROUPE_VERSION}};
   return o;
+}
+
+void check_kafka_properties(const config::settings& settings) {
+  auto in = source_options_of(settings);
+  auto out = sink_options_of(settings);
+  if (in.transactional) out.transactional_id = transactional_id_of(settings.kafka);
+  kafka::check_librdkafka_source(std::move(in));
+  kafka::check_librdkafka_sink(std::move(out));
+}
+
+std::string transactional_id_of(const config::kafka_settings& k) {
+  if (!k.transactional_id.empty()) return k.transactional_id;
+  return k.instance_id.empty() ? k.group : k.group + "-" + k.instance_id;
 }
 
 store::redis_options redis_options_of(const config::settings& settings) {

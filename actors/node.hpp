@@ -37,9 +37,18 @@ struct startup_error : std::runtime_error {
 /// headers that can't be used.
 [[nodiscard]] observe::otlp_options otlp_options_of(const config::tracing_settings& settings);
 
+/// Whether a node's clients of Kafka can be made with these properties, without asking any broker; files
+/// (of certificates) are left to those who are. Throws kafka::property_error.
+void check_kafka_properties(const config::settings& settings);
+
+/// The transactional id of a node with this configuration; where it is a new one each start, what all of
+/// them begin with.
+[[nodiscard]] std::string transactional_id_of(const config::kafka_settings& settings);
+
 class node {
  public:
-  /// Loads the models, opens the metrics port and the links to Kafka and Redis; throws startup_error.
+  /// Loads the models, opens the metrics port and the links to Kafka and Redis; throws startup_error,
+  /// kafka::property_error.
   /// Returns while the group is still being joined.
   explicit node(config::settings settings);
   node(const node&) = delete;

@@ -14,6 +14,7 @@
 #include "runtime/guard/token_keys.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
+#include "runtime/kafka/transaction_refusal.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/observe/otlp_exporter.hpp"
 #include "runtime/registry/from_settings.hpp"
@@ -85,6 +86,29 @@ std::vector<finding> check_registry(const config::settings& s) {
   return out;
 }
 
+/// An id for the question alone, always the same: with a node's own it would put that node out of its
+/// transactions, and a new one each time would stay with the brokers for days.
+std::string probe_id(const config::kafka_settings& k) {
+  return transactional_id_of(k) + "-check";
+}
+
+finding check_transactions(const config::settings& s, const kafka_client& client,
+                           const struct rd_kafka_metadata& meta) {
+  const auto& k = s.kafka;
+  int code = 0;
+  std::string why = kafka::try_transactions(client.get(), probe_id(k), transactional_id_of(k),
+                                            k.transaction_timeout, 10 * policy::second, &code);
+  if (code == RD_KAFKA_RESP_ERR__TIMED_OUT) {
+    const int broker = meta.brokers[0].id;
+    const std::string copies = client.broker_setting(broker, "transaction.state.log.replication.factor");
+    const std::string in_sync = client.broker_setting(broker, "transaction.state.log.min.isr");
+    if (!copies.empty())
+      why += " (here " + copies + " and " + in_sync + ", with " + count(meta.broker_cnt, "broker") + ")";
+  }
+  if (!why.empty() && k.eventhub) why += "; kafka.eventhub_transactions says that this namespace has them";
+  return {"transactions of " + k.brokers, why.empty(), why.empty() ? "begun as '" + probe_id(k) + "'" : why};
+}
+
 std::vector<finding> check_kafka(const config::settings& s) {
   const std::string what = "kafka " + s.kafka.brokers;
   if (s.kafka.brokers == "embedded") return {{what, true, "a broker inside the process"}};
@@ -95,7 +119,7 @@ std::vector<finding> check_kafka(const config::settings& s) {
     // As the node's: properties may each be right and not go with these.
     kafka_client::settings ours = {{"enable.idempotence", "true"}};
     if (s.kafka.delivery == config::delivery::exactly_once) {
-      ours.push_back({"transactional.id", "troupe-check"});
+      ours.push_back({"transactional.id", probe_id(s.kafka)});
       ours.push_back({"transaction.timeout.ms", std::to_string(s.kafka.transaction_timeout / 1'000'000)});
     }
     client.emplace(kafka::client_kind::producer, s.kafka.brokers, s.kafka.properties, ours);
@@ -103,6 +127,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
     // What only the consumer takes is looked at too.
     (void)kafka_client(kafka::client_kind::consumer, s.kafka.brokers, s.kafka.properties,
                        {{"group.id", s.kafka.group}});
+  } catch (const kafka::property_error& e) {
+    return {{what, false, located(e)}};
   } catch (const kafka::no_broker& e) {
     return {{what, false,
              std::string(e.what()) + "; without a broker: --set kafka.enabled=false, or --brokers embedded"}};
@@ -110,6 +136,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
     return {{what, false, e.what()}};
   }
   std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
+  if (s.kafka.delivery == config::delivery::exactly_once)
+    out.push_back(check_transactions(s, *client, *meta));
   for (const auto& topic :
        {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic, s.kafka.parking_topic}) {
     if (topic.empty()) continue;
@@ -120,7 +148,8 @@ std::vector<finding> check_kafka(const config::settings& s) {
       out.push_back({"topic " + topic, true, count(partitions, "partition")});
       continue;
     }
-    if (!creates_topics) creates_topics = client->broker_creates_topics(meta->brokers[0].id);
+    if (!creates_topics)
+      creates_topics = client->broker_setting(meta->brokers[0].id, "auto.create.topics.enable") == "true";
     out.push_back({"topic " + topic, *creates_topics,
                    *creates_topics    ? "will be created by the broker"
                    : s.kafka.eventhub ? "does not exist: az eventhubs eventhub create --resource-group GROUP "

@@ -14,6 +14,10 @@
 #include "cli/load_generator.hpp"
 #include "runtime/config/options.hpp"
 
+namespace troupe::kafka {
+struct property_error;
+}
+
 namespace troupe::cli {
 
 enum exit_code { ok = 0, failed = 1, bad_usage = 2, not_run = 3 };
@@ -37,7 +41,8 @@ void tell_error(std::string_view lines);
 /// Whose: a node that is to run needs more than a command that asks it.
 enum class settings_for { command, node };
 
-/// The settings as the options and the environment say. Throws config_error.
+/// The settings as the options and the environment say. Throws config_error, also for what can't be a
+/// property of Kafka's clients.
 [[nodiscard]] config::loaded read_settings(const common_options& common, settings_for whom);
 
 /// The log as they say.
@@ -46,6 +51,9 @@ void open_log(const config::settings& settings, bool to_stderr);
 /// config::config_error.
 [[nodiscard]] config::loaded settings_of(const common_options& common, bool log_to_stderr,
                                          settings_for whom = settings_for::command);
+
+/// The error with where its property was given: "config/troupe.yaml:7: kafka.properties.linger.ms: ...".
+[[nodiscard]] std::string located(const kafka::property_error& error);
 
 /// Becomes true with SIGINT or SIGTERM; a second one ends the process at once (exit status 130).
 [[nodiscard]] const std::atomic<bool>& stop_requested();

@@ -14,11 +14,13 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <sstream>
 #include <string_view>
 
+#include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/observe/log.hpp"
@@ -31,6 +33,18 @@ std::atomic<bool> stop{false};
 
 void on_signal(int) {
   if (stop.exchange(true)) _exit(130);
+}
+
+constexpr std::string_view properties_prefix = "kafka.properties.";
+
+/// Where each of kafka.properties came from, of the settings that were read last.
+struct property_origins {
+  std::mutex mutex;
+  std::map<std::string, std::string> origins;
+};
+property_origins& given_properties() {
+  static property_origins all;
+  return all;
 }
 
 std::int64_t now_ms() {
@@ -68,7 +82,19 @@ config::loaded read_settings(const common_options& common, settings_for whom) {
   if (!common.models.empty()) from.flags.push_back({"--models", "models.directory", common.models});
   from.property_fault = kafka::property_fault;
   config::loaded l = config::load(from);
-  kafka::check_properties(l.values.kafka.properties);
+  {
+    auto& given = given_properties();
+    const std::lock_guard lock(given.mutex);
+    for (const auto& one : l.effective)
+      if (one.key.starts_with(properties_prefix))
+        given.origins[one.key.substr(properties_prefix.size())] = one.origin;
+  }
+  try {
+    kafka::check_properties(l.values.kafka.properties);
+    if (l.values.kafka.enabled) check_kafka_properties(l.values);
+  } catch (const kafka::property_error& e) {
+    throw config::config_error(located(e));
+  }
   return l;
 }
 
@@ -78,6 +104,13 @@ void open_log(const config::settings& settings, bool to_stderr) {
   o.format = static_cast<observe::log_format>(settings.log.format);
   o.to_stderr = to_stderr;
   observe::open_log(o);
+}
+
+std::string located(const kafka::property_error& e) {
+  auto& given = given_properties();
+  const std::lock_guard lock(given.mutex);
+  const auto at = given.origins.find(e.given);
+  return at == given.origins.end() ? e.what() : at->second + ": " + e.what();
 }
 
 config::loaded settings_of(const common_options& common, bool log_to_stderr, settings_for whom) {

@@ -42,6 +42,21 @@ void metadata_deleter::operator()(const struct rd_kafka_metadata* m) const {
   rd_kafka_metadata_destroy(m);
 }
 
+std::vector<std::pair<std::string, std::optional<std::string>>> headers_of(const rd_kafka_message_t& m) {
+  std::vector<std::pair<std::string, std::optional<std::string>>> out;
+  rd_kafka_headers_t* headers = nullptr;
+  if (rd_kafka_message_headers(&m, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return out;
+  const char* name = nullptr;
+  const void* value = nullptr;
+  std::size_t size = 0;
+  for (std::size_t i = 0;
+       rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
+    out.emplace_back(name,
+                     value ? std::optional<std::string>(std::in_place, static_cast<const char*>(value), size)
+                           : std::nullopt);
+  return out;
+}
+
 kafka_client::kafka_client(kafka::client_kind kind, const std::string& brokers, const kafka::properties& own,
                            const settings& ours)
     : brokers_(brokers), reports_(std::make_unique<reports>()) {
@@ -153,7 +168,7 @@ void kafka_client::look_at_doubts() const {
   r.hopeless = true;
 }
 
-bool kafka_client::broker_creates_topics(int broker) const {
+std::string kafka_client::broker_setting(int broker, std::string_view name) const {
   const std::unique_ptr<rd_kafka_queue_t, decltype(&rd_kafka_queue_destroy)> queue(
       rd_kafka_queue_new(client_), &rd_kafka_queue_destroy);
   const std::unique_ptr<rd_kafka_AdminOptions_t, decltype(&rd_kafka_AdminOptions_destroy)> options(
@@ -161,7 +176,7 @@ bool kafka_client::broker_creates_topics(int broker) const {
   char why[256];
   if (rd_kafka_AdminOptions_set_request_timeout(options.get(), 5000, why, sizeof why) !=
       RD_KAFKA_RESP_ERR_NO_ERROR)
-    return false;
+    return {};
   const std::unique_ptr<rd_kafka_ConfigResource_t, decltype(&rd_kafka_ConfigResource_destroy)> resource(
       rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_BROKER, std::to_string(broker).c_str()),
       &rd_kafka_ConfigResource_destroy);
@@ -170,7 +185,7 @@ bool kafka_client::broker_creates_topics(int broker) const {
   const std::unique_ptr<rd_kafka_event_t, decltype(&rd_kafka_event_destroy)> event(
       rd_kafka_queue_poll(queue.get(), 6000), &rd_kafka_event_destroy);
   const auto* result = event ? rd_kafka_event_DescribeConfigs_result(event.get()) : nullptr;
-  if (!result) return false;
+  if (!result) return {};
   std::size_t resources = 0;
   const auto** found = rd_kafka_DescribeConfigs_result_resources(result, &resources);
   for (std::size_t r = 0; r < resources; ++r) {
@@ -178,11 +193,10 @@ bool kafka_client::broker_creates_topics(int broker) const {
     const auto** entry = rd_kafka_ConfigResource_configs(found[r], &entries);
     for (std::size_t e = 0; e < entries; ++e) {
       const char* value = rd_kafka_ConfigEntry_value(entry[e]);
-      if (std::string_view(rd_kafka_ConfigEntry_name(entry[e])) == "auto.create.topics.enable")
-        return value && std::string_view(value) == "true";
+      if (rd_kafka_ConfigEntry_name(entry[e]) == name) return value ? value : "";
     }
   }
-  return false;
+  return {};
 }
 
 int kafka_client::partitions(const std::string& topic) const {

@@ -5,13 +5,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "runtime/kafka/client.hpp"
 
 struct rd_kafka_s;
+struct rd_kafka_message_s;
 struct rd_kafka_metadata;
 
 namespace troupe::cli {
@@ -20,6 +23,10 @@ struct metadata_deleter {
   void operator()(const struct rd_kafka_metadata* m) const;
 };
 using metadata_ptr = std::unique_ptr<const struct rd_kafka_metadata, metadata_deleter>;
+
+/// Of a record, in their order; no value is a null one.
+[[nodiscard]] std::vector<std::pair<std::string, std::optional<std::string>>> headers_of(
+    const rd_kafka_message_s& m);
 
 class kafka_client {
  public:
@@ -43,8 +50,8 @@ class kafka_client {
   /// when the topic does not exist.
   [[nodiscard]] int partitions(const std::string& topic) const;
 
-  /// Whether that broker has auto.create.topics.enable; false where it does not say.
-  [[nodiscard]] bool broker_creates_topics(int broker) const;
+  /// A setting of that broker, such as auto.create.topics.enable; empty where it does not say.
+  [[nodiscard]] std::string broker_setting(int broker, std::string_view name) const;
 
   /// The last of what librdkafka or the broker complained about, empty if nothing. On the threads that serve
   /// the client.

@@ -219,7 +219,8 @@ int load_door(const load_command_options& o, const std::vector<std::string>& giv
   request.priority = o.load.priority;
   request.timeout_us = o.load.timeout_ms * 1000;
   request.rows = o.door.rows;
-  const auto rows = given.empty() ? traffic::generated_rows(o.load.distinct, o.load.features) : given;
+  const auto rows =
+      given.empty() ? traffic::generated_rows(o.load.distinct, o.load.features, o.load.seed) : given;
   const auto before = o.metrics.empty() ? std::nullopt : std::optional(cache_counts_of(o.metrics));
   progress_line line;
   traffic::observer who;

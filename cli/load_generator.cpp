@@ -17,7 +17,6 @@
 
 #include "cli/kafka_client.hpp"
 #include "cli/load_account.hpp"
-#include "runtime/traffic/requests.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -41,7 +40,7 @@ std::string random_id() {
 std::vector<std::string> rows_of(const load_options& o) {
   if (!o.rows.empty()) return o.rows;
   return traffic::generated_rows(
-      std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records)), o.features);
+      std::clamp<std::int64_t>(o.distinct, 1, std::max<std::int64_t>(1, o.records)), o.features, o.seed);
 }
 
 /// Of an error result; empty where there is none. Without what would drive a terminal.

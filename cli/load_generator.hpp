@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/traffic/requests.hpp"
+
 namespace troupe::cli {
 
 struct load_options {
@@ -22,10 +24,11 @@ struct load_options {
   std::int64_t window = 10'000;  ///< closed loop: records sent and not yet answered
   std::string model;
   std::string model_version;
-  int priority = 0;               ///< 0: says nothing
-  std::int64_t timeout_ms = 0;    ///< 0: none
-  std::int64_t distinct = 1'000;  ///< different rows of features
-  std::size_t features = 10;      ///< numbers in a generated row
+  int priority = 0;                          ///< 0: says nothing
+  std::int64_t timeout_ms = 0;               ///< 0: none
+  std::int64_t distinct = 1'000;             ///< different rows of features
+  std::size_t features = 10;                 ///< numbers in a generated row
+  std::uint64_t seed = traffic::usual_seed;  ///< of generated rows
   std::vector<std::string>
       rows;                 ///< JSON texts for `features`; empty: generated, like the diabetes models' own
   bool keyed = false;       ///< the request id is the record's key; else records take partitions by turns

@@ -182,8 +182,16 @@ int main(int argc, char** argv) {
       cli::whole_number(c_load->add_option("--features", load.load.features, "Numbers in a generated row")
                             ->capture_default_str(),
                         1, 100'000);
+  auto* seed =
+      cli::whole_number(c_load
+                            ->add_option("--seed", load.load.seed,
+                                         "Of generated rows: another one, other rows; the same one's are in "
+                                         "the cache the second time")
+                            ->capture_default_str(),
+                        0, INT64_MAX);
   c_load->add_option("--features-file", load.rows_file, "Rows to send: JSON a line, or CSV numbers")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->excludes(seed);
   c_load->add_flag("--keyed", load.load.keyed, "The request id is the record's key");
   c_load->add_option("--run-id", load.load.run_id, "Prefix of the request ids (default: random)")
       ->type_name("ID");
@@ -196,7 +204,8 @@ int main(int argc, char** argv) {
   c_load
       ->add_option("--raw", load.raw_file,
                    "Send the records of this file of JSON lines as they are ('-': standard input)")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->excludes(seed);
   cli::add_door_load(c_load, load);
   cli::end_help(
       c_load,
@@ -402,7 +411,7 @@ int main(int argc, char** argv) {
     cli::tell_error(e.what());
     return cli::bad_usage;
   } catch (const kafka::property_error& e) {
-    cli::tell_error(e.what());
+    cli::tell_error(cli::located(e));
     return cli::bad_usage;
   } catch (const cli::usage_error& e) {
     cli::tell_error(e.what());

@@ -68,21 +68,6 @@ struct in_flight {
   std::int64_t offset;
 };
 
-std::vector<owned_header> headers_of(const rd_kafka_message_t& m) {
-  std::vector<owned_header> out;
-  rd_kafka_headers_t* headers = nullptr;
-  if (rd_kafka_message_headers(&m, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) return out;
-  const char* name = nullptr;
-  const void* value = nullptr;
-  std::size_t size = 0;
-  for (std::size_t i = 0;
-       rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; ++i)
-    out.emplace_back(name,
-                     value ? std::optional<std::string>(std::in_place, static_cast<const char*>(value), size)
-                           : std::nullopt);
-  return out;
-}
-
 class replayer {
  public:
   replayer(const replay_options& o, const config::kafka_settings& kafka)
@@ -398,13 +383,11 @@ class replayer {
       return;
     }
     std::string text = place(m);
-    if (!letter.source_topic.empty())
-      text += "  of " + letter.source_topic + " " + std::to_string(letter.source_partition) + "/" +
-              std::to_string(letter.source_offset);
+    text += source_text(letter);
     text += "  " + utc_text(letter.timestamp_ms);
     if (m.key) text += "  key=" + key.substr(0, 100);
     text += "  " + std::to_string(m.len) + " bytes";
-    if (letter.replays > 0) text += "  replayed " + std::to_string(letter.replays) + " x";
+    text += replays_text(letter);
     text += "  " + (letter.code.empty() ? "no code" : letter.code + ": " + letter.reason);
     std::printf("%s\n", harmless(text).c_str());
   }

@@ -100,6 +100,16 @@ dead_letter read_letter(std::vector<owned_header> headers, std::int64_t timestam
   return l;
 }
 
+std::string source_text(const dead_letter& l) {
+  if (l.source_topic.empty()) return {};
+  return "  of " + l.source_topic + " " + std::to_string(l.source_partition) + "/" +
+         std::to_string(l.source_offset);
+}
+
+std::string replays_text(const dead_letter& l) {
+  return l.replays > 0 ? "  replayed " + std::to_string(l.replays) + " x" : std::string();
+}
+
 std::vector<owned_header> replay_headers(const dead_letter& letter) {
   std::vector<owned_header> out = letter.rest;
   out.emplace_back(count_header, std::to_string(letter.replays + 1));

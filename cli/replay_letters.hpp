@@ -30,6 +30,10 @@ struct dead_letter {
 /// Sorts a letter's headers. A count that is no number is 0.
 [[nodiscard]] dead_letter read_letter(std::vector<owned_header> headers, std::int64_t timestamp_ms);
 
+/// For people: "  of inference-requests 0/12", "  replayed 2 x"; empty where there is nothing to say.
+[[nodiscard]] std::string source_text(const dead_letter& letter);
+[[nodiscard]] std::string replays_text(const dead_letter& letter);
+
 /// The headers of the request that is sent: the letter's own, and troupe.replays.
 [[nodiscard]] std::vector<owned_header> replay_headers(const dead_letter& letter);
 

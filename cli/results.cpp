@@ -1,16 +1,15 @@
 #include <librdkafka/rdkafka.h>
 
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <stdexcept>
 
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
+#include "cli/replay_letters.hpp"
 
 namespace troupe::cli {
 namespace {
@@ -18,11 +17,9 @@ namespace {
 using json = nlohmann::ordered_json;
 
 struct shown_record {
-  json value;          // discarded when it is no JSON
-  std::string text;    // the value as it is
-  std::string reason;  // of a dead letter
-  std::string code, source_topic, source_partition, source_offset;
-  std::int64_t timestamp_ms = -1;
+  json value;        // discarded when it is no JSON
+  std::string text;  // the value as it is
+  dead_letter letter;
 };
 
 shown_record read(const rd_kafka_message_t& m) {
@@ -30,44 +27,30 @@ shown_record read(const rd_kafka_message_t& m) {
   if (m.payload) r.text.assign(static_cast<const char*>(m.payload), m.len);
   r.value = json::parse(r.text, nullptr, false);
   rd_kafka_timestamp_type_t kind{};
-  r.timestamp_ms = rd_kafka_message_timestamp(&m, &kind);
-  rd_kafka_headers_t* headers = nullptr;
-  if (rd_kafka_message_headers(&m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-    const auto get = [&](const char* name, std::string& into) {
-      const void* text = nullptr;
-      std::size_t size = 0;
-      if (rd_kafka_header_get_last(headers, name, &text, &size) == RD_KAFKA_RESP_ERR_NO_ERROR && text)
-        into.assign(static_cast<const char*>(text), size);
-    };
-    get("__connect.errors.exception.message", r.reason);
-    get("__connect.errors.exception.class.name", r.code);
-    get("__connect.errors.topic", r.source_topic);
-    get("__connect.errors.partition", r.source_partition);
-    get("__connect.errors.offset", r.source_offset);
-  }
+  r.letter = read_letter(headers_of(m), rd_kafka_message_timestamp(&m, &kind));
   return r;
 }
 
-std::optional<std::int64_t> number(const std::string& text) {
-  std::int64_t n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return n;
+/// Any header of a dead letter.
+bool is_letter(const dead_letter& l) {
+  return !l.reason.empty() || !l.code.empty() || !l.source_topic.empty();
 }
 
 /// One JSON document a line.
 std::string machine_line(const rd_kafka_message_t& m, const shown_record& r) {
+  const dead_letter& l = r.letter;
   json out;
   out["topic"] = rd_kafka_topic_name(m.rkt);
   out["partition"] = m.partition;
   out["offset"] = m.offset;
-  out["timestamp_ms"] = r.timestamp_ms;
+  out["timestamp_ms"] = l.timestamp_ms;
   if (m.key) out["key"] = std::string(static_cast<const char*>(m.key), m.key_len);
-  if (!r.reason.empty()) out["reason"] = r.reason;
-  if (!r.code.empty()) out["code"] = r.code;
-  if (!r.source_topic.empty()) out["source_topic"] = r.source_topic;
-  if (const auto n = number(r.source_partition)) out["source_partition"] = *n;
-  if (const auto n = number(r.source_offset)) out["source_offset"] = *n;
+  if (!l.reason.empty()) out["reason"] = l.reason;
+  if (!l.code.empty()) out["code"] = l.code;
+  if (!l.source_topic.empty()) out["source_topic"] = l.source_topic;
+  if (l.source_partition >= 0) out["source_partition"] = l.source_partition;
+  if (l.source_offset >= 0) out["source_offset"] = l.source_offset;
+  if (is_letter(l)) out["replays"] = l.replays;
   if (!m.payload)
     out["value"] = nullptr;
   else if (r.value.is_discarded())
@@ -97,15 +80,15 @@ std::string age(std::int64_t timestamp_ms) {
   return text;
 }
 
-/// id, prediction, model/version, age.
+/// id, prediction, model/version, age; of a dead letter its place, the request's, why.
 std::string people_line(const rd_kafka_message_t& m, const shown_record& r) {
   const std::string place = std::to_string(m.partition) + "/" + std::to_string(m.offset);
+  const dead_letter& l = r.letter;
   std::string line;
-  if (!r.reason.empty()) {
-    // Where the request is; the place in this topic where its headers say nothing.
-    line = r.source_topic.empty() ? place : r.source_topic + " " + r.source_partition + "/" + r.source_offset;
-    if (m.key) line += " key=" + std::string(static_cast<const char*>(m.key), m.key_len).substr(0, 100);
-    line += " " + (r.code.empty() ? "dead letter" : r.code) + ": " + r.reason;
+  if (is_letter(l)) {
+    line = rd_kafka_topic_name(m.rkt) + (" " + place) + source_text(l);
+    if (m.key) line += "  key=" + std::string(static_cast<const char*>(m.key), m.key_len).substr(0, 100);
+    line += replays_text(l) + "  " + (l.code.empty() ? "dead letter" : l.code) + ": " + l.reason;
   } else if (!r.value.is_object()) {
     line = place + "  " + r.text.substr(0, 200);
   } else if (const auto error = r.value.find("error"); error != r.value.end() && error->is_object()) {
@@ -117,7 +100,7 @@ std::string people_line(const rd_kafka_message_t& m, const shown_record& r) {
   }
   for (char& c : line)
     if (static_cast<unsigned char>(c) < 0x20) c = ' ';  // what others wrote must not drive the terminal
-  return line + age(r.timestamp_ms);
+  return line + age(l.timestamp_ms);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ std::atomic<bool> hang_up{false};
 void reload(node& n, const common_options& common) {
   try {
     n.reload(read_settings(common, settings_for::node).values);
-  } catch (const std::runtime_error& e) {  // config_error, kafka::property_error
+  } catch (const std::runtime_error& e) {  // config_error, startup_error
     std::string all = e.what();
     for (std::size_t end = 0; (end = all.find('\n', end)) != std::string::npos;) all.replace(end, 1, "; ");
     observe::log(observe::level::error, "serve", "config_refused",

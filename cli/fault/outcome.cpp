@@ -24,7 +24,7 @@ std::string no_batch(const faults::fault& f, double answered, double cached) {
   const std::string of =
       plain_number(cached) + " of " + plain_number(answered) + " answers came from the cache";
   const std::string vary =
-      "send rows that differ (troupe load --distinct or --features-file), or set cache.mode: off";
+      "send rows that differ (troupe load --distinct, --seed or --features-file), or set cache.mode: off";
   if (cached >= answered) return of + ": " + vary;
   if (!f.model.empty())
     return "none of " + plain_number(answered) + " requests was scored by " + f.model +
@@ -46,7 +46,7 @@ std::string quiet_link(const faults::fault& f) {
   };
   constexpr std::array places = {
       place{point::cache, "Redis",
-            "send rows that the cache in the process does not know (troupe load --distinct or "
+            "send rows that the cache in the process does not know (troupe load --seed or "
             "--features-file)"},
       place{point::link, "Kafka",
             "put load on the node over Kafka (troupe load), or make the duration longer"},

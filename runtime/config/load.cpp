@@ -704,6 +704,8 @@ class loader {
     if (!k.eventhub) {
       if (!k.eventhub_connection.empty())
         result_.warnings.push_back("kafka.eventhub_connection has no effect without kafka.eventhub: true");
+      if (k.eventhub_transactions)
+        result_.warnings.push_back("kafka.eventhub_transactions has no effect without kafka.eventhub: true");
       return;
     }
     if (k.eventhub_connection.empty())

@@ -14,8 +14,10 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "runtime/kafka/property_table.hpp"
 #include "runtime/policy/nearest.hpp"
 #include "runtime/policy/socket_watch.hpp"
 
@@ -253,26 +255,7 @@ template <class List>
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
-/// The names that librdkafka has a value for: nearly all that it knows.
-std::vector<std::string> known_properties(const rd_kafka_conf_s* conf) {
-  std::vector<std::string> names;
-  const auto add = [&](const char** pairs, std::size_t count) {
-    for (std::size_t i = 0; i + 1 < count; i += 2) names.emplace_back(pairs[i]);
-    rd_kafka_conf_dump_free(pairs, count);
-  };
-  std::size_t count = 0;
-  const char** pairs = rd_kafka_conf_dump(const_cast<rd_kafka_conf_t*>(conf), &count);
-  add(pairs, count);
-  auto* topic = rd_kafka_topic_conf_new();
-  pairs = rd_kafka_topic_conf_dump(topic, &count);
-  add(pairs, count);
-  rd_kafka_topic_conf_destroy(topic);
-  for (const auto name : consumer_only) names.emplace_back(name);
-  for (const auto name : producer_only) names.emplace_back(name);
-  return names;
-}
-
-std::string value_of(const properties& own, const char* name) {
+std::string value_of(const properties& own, const std::string& name) {
   const auto at = own.find(name);
   return at == own.end() ? std::string() : at->second;
 }
@@ -311,32 +294,108 @@ void check_sasl(const properties& own) {
   std::transform(protocol.begin(), protocol.end(), protocol.begin(),
                  [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
   if (!protocol.starts_with("SASL_")) return;
-  std::string mechanism = value_of(own, "sasl.mechanisms");  // set after the other one, its older name
-  if (mechanism.empty()) mechanism = value_of(own, "sasl.mechanism");
-  const std::string key = "kafka.properties.sasl.mechanisms: ";
+  std::string key = "sasl.mechanisms";  // set after the other one, its older name
+  if (value_of(own, key).empty() && !value_of(own, "sasl.mechanism").empty()) key = "sasl.mechanism";
+  const std::string mechanism = value_of(own, key);
   if (mechanism.empty())
-    throw property_error(key + "security.protocol is " + protocol +
-                         ", so it has to be named: " + mechanisms());
+    throw property_error(key, "security.protocol is " + protocol + ", so it has to be named: " + mechanisms(),
+                         "security.protocol");
   if (!has_mechanism(mechanism))
-    throw property_error(key + "this build has no '" + mechanism + "'; take " + mechanisms());
+    throw property_error(key, "this build has no '" + mechanism + "'; take " + mechanisms());
   if (mechanism == "OAUTHBEARER") {
     if (value_of(own, "sasl.oauthbearer.method") != "oidc" &&
         value_of(own, "enable.sasl.oauthbearer.unsecure.jwt") != "true")
       throw property_error(
-          "kafka.properties.sasl.oauthbearer.method: OAUTHBEARER needs tokens: set it to oidc, with "
-          "sasl.oauthbearer.token.endpoint.url, sasl.oauthbearer.client.id and "
-          "sasl.oauthbearer.client.secret");
+          "sasl.oauthbearer.method",
+          "OAUTHBEARER needs tokens: set it to oidc, with sasl.oauthbearer.token.endpoint.url, "
+          "sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret",
+          key);
     return;
   }
   if (mechanism == "GSSAPI") return;
   for (const auto* name : {"sasl.username", "sasl.password"})
     if (value_of(own, name).empty())
-      throw property_error(std::string("kafka.properties.") + name + ": needed for sasl.mechanisms " +
-                           mechanism);
+      throw property_error(name, "needed for " + key + " " + mechanism, own.contains(name) ? name : key);
 }
 
-/// What rd_kafka_new() says, in one line. OpenSSL's own words don't even name the file.
-std::string creation_text(std::string_view words, const properties& own, const std::string& who) {
+/// On one line, its beginning where it is long.
+std::string quoted(std::string_view value) {
+  constexpr std::size_t most = 80;
+  std::string text = "'" + std::string(value.substr(0, most)) + (value.size() > most ? "..." : "") + "'";
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  return text;
+}
+
+/// Properties in librdkafka's words, which stand there as `linger.ms` or `group.protocol=consumer`.
+std::vector<std::string> named_in(std::string_view words) {
+  const auto known = property_names();
+  std::vector<std::string> names;
+  for (auto at = words.find('`'); at != std::string_view::npos;) {
+    const auto end = words.find('`', at + 1);
+    if (end == std::string_view::npos) break;
+    const auto one = words.substr(at + 1, end - at - 1);
+    std::string name(one.substr(0, one.find('=')));
+    if (in(known, name) && !in(names, name)) names.push_back(std::move(name));
+    at = words.find('`', end + 1);
+  }
+  return names;
+}
+
+/// What can be set instead of one of ours; empty: nothing.
+std::string option_of(const std::string& name) {
+  if (name == "transaction.timeout.ms") return "kafka.transaction_timeout";
+  for (const auto& r : reserved_names)
+    if (r.name == name) return {};
+  // The delivery guarantee rests on these.
+  if (name == "enable.idempotence" || name == "group.protocol") return {};
+  return "kafka.properties." + name;
+}
+
+std::string current(const rd_kafka_conf_s* conf, const std::string& name) {
+  std::array<char, 256> text{};
+  std::size_t size = text.size();
+  if (rd_kafka_conf_get(conf, name.c_str(), text.data(), &size) != RD_KAFKA_CONF_OK) return {};
+  return text.data();
+}
+
+/// Why a client can't be made of properties each of which is right: one of the user's does not go with the
+/// others. nullopt: none of the user's has to do with it.
+std::optional<property_error> misfit(std::string_view words, const rd_kafka_conf_s* conf,
+                                     const properties& own) {
+  const auto names = named_in(words);
+  const auto given = [&](const std::string& name) {
+    return std::find_if(own.begin(), own.end(), [&](const auto& one) {
+      return canonical_property(one.first) == canonical_property(name);
+    });
+  };
+  auto wrong = own.end();
+  for (const auto& name : names)
+    if (wrong = given(name); wrong != own.end()) break;
+  if (wrong == own.end())  // named otherwise: Unsupported partition.assignment.strategy: ...
+    wrong = std::find_if(own.begin(), own.end(),
+                         [&](const auto& one) { return words.find(one.first) != std::string_view::npos; });
+  if (wrong == own.end()) return std::nullopt;
+  std::string text(words);
+  std::erase(text, '`');
+  std::string others;
+  for (const auto& name : names) {
+    if (canonical_property(name) == canonical_property(wrong->first)) {
+      // As it was given: librdkafka takes linger.ms and says queue.buffering.max.ms.
+      if (const auto at = text.find(name); at != std::string::npos)
+        text.replace(at, name.size(), wrong->first);
+      continue;
+    }
+    if (const std::string option = option_of(name); !option.empty())
+      others += ", or set " + option + " too (" + name + " is " + current(conf, name) + ")";
+  }
+  return property_error(
+      wrong->first, quoted(wrong->second) + " is not allowed: " + text + "; correct or remove it" + others);
+}
+
+/// Of what rd_kafka_new() says. OpenSSL's own words don't even name the file.
+property_error creation_error(std::string_view words, const rd_kafka_conf_s* conf, const properties& own,
+                              const std::string& who) {
   struct file {
     std::string_view name;
     const char* holds;
@@ -356,9 +415,10 @@ std::string creation_text(std::string_view words, const properties& own, const s
     const int fd = ::open(at->second.c_str(), O_RDONLY | O_CLOEXEC);
     const std::string why = fd < 0 ? std::strerror(errno) : std::string("holds ") + f.holds;
     if (fd >= 0) ::close(fd);
-    return "kafka.properties." + std::string(f.name) + ": '" + at->second + "': " + why;
+    return {at->first, "'" + at->second + "': " + why};
   }
-  return who + ": " + std::string(words);
+  if (auto error = misfit(words, conf, own)) return *error;
+  return property_error(who + ": " + std::string(words));
 }
 
 void try_properties(const properties& own) {
@@ -371,15 +431,29 @@ void try_properties(const properties& own) {
 }  // namespace
 
 void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::string& value) {
-  char error[512];
+  char error[512] = "";
+  const std::string allowed = allowed_values(name);
+  const auto refuse = [&](const std::string& expected) {
+    throw property_error(name, quoted(value) + " is not allowed; expected " + expected);
+  };
+  if (wrong_number(name, value)) refuse(allowed);
   const auto result = rd_kafka_conf_set(conf, name.c_str(), value.c_str(), error, sizeof error);
   if (result == RD_KAFKA_CONF_OK) return;
-  std::string text = "kafka.properties." + name + ": " + error;
   if (result == RD_KAFKA_CONF_UNKNOWN) {
-    const std::string near = policy::nearest(name, known_properties(conf), 3);
-    if (!near.empty()) text += "; did you mean '" + near + "'?";
+    const std::string near = policy::nearest(name, property_names(), 3);
+    throw property_error(
+        name, std::string("librdkafka ") + rd_kafka_version_str() + " has no such property" +
+                  (near.empty() ? "; its CONFIGURATION.md lists all" : "; did you mean '" + near + "'?"));
   }
-  throw property_error(text);
+  std::string words = error;
+  const bool built_without = words.find("not supported in this build") != std::string::npos;
+  if (!allowed.empty() && !built_without) refuse(allowed);
+  // As it was given, on one line.
+  const std::string its_own = '"' + canonical_property(name) + '"';
+  if (const auto at = words.find(its_own); at != std::string::npos)
+    words.replace(at, its_own.size(), '"' + name + '"');
+  while (!words.empty() && words.back() == '\n') words.pop_back();
+  throw property_error(name, words);
 }
 
 void check_properties(const properties& own) {
@@ -398,24 +472,49 @@ std::string property_fault(const std::string& name, const std::string& value) {
   return {};
 }
 
+properties without_connection(const properties& own) {
+  properties rest;
+  for (const auto& [name, value] : own)
+    if (name != "security.protocol" && !name.starts_with("ssl") && !name.starts_with("sasl.") &&
+        !name.starts_with("https.") && !name.starts_with("enable.s") && !name.starts_with("plugin."))
+      rest.emplace(name, value);
+  return rest;
+}
+
 rd_kafka_s* make_client(client_kind kind, rd_kafka_conf_s* conf, const properties& own,
                         const std::string& who) {
-  char error[512];
+  char words[512];
   auto* client = rd_kafka_new(kind == client_kind::producer ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf,
-                              error, sizeof error);
+                              words, sizeof words);
   if (client) return client;
+  const auto error = creation_error(words, conf, own, who);
   rd_kafka_conf_destroy(conf);
-  throw property_error(creation_text(error, own, who));
+  throw error;
+}
+
+void check_client(client_kind kind, const properties& own,
+                  const std::function<void(rd_kafka_conf_s*)>& configure) {
+  auto* conf = rd_kafka_conf_new();
+  try {
+    configure(conf);
+    set_property(conf, "log.queue", "false");
+    set_property(conf, "statistics.interval.ms", "0");
+  } catch (...) {
+    rd_kafka_conf_destroy(conf);
+    throw;
+  }
+  rd_kafka_conf_set_log_cb(conf, [](const rd_kafka_t*, int, const char*, const char*) {});
+  rd_kafka_destroy(make_client(kind, conf, own, "Kafka"));
 }
 
 void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind kind) {
   for (const auto& [name, value] : own) {
     for (const auto& r : reserved_names)
-      if (r.name == name) throw property_error("kafka.properties." + name + ": " + std::string(r.remedy));
+      if (r.name == name) throw property_error(name, std::string(r.remedy));
     if (name == "auto.commit.interval.ms" && !value.empty() &&
         value.find_first_not_of('0') == std::string::npos)
-      throw property_error("kafka.properties." + name +
-                           ": 0 commits nothing before the end, so that a crash would repeat everything; "
+      throw property_error(name,
+                           "0 commits nothing before the end, so that a crash would repeat everything; "
                            "expected at least 1, or remove it");
     const bool other = kind == client_kind::producer ? in(consumer_only, name) : in(producer_only, name);
     if (!other) set_property(conf, name, value);

@@ -27,9 +27,14 @@ class socket_watch;
 namespace troupe::kafka {
 
 /// A property that librdkafka does not know or refuses, or that Troupe keeps for itself: one line that names
-/// it.
+/// it as it was given.
 struct property_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit property_error(const std::string& text) : std::runtime_error(text) {}
+  property_error(const std::string& name, const std::string& text, std::string because_of = {})
+      : std::runtime_error("kafka.properties." + name + ": " + text),
+        given(because_of.empty() ? name : std::move(because_of)) {}
+  /// The property that somebody gave and has to change; empty: it is none.
+  std::string given;
 };
 
 /// Level as in syslog (3 error, 4 warning, 6 info, 7 debug), librdkafka's facility, text. Called from any
@@ -57,10 +62,19 @@ void set_properties(rd_kafka_conf_s* conf, const properties& own, client_kind ki
 /// property_error.
 void check_properties(const properties& own);
 
+/// Of these, those that have nothing to do with who is connected to and how: what is left can be tried by
+/// making a client that connects to nobody.
+[[nodiscard]] properties without_connection(const properties& own);
+
 /// The client, which now owns `conf`. Throws property_error: one line that names the property and, where it
 /// is one, the file. `who` ("Kafka producer") is for what names none.
 [[nodiscard]] rd_kafka_s* make_client(client_kind kind, rd_kafka_conf_s* conf, const properties& own,
                                       const std::string& who);
+
+/// Makes a client of what `configure` sets, and ends it: what of `own` does not go with the rest is found
+/// out so. It should have no brokers to connect to. Throws property_error.
+void check_client(client_kind kind, const properties& own,
+                  const std::function<void(rd_kafka_conf_s*)>& configure);
 
 /// A complaint without what only librdkafka's authors need:
 /// "127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state

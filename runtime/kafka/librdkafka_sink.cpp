@@ -68,6 +68,39 @@ class hurrier {
   std::thread thread_;
 };
 
+void configure(rd_kafka_conf_t* conf, const sink_options& o) {
+  auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
+  set("bootstrap.servers", o.brokers);
+  set("client.id", "troupe");
+  set("enable.idempotence", "true");  // with it acks=all, and order within a partition
+  if (o.transactional_id.empty()) {
+    set("message.timeout.ms", "0");  // an answer is never given up: its offset would be stuck
+    set("linger.ms", std::to_string(o.linger_ms));
+  } else {
+    const auto timeout = std::to_string(o.transaction_timeout / 1'000'000);
+    set("transactional.id", o.transactional_id);
+    set("transaction.timeout.ms", timeout);
+    set("message.timeout.ms", timeout);  // then the transaction is aborted, and all of it sent again
+    set("delivery.report.only.error", "true");
+    set("linger.ms", "5");  // the commit waits for none of it
+    // The broker still writes the markers of the last transaction when the next one wants to add its
+    // offsets, and says so: with the default of 100 ms that answer, one a transaction, is most of its time.
+    set("retry.backoff.ms", "5");
+  }
+  set("partitioner", "murmur2_random");   // as Java's clients
+  set("statistics.interval.ms", "1000");  // for link_monitor
+  set("socket.nagle.disable", "true");
+  set("socket.keepalive.enable", "true");
+  set("reconnect.backoff.max.ms", "2000");
+  set("queue.buffering.max.messages", "1000000");
+  // One record must always fit, or it would find the queue full forever.
+  const std::size_t bytes = std::max(o.queue_bytes, o.max_message_bytes + (std::size_t{64} << 10));
+  set("queue.buffering.max.kbytes", std::to_string(bytes / 1024));
+  set("message.max.bytes", std::to_string(o.max_message_bytes));
+  set("log.queue", "true");
+  set_properties(conf, o.own, client_kind::producer);
+}
+
 class librdkafka_sink final : public librdkafka_producer {
  public:
   explicit librdkafka_sink(const sink_options& o)
@@ -215,39 +248,6 @@ class librdkafka_sink final : public librdkafka_producer {
   }
 
  private:
-  static void configure(rd_kafka_conf_t* conf, const sink_options& o) {
-    auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
-    set("bootstrap.servers", o.brokers);
-    set("client.id", "troupe");
-    set("enable.idempotence", "true");  // with it acks=all, and order within a partition
-    if (o.transactional_id.empty()) {
-      set("message.timeout.ms", "0");  // an answer is never given up: its offset would be stuck
-      set("linger.ms", std::to_string(o.linger_ms));
-    } else {
-      const auto timeout = std::to_string(o.transaction_timeout / 1'000'000);
-      set("transactional.id", o.transactional_id);
-      set("transaction.timeout.ms", timeout);
-      set("message.timeout.ms", timeout);  // then the transaction is aborted, and all of it sent again
-      set("delivery.report.only.error", "true");
-      set("linger.ms", "5");  // the commit waits for none of it
-      // The broker still writes the markers of the last transaction when the next one wants to add its
-      // offsets, and says so: with the default of 100 ms that answer, one a transaction, is most of its time.
-      set("retry.backoff.ms", "5");
-    }
-    set("partitioner", "murmur2_random");   // as Java's clients
-    set("statistics.interval.ms", "1000");  // for link_monitor
-    set("socket.nagle.disable", "true");
-    set("socket.keepalive.enable", "true");
-    set("reconnect.backoff.max.ms", "2000");
-    set("queue.buffering.max.messages", "1000000");
-    // One record must always fit, or it would find the queue full forever.
-    const std::size_t bytes = std::max(o.queue_bytes, o.max_message_bytes + (std::size_t{64} << 10));
-    set("queue.buffering.max.kbytes", std::to_string(bytes / 1024));
-    set("message.max.bytes", std::to_string(o.max_message_bytes));
-    set("log.queue", "true");
-    set_properties(conf, o.own, client_kind::producer);
-  }
-
   // A transactional producer's successes are not reported, so they can't be counted either.
   void count(std::size_t n) {
     if (!transactional_) in_flight_.fetch_add(n, std::memory_order_relaxed);
@@ -449,7 +449,7 @@ class librdkafka_sink final : public librdkafka_producer {
       case RD_KAFKA_EVENT_ERROR: {
         const auto code = rd_kafka_event_error(&event);
         const std::string text = rd_kafka_event_error_string(&event);
-        if (code == RD_KAFKA_RESP_ERR__FATAL) {
+        if (rd_kafka_event_error_is_fatal(&event)) {  // the code is that of its cause
           broken();
           if (broken_ || transactional_) break;  // who is told says it better
         } else {
@@ -501,6 +501,12 @@ class librdkafka_sink final : public librdkafka_producer {
 };
 
 }  // namespace
+
+void check_librdkafka_sink(sink_options options) {
+  options.own = without_connection(options.own);
+  options.brokers.clear();
+  check_client(client_kind::producer, options.own, [&](rd_kafka_conf_t* conf) { configure(conf, options); });
+}
 
 std::unique_ptr<librdkafka_producer> make_librdkafka_sink(const sink_options& options) {
   return std::make_unique<librdkafka_sink>(options);

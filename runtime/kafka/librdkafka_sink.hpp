@@ -34,7 +34,9 @@ struct sink_options {
   nanos transaction_timeout = 10 * policy::second;
   properties own;
   log_function log;
-  broken_function broken;  ///< empty: nobody is told. Not of transactional ones: they are made anew
+  /// Empty: nobody is told. Transactional ones that break are made anew; with them it says that the broker
+  /// has no transactions.
+  broken_function broken;
   std::shared_ptr<policy::socket_watch> sockets = nullptr;  ///< null: nobody watches
 };
 
@@ -42,6 +44,9 @@ class librdkafka_producer : public record_sink {
  public:
   [[nodiscard]] virtual rd_kafka_s* handle() const = 0;
 };
+
+/// Whether its properties go with one another, without asking any broker. Throws property_error.
+void check_librdkafka_sink(sink_options options);
 
 /// Throws property_error.
 [[nodiscard]] std::unique_ptr<librdkafka_producer> make_librdkafka_sink(const sink_options& options);

@@ -72,7 +72,10 @@ struct client {
   client& operator=(const client&) = delete;
   ~client() {
     if (rescue) rescue->stop();  // it stays: librdkafka may still hand over statistics while it ends
-    if (handle) rd_kafka_destroy(handle);
+    if (!handle) return;
+    // One that librdkafka gave up closes nothing, and a rebalance that nobody serves would hold its end up.
+    const bool broken_for_good = rd_kafka_fatal_error(handle, nullptr, 0) != RD_KAFKA_RESP_ERR_NO_ERROR;
+    rd_kafka_destroy_flags(handle, broken_for_good ? RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE : 0);
   }
 
   void say(int level, const char* facility, const std::string& text) const {
@@ -375,6 +378,45 @@ class librdkafka_group final : public consumer_group {
   std::string topic_;
 };
 
+/// All but the callbacks.
+void configure(rd_kafka_conf_t* conf, const source_options& o) {
+  auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
+  const auto kib = [](std::size_t bytes) { return std::to_string(std::max<std::size_t>(64, bytes / 1024)); };
+  set("bootstrap.servers", o.brokers);
+  set("client.id", "troupe");
+  set("group.id", o.group);
+  if (!o.instance_id.empty()) set("group.instance.id", o.instance_id);
+  const auto protocol = o.own.find("group.protocol");
+  if (protocol == o.own.end() || protocol->second != "consumer") {  // else the broker decides these
+    // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).
+    set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
+    set("session.timeout.ms", std::to_string(o.session_timeout_ms));
+    set("heartbeat.interval.ms", std::to_string(std::max(100, o.session_timeout_ms / 6)));
+  }
+  set("max.poll.interval.ms", std::to_string(std::max<nanos>(300'000, o.drain_timeout / 1'000'000 + 60'000)));
+  set("auto.offset.reset", "earliest");
+  set("enable.partition.eof", "true");  // for lag()
+  set("enable.auto.offset.store", "false");
+  if (o.transactional)
+    set("enable.auto.commit", "false");
+  else
+    set("auto.commit.interval.ms", "1000");
+  set("statistics.interval.ms", "1000");  // for link_monitor
+  set("socket.nagle.disable", "true");
+  set("socket.keepalive.enable", "true");
+  set("reconnect.backoff.max.ms", "2000");
+  set("fetch.queue.backoff.ms", "1");
+  set("fetch.wait.max.ms", std::to_string(o.fetch_wait_ms));
+  set("fetch.error.backoff.ms", "100");
+  set("queued.min.messages", std::to_string(o.prefetch_records));
+  set("queued.max.messages.kbytes", kib(o.prefetch_bytes));
+  // A record that is larger than these still comes, alone.
+  set("fetch.message.max.bytes", "1048576");
+  set("fetch.max.bytes", "8388608");
+  set("receive.message.max.bytes", "104857600");
+  set_properties(conf, o.own, client_kind::consumer);
+}
+
 class librdkafka_source final : public librdkafka_record_source {
  public:
   explicit librdkafka_source(const source_options& o)
@@ -387,7 +429,7 @@ class librdkafka_source final : public librdkafka_record_source {
     client_->group = o.group;
     auto* conf = rd_kafka_conf_new();
     try {
-      configure(conf);
+      configure(conf, o);
     } catch (...) {
       rd_kafka_conf_destroy(conf);
       throw;
@@ -470,47 +512,6 @@ class librdkafka_source final : public librdkafka_record_source {
   std::uint64_t rebalances() const override { return rebalances_; }
 
  private:
-  void configure(rd_kafka_conf_t* conf) const {
-    auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
-    const auto kib = [](std::size_t bytes) {
-      return std::to_string(std::max<std::size_t>(64, bytes / 1024));
-    };
-    set("bootstrap.servers", options_.brokers);
-    set("client.id", "troupe");
-    set("group.id", options_.group);
-    if (!options_.instance_id.empty()) set("group.instance.id", options_.instance_id);
-    const auto protocol = options_.own.find("group.protocol");
-    if (protocol == options_.own.end() || protocol->second != "consumer") {  // else the broker decides these
-      // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).
-      set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
-      set("session.timeout.ms", std::to_string(options_.session_timeout_ms));
-      set("heartbeat.interval.ms", std::to_string(std::max(100, options_.session_timeout_ms / 6)));
-    }
-    set("max.poll.interval.ms",
-        std::to_string(std::max<nanos>(300'000, options_.drain_timeout / 1'000'000 + 60'000)));
-    set("auto.offset.reset", "earliest");
-    set("enable.partition.eof", "true");  // for lag()
-    set("enable.auto.offset.store", "false");
-    if (options_.transactional)
-      set("enable.auto.commit", "false");
-    else
-      set("auto.commit.interval.ms", "1000");
-    set("statistics.interval.ms", "1000");  // for link_monitor
-    set("socket.nagle.disable", "true");
-    set("socket.keepalive.enable", "true");
-    set("reconnect.backoff.max.ms", "2000");
-    set("fetch.queue.backoff.ms", "1");
-    set("fetch.wait.max.ms", std::to_string(options_.fetch_wait_ms));
-    set("fetch.error.backoff.ms", "100");
-    set("queued.min.messages", std::to_string(options_.prefetch_records));
-    set("queued.max.messages.kbytes", kib(options_.prefetch_bytes));
-    // A record that is larger than these still comes, alone.
-    set("fetch.message.max.bytes", "1048576");
-    set("fetch.max.bytes", "8388608");
-    set("receive.message.max.bytes", "104857600");
-    set_properties(conf, options_.own, client_kind::consumer);
-  }
-
   void run() {
     auto* handle = client_->handle;
     bool paused = false;
@@ -527,7 +528,27 @@ class librdkafka_source final : public librdkafka_record_source {
       if (rejoin_.exchange(false) && !stop_intake_ && !closing_) leave_and_join();
     }
     rd_kafka_consumer_close(handle);  // the rebalance callback gives everything back, then the group is left
+    lose_all();
     while (auto* event = rd_kafka_consumer_poll(handle, 0)) rd_kafka_message_destroy(event);
+  }
+
+  /// What a client that librdkafka gave up does not give back.
+  void lose_all() {
+    std::vector<std::shared_ptr<partition_queue>> gone;
+    std::vector<std::shared_ptr<librdkafka_queue>> ours;
+    {
+      const std::lock_guard lock(group_->mutex);
+      for (auto& [partition, queue] : group_->queues) {
+        gone.push_back(queue);
+        ours.push_back(std::move(queue));
+      }
+      group_->queues.clear();
+    }
+    if (gone.empty()) return;
+    joined_ = false;
+    assigned_ = 0;
+    listener_->revoked(gone, true, steady_now());
+    for (auto& q : ours) q->fence();
   }
 
   /// Whatever it holds is revoked first, by the rebalance callback.
@@ -630,6 +651,12 @@ class librdkafka_source final : public librdkafka_record_source {
 };
 
 }  // namespace
+
+void check_librdkafka_source(source_options options) {
+  options.own = without_connection(options.own);
+  options.brokers.clear();
+  check_client(client_kind::consumer, options.own, [&](rd_kafka_conf_t* conf) { configure(conf, options); });
+}
 
 std::unique_ptr<librdkafka_record_source> make_librdkafka_source(const source_options& options) {
   return std::make_unique<librdkafka_source>(options);

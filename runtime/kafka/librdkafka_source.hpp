@@ -60,6 +60,9 @@ class librdkafka_record_source : public record_source {
   [[nodiscard]] virtual std::shared_ptr<consumer_group> group() const = 0;
 };
 
+/// Whether its properties go with one another, without asking any broker. Throws property_error.
+void check_librdkafka_source(source_options options);
+
 /// Throws property_error.
 [[nodiscard]] std::unique_ptr<librdkafka_record_source> make_librdkafka_source(const source_options& options);
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "runtime/kafka/transaction_heir.hpp"
+#include "runtime/kafka/transaction_refusal.hpp"
 
 namespace troupe::kafka {
 namespace {
@@ -119,11 +120,11 @@ class librdkafka_transactions final : public transactional_sink {
   }
   link_status status() const override {
     auto s = inner()->status();
-    if (!s.up) return s;
+    if (phase_ != transaction_phase::preparing) return s;
+    // A producer that was refused its transactions is broken by that, and the next one knows nothing yet.
+    if (!s.up && (s.refused || (!s.fatal && !s.reason.empty()))) return s;
     const std::lock_guard lock(mutex_);
-    if (phase_ == transaction_phase::preparing && !why_not_ready_.empty())
-      return {false, false, why_not_ready_};
-    return s;
+    return {false, false, why_not_ready_.empty() ? "waiting to begin transactions" : why_not_ready_};
   }
   std::string error_text(int code) const override { return inner()->error_text(code); }
 
@@ -267,13 +268,24 @@ class librdkafka_transactions final : public transactional_sink {
     auto* handle = inner()->handle();
     while (!closing()) {
       const error_ptr error(rd_kafka_init_transactions(handle, call_ms));
-      if (!error) return true;
-      const std::string why = rd_kafka_error_string(error.get());
-      {
-        const std::lock_guard lock(mutex_);
-        why_not_ready_ = "can't begin transactions: " + why;
+      if (!error) {
+        const std::string why = only_acts(handle);
+        if (why.empty()) return true;
+        not_ready("can't begin transactions: " + why);
+        if (options_.broken) options_.broken(false, why);
+        wait_for_the_end();
+        return false;
       }
-      if (rd_kafka_error_is_retriable(error.get())) {
+      const auto code = rd_kafka_error_code(error.get());
+      const bool again = rd_kafka_error_is_retriable(error.get());
+      // Without a connection its reason is the better one.
+      const std::string why =
+          again && !inner()->status().up
+              ? rd_kafka_error_string(error.get())
+              : transaction_refusal(code, rd_kafka_error_string(error.get()), options_.transactional_id,
+                                    options_.transactional_id, options_.transaction_timeout);
+      not_ready("can't begin transactions: " + why);
+      if (again) {
         say(4, "not ready yet: " + why);
         continue;
       }
@@ -285,6 +297,16 @@ class librdkafka_transactions final : public transactional_sink {
       }
     }
     return false;
+  }
+
+  void not_ready(std::string why) {
+    const std::lock_guard lock(mutex_);
+    why_not_ready_ = std::move(why);
+  }
+
+  void wait_for_the_end() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return closing_; });
   }
 
   bool prepare_anew() {

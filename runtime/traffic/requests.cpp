@@ -79,8 +79,8 @@ json v2_document(const tensor& t, const request_options& o) {
 
 }  // namespace
 
-std::vector<std::string> generated_rows(std::int64_t distinct, std::size_t features) {
-  std::mt19937_64 random(7);
+std::vector<std::string> generated_rows(std::int64_t distinct, std::size_t features, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
   std::normal_distribution<double> value(0, 0.048);
   std::vector<std::string> rows;
   for (std::int64_t i = 0; i < distinct; ++i) {

@@ -9,8 +9,11 @@
 
 namespace troupe::traffic {
 
+constexpr std::uint64_t usual_seed = 7;
+
 /// Seeded rows as JSON lists, scaled like the training rows of the shipped diabetes models.
-[[nodiscard]] std::vector<std::string> generated_rows(std::int64_t distinct, std::size_t features);
+[[nodiscard]] std::vector<std::string> generated_rows(std::int64_t distinct, std::size_t features,
+                                                      std::uint64_t seed = usual_seed);
 
 struct request_options {
   std::string model;  ///< of gRPC

@@ -156,9 +156,32 @@ done = expect(1, "check", *idle, *ELSEWHERE)
 assert re.search(r"^warn +config: kafka.transactional_id has no effect with kafka.delivery: at_least_once", done.stdout, re.M), done.stdout
 assert "has no effect" not in done.stderr, ("said once", done.stderr)
 assert "kafka.transactional_id has no effect" in t.run("config", *idle).stderr
-done = expect(1, "check", *idle, *ELSEWHERE, "--set", "kafka.delivery=exactly_once",
-              "--set", "kafka.properties.message.timeout.ms=30000")
-assert "warn" not in done.stdout and re.search("^FAILED +kafka.*transaction.timeout.ms", done.stdout, re.M), done.stdout
+done = expect(1, "check", *idle, *ELSEWHERE, "--set", "kafka.delivery=exactly_once")
+assert "warn" not in done.stdout, done.stdout
+done = expect(1, "check", *idle[2:], *ELSEWHERE, "--set", "kafka.eventhub_transactions=true")
+assert re.search("^warn +config: kafka.eventhub_transactions has no effect without kafka.eventhub", done.stdout, re.M), done.stdout
+
+# Properties of the Kafka library: where it was given, as it was written there, what it may be; before anybody is connected to.
+
+for key, value, parts in (
+    ("linger.ms", "5s", ("'5s' is not allowed; expected 0 to 900000",)),
+    ("sasl.mechanism", "PIGEON", ("this build has no 'PIGEON'; take PLAIN",)),
+    ("compression.type", "zip", ("'zip' is not allowed; expected none, gzip, snappy, lz4 or zstd",)),
+    ("acks", "1", ("'1' is not allowed: acks must be set to all when enable.idempotence is true; correct or remove it",)),
+    ("message.max.bytes", "20000000", ("fetch.max.bytes must be >= message.max.bytes", "set kafka.properties.fetch.max.bytes too (fetch.max.bytes is 8388608)")),
+    ("delivery.timeout.ms", "30000", ("delivery.timeout.ms must be set <= transaction.timeout.ms", "set kafka.transaction_timeout too")),
+):
+    whole = f"kafka.properties.{key}: "
+    variable = "TROUPE_KAFKA_PROPERTIES_" + key.upper().replace(".", "_")
+    secured = {"TROUPE_KAFKA_PROPERTIES_SECURITY_PROTOCOL": "SASL_SSL"} if key == "sasl.mechanism" else {}
+    secured["TROUPE_KAFKA_DELIVERY"] = "exactly_once"
+    with t.Stage() as stage:
+        file = stage.path("troupe.yaml")
+        file.write_text(f"kafka:\n  brokers: 127.0.0.1:{nobody}\n  properties:\n    {key}: {value}\n")
+        for command in ("serve", "check", "config", "load", "results"):
+            one_line(expect(2, command, "--config", str(file), contains=(f"troupe: {file}:4: {whole}", *parts), environment=secured))
+    one_line(expect(2, "serve", contains=(f"troupe: environment {variable}: {whole}", *parts), environment={**secured, variable: value}))
+    one_line(expect(2, "check", "--set", f"kafka.properties.{key}={value}", contains=(f"troupe: --set: {whole}", *parts), environment=secured))
 
 with t.Stage() as stage:
     broken = stage.path("broken.yaml")
@@ -317,7 +340,9 @@ with t.Stage() as stage:
     assert {one["key"] for one in dead()} == {"second", "third"} and all(one["reason"] for one in dead()), dead()
     for one in dead():
         assert one["source_topic"] == "inference-requests" and one["source_offset"] >= 0 and one["code"], one
-    assert any(re.match(r"inference-requests \d+/\d+ key=second invalid_json: ", line) for line in printed("--dlq"))
+        assert one["topic"] == "inference-requests-dlq" and one["offset"] in (0, 1) and one["replays"] == 0, one
+    assert any(re.match(r"inference-requests-dlq 0/[01]  of inference-requests \d+/\d+  key=second  invalid_json: ", line)
+               for line in printed("--dlq"))
     lines = [json.loads(line) for line in printed("--json")]
     assert len(lines) == 4000 + 50 + 1 + 3 + 20 + 20 + 1, len(lines)
     assert all({"topic", "partition", "offset", "value"} <= one.keys() for one in lines)
@@ -331,6 +356,25 @@ with t.Stage() as stage:
     t.run("load", *broker, "--records", "10", "--json")
     t.wait_until(lambda: following.stdout().count("\n") >= len(lines) + 10, "what comes is shown", 15)
     assert following.stop(10) == 0
+
+    # --- generated rows: the same each time, unless another seed is asked for
+
+    def rows(topic, *words):
+        t.run("load", *broker, "--records", "50", "--distinct", "50", "--no-wait", "--requests-topic", topic, *words, "--json")
+        return {json.dumps(json.loads(line)["value"]["features"]) for line in printed("--topic", topic, "--json")}
+
+    usual = rows("usual")
+    assert len(usual) == 50 and usual == rows("again") == rows("seven", "--seed", "7")
+    assert not usual & rows("eight", "--seed", "8")
+    expect(2, "load", *broker, "--seed", "8", "--features-file", "rows.csv", contains=["--seed"])
+
+    # --- exactly once needs a Kafka: this broker takes every request of a transaction, and keeps none of what it means
+
+    once = ("--set", f"kafka.brokers={brokers}", "--set", "kafka.delivery=exactly_once", "--set", "kafka.group=once", *ELSEWHERE)
+    done = expect(1, "check", *once)
+    assert re.search(r"^FAILED +transactions of .*: this broker is one of `kafka.brokers: embedded`.*at_least_once$", done.stdout, re.M), done.stdout
+    done = expect(1, "serve", *once, "--set", "log.format=json", contains=["troupe: Kafka: this broker is one of `kafka.brokers: embedded`"])
+    assert "kafka_broken" in [json.loads(line)["event"] for line in done.stdout.splitlines()], done.stdout
 
     # --- signals: the first ends in order, the second at once
 

@@ -3,6 +3,7 @@
 circles."""
 
 import json
+import re
 import signal
 
 import troupe_test as t
@@ -131,6 +132,13 @@ with t.Stage() as stage:
         report = summary()
         assert report["sent"] == (1 if times < 3 else 0), (times, report)
         assert report["replayed_too_often"] == (0 if times < 3 else 1), (times, report)
+    done = t.run("results", *broker, "--dlq", "--json")
+    circles = [one for one in map(json.loads, done.stdout.splitlines()) if one.get("key") == "circle"]
+    assert sorted(one["replays"] for one in circles) == [0, 1, 2, 3], circles
+    assert {(one["partition"], one["offset"]) for one in circles} == {(r.partition, r.offset) for r in dead()}, circles
+    told = [line for line in t.run("results", *broker, "--dlq").stdout.splitlines() if "key=circle" in line]
+    assert sum(re.search(r"^inference-requests-dlq \d/\d+  of inference-requests \d/\d+  key=circle  (replayed [123] x  )?invalid_json: ", line)
+               is not None for line in told) == 4 and sum("replayed 3 x" in line for line in told) == 1, told
     assert node.stop() == 0
 
     # --- thousands: Ctrl-C in the middle, kill -9, and the rest later; none is missing

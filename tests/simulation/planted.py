@@ -9,6 +9,7 @@ import argparse
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,7 +95,11 @@ def main():
             return None, ""
         law = re.search(r'Which is: "(\w+): ([^\\\n"]{0,90})', done.stdout)
         seed = re.search(r"the first after (\d+) seeds", done.stdout)
-        return (seed.group(1) if seed else "?"), (f"{law.group(1)}: {law.group(2)}" if law else f"ended with {done.returncode}")
+        if seed is None:
+            sys.exit(f"{name}: ended with {done.returncode} and names no seed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        if done.returncode < 0:
+            return seed.group(1), f"crash: {signal.Signals(-done.returncode).name}"
+        return seed.group(1), f"{law.group(1)}: {law.group(2)}" if law else f"ended with {done.returncode}"
 
     found, _ = seeds_to("the tree as it is")
     if found:

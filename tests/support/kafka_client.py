@@ -17,7 +17,7 @@ import time
 import zlib
 from typing import Dict, Iterable, List, Optional, Tuple
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH, FIND_COORDINATOR, CREATE_TOPICS = 0, 1, 2, 3, 9, 10, 19
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_FETCH, FIND_COORDINATOR, CREATE_TOPICS, CREATE_ACLS = 0, 1, 2, 3, 9, 10, 19, 30
 RETRIABLE = {3, 5, 6, 7, 9, 13, 14, 15, 16}  # unknown topic, no leader, not leader, time-out, coordinator moving
 
 
@@ -352,6 +352,22 @@ class Client:
 
         self._retry(create)
         self.partitions(topic)
+
+    def allow_transactional_ids(self, prefix: str, user: str):
+        """An ACL: ids that begin so are this user's (where an authorizer runs: and nobody else's)."""
+        transactional_id, prefixed, anything, allow = 5, 4, 2, 3
+        body = struct.pack(">ib", 1, transactional_id) + _string(prefix) + struct.pack(">b", prefixed)
+        body += _string(f"User:{user}") + _string("*") + struct.pack(">bb", anything, allow)
+
+        def create():
+            reader = self._call(self.bootstrap, CREATE_ACLS, 1, body)
+            reader.take("i")
+            for _ in reader.array():
+                code, message = reader.take("h"), reader.string()
+                if code:
+                    raise KafkaError(code, f"ACL: {message}")
+
+        self._retry(create)
 
     def produce(self, topic: str, records: Iterable[Record], batch: int = 500):
         """Sends with acks=all and waits for the acknowledgement. At least once: a retry may repeat a batch."""

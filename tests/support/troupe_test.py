@@ -355,12 +355,15 @@ class Kafka:
 
     def present(self, certificate: str):
         """The nodes start again with another of make_certificates.sh's: server, expired or other."""
+        self.change({"listener.name.sasl_ssl.ssl.keystore.location": f"{self.folder}/certificates/{certificate}.pem"})
+
+    def change(self, settings: Dict[str, str]):
+        """The nodes start again with these in their server.properties."""
         self.stop()
-        folder = self.folder / "certificates"
         for node in self.ports:
             properties = self.folder / f"node{node}/server.properties"
-            text = re.sub(r"(keystore.location=).*", rf"\g<1>{folder}/{certificate}.pem", properties.read_text())
-            properties.write_text(text)
+            kept = [line for line in properties.read_text().splitlines() if line.partition("=")[0] not in settings]
+            properties.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in settings.items()), ""]))
         for node in list(self.ports):
             self.start(node)
 

@@ -196,6 +196,16 @@ TEST(EventHubs, WithoutItNothingChanges) {
   EXPECT_THAT(l.warnings, ElementsAre("environment EVENTHUB_NAME has no effect without USE_EVENTHUB=true"));
 }
 
+TEST(EventHubs, WhatIsItsAloneIsIdleWithoutIt) {
+  const auto l = load_all({{"EVENTHUB_CONNECTION", good}},
+                          {"kafka.eventhub_transactions=true", "kafka.eventhub_connection=" + good});
+  EXPECT_THAT(l.warnings,
+              ElementsAre(HasSubstr("EVENTHUB_CONNECTION has no effect"),
+                          "kafka.eventhub_connection has no effect without kafka.eventhub: true",
+                          "kafka.eventhub_transactions has no effect without kafka.eventhub: true"));
+  EXPECT_THAT(load_all({}, {"kafka.eventhub_transactions=false"}).warnings, IsEmpty());
+}
+
 TEST(EventHubs, WhatDoesNotFitIsRefused) {
   const variables hub{{"USE_EVENTHUB", "true"}, {"EVENTHUB_CONNECTION", good}, {"EVENTHUB_NAME", "h"}};
   EXPECT_EQ(

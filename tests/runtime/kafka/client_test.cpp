@@ -442,7 +442,7 @@ std::string refusal(F make) {
 
 TEST(Properties, WrongOnesAreNamed) {
   const std::pair<properties, const char*> table[] = {
-      {{{"no.such.property", "1"}}, "kafka.properties.no.such.property: No such configuration property"},
+      {{{"no.such.property", "1"}}, "kafka.properties.no.such.property: librdkafka "},
       {{{"security.protocol", "carrier pigeon"}}, "kafka.properties.security.protocol: "},
       {{{"bootstrap.servers", "x"}}, "kafka.properties.bootstrap.servers: set kafka.brokers"},
       {{{"group.id", "x"}}, "kafka.properties.group.id: set kafka.group"},
@@ -470,6 +470,98 @@ TEST(Properties, WrongOnesAreNamed) {
   }
 }
 
+TEST(Properties, AreNamedAsTheyWereGivenWithWhatTheyMayBe) {
+  const std::pair<properties, const char*> table[] = {
+      {{{"linger.ms", "x"}}, "kafka.properties.linger.ms: 'x' is not allowed; expected 0 to 900000"},
+      {{{"linger.ms", "5s"}}, "kafka.properties.linger.ms: '5s' is not allowed; expected 0 to 900000"},
+      {{{"linger.ms", ""}}, "kafka.properties.linger.ms: '' is not allowed; expected 0 to 900000"},
+      {{{"linger.ms", "0.5"}}, ""},
+      {{{"retries", "99999999999"}},
+       "kafka.properties.retries: '99999999999' is not allowed; expected 0 to 2147483647"},
+      {{{"message.max.bytes", "10MB"}},
+       "kafka.properties.message.max.bytes: '10MB' is not allowed; expected 1000 to 1000000000"},
+      {{{"delivery.timeout.ms", "-5"}},
+       "kafka.properties.delivery.timeout.ms: '-5' is not allowed; expected 0 to 2147483647"},
+      {{{"acks", "two"}}, "kafka.properties.acks: 'two' is not allowed; expected all, or -1 to 1000"},
+      {{{"acks", "all"}}, ""},
+      {{{"compression.type", "zip"}},
+       "kafka.properties.compression.type: 'zip' is not allowed; expected none, gzip, snappy, lz4 or zstd"},
+      {{{"socket.keepalive.enable", "maybe"}},
+       "kafka.properties.socket.keepalive.enable: 'maybe' is not allowed; expected true or false"},
+      {{{"partitioner", "by\nchance"}},
+       "kafka.properties.partitioner: 'by chance' is not allowed; expected random, consistent, "},
+      {{{"socket_cb", "5"}}, "kafka.properties.socket_cb: "},
+      {{{"lingr.ms", "5"}}, "kafka.properties.lingr.ms: librdkafka "},
+  };
+  for (const auto& [own, expected] : table) {
+    const std::string said = refusal([&] { check_properties(own); });
+    EXPECT_EQ(said.empty(), *expected == '\0') << said;
+    EXPECT_TRUE(said.starts_with(expected)) << said;
+    EXPECT_EQ(said.find('\n'), std::string::npos) << said;
+  }
+  EXPECT_TRUE(refusal([&] {
+                check_properties({{"lingr.ms", "5"}});
+              }).ends_with(" has no such property; did you mean 'linger.ms'?"));
+}
+
+TEST(Properties, WhatDoesNotGoWithTheRestIsNamedBeforeAnyBrokerIsAsked) {
+  struct row {
+    properties own;
+    const char* expected;
+    bool of_source;
+    bool transactional = false;
+  };
+  const row table[] = {
+      {{{"acks", "1"}},
+       "kafka.properties.acks: '1' is not allowed: acks must be set to all when enable.idempotence is true; "
+       "correct or remove it",
+       false},
+      {{{"max.in.flight.requests.per.connection", "9"}},
+       "kafka.properties.max.in.flight.requests.per.connection: '9' is not allowed: "
+       "max.in.flight.requests.per.connection must be set <= 5 when",
+       false},
+      {{{"delivery.timeout.ms", "30000"}},
+       "kafka.properties.delivery.timeout.ms: '30000' is not allowed: delivery.timeout.ms must be set <= "
+       "transaction.timeout.ms; correct or remove it, or set kafka.transaction_timeout too "
+       "(transaction.timeout.ms is 10000)",
+       false,
+       true},
+      {{{"delivery.timeout.ms", "30000"}}, "", false},
+      {{{"message.max.bytes", "10000000"}},
+       "kafka.properties.message.max.bytes: '10000000' is not allowed: fetch.max.bytes must be >= "
+       "message.max.bytes; correct or remove it, or set kafka.properties.fetch.max.bytes too "
+       "(fetch.max.bytes is 8388608)",
+       true},
+      {{{"message.max.bytes", "10000000"}, {"fetch.max.bytes", "20000000"}}, "", true},
+      {{{"partition.assignment.strategy", "mine"}},
+       "kafka.properties.partition.assignment.strategy: 'mine' is not allowed: Unsupported "
+       "partition.assignment.strategy: mine; correct or remove it",
+       true},
+      {{{"reconnect.backoff.ms", "20000"}}, "kafka.properties.reconnect.backoff.ms: '20000' is", true},
+      // Files are looked for by who connects.
+      {{{"security.protocol", "ssl"}, {"ssl.ca.location", "/no/such.pem"}}, "", true},
+      {{}, "", true},
+      {{}, "", false},
+      {{}, "", false, true},
+  };
+  for (const auto& r : table) {
+    const std::string said = refusal([&] {
+      if (r.of_source) {
+        source_options in;
+        in.brokers = "127.0.0.1:1", in.group = "g", in.topic = "t", in.own = r.own;
+        check_librdkafka_source(in);
+      } else {
+        sink_options out;
+        out.brokers = "127.0.0.1:1", out.results_topic = "r", out.dead_letter_topic = "d", out.own = r.own;
+        if (r.transactional) out.transactional_id = "x";
+        check_librdkafka_sink(out);
+      }
+    });
+    EXPECT_EQ(said.empty(), *r.expected == '\0') << said;
+    EXPECT_TRUE(said.starts_with(r.expected)) << said;
+  }
+}
+
 TEST(Properties, SaslNeedsAMechanismAndWhatThatNeeds) {
   const std::pair<properties, const char*> table[] = {
       {{{"security.protocol", "SASL_PLAINTEXT"}},
@@ -477,9 +569,9 @@ TEST(Properties, SaslNeedsAMechanismAndWhatThatNeeds) {
       {{{"security.protocol", "sasl_ssl"}, {"sasl.username", "u"}, {"sasl.password", "p"}},
        "kafka.properties.sasl.mechanisms: security.protocol is SASL_SSL, so it has to be named: PLAIN"},
       {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanism", "CARRIER-PIGEON"}},
-       "kafka.properties.sasl.mechanisms: this build has no 'CARRIER-PIGEON'; take PLAIN"},
+       "kafka.properties.sasl.mechanism: this build has no 'CARRIER-PIGEON'; take PLAIN"},
       {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanism", "PLAIN"}},
-       "kafka.properties.sasl.username: needed for sasl.mechanisms PLAIN"},
+       "kafka.properties.sasl.username: needed for sasl.mechanism PLAIN"},
       {{{"security.protocol", "SASL_SSL"}, {"sasl.mechanisms", "PLAIN"}, {"sasl.username", "u"}},
        "kafka.properties.sasl.password: needed for sasl.mechanisms PLAIN"},
       {{{"security.protocol", "SASL_SSL"},

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <limits>
+#include <mutex>
 #include <set>
+#include <utility>
 
 #include "runtime/kafka/embedded_broker.hpp"
 #include "tests/runtime/kafka/members.hpp"
@@ -730,6 +732,77 @@ TEST(NoBroker, TheReasonIsTheConnections) {
   m.close(second);
   s->close();
   EXPECT_LT(now() - begin, 3 * second);
+}
+
+/// Told that a client never works again.
+struct obituary {
+  std::mutex mutex;
+  std::vector<std::pair<bool, std::string>> told;
+  [[nodiscard]] broken_function reader() {
+    return [this](bool fenced, const std::string& why) {
+      const std::lock_guard lock(mutex);
+      told.emplace_back(fenced, why);
+    };
+  }
+  [[nodiscard]] std::vector<std::pair<bool, std::string>> all() {
+    const std::lock_guard lock(mutex);
+    return told;
+  }
+};
+
+TEST_F(Embedded, AConsumerThatTheLibraryGaveUpIsToldOnceWithItsWordsAndCanEnd) {
+  obituary o;
+  auto options = source();
+  options.broken = o.reader();
+  member m(options);
+  m.start();
+  ASSERT_TRUE(m.has(4));
+  auto* handle = m.source().group()->consumer();
+  ASSERT_EQ(rd_kafka_test_fatal_error(handle, RD_KAFKA_RESP_ERR_UNSUPPORTED_ASSIGNOR, "no such assignor"),
+            RD_KAFKA_RESP_ERR_NO_ERROR);
+  ASSERT_TRUE(eventually([&] { return !o.all().empty(); }));
+  const auto s = m.source().status();
+  EXPECT_FALSE(s.up);
+  EXPECT_TRUE(s.fatal);
+  EXPECT_NE(s.reason.find("no such assignor"), std::string::npos) << s.reason;
+  m.close();
+  EXPECT_EQ(m.losses, 1);
+  EXPECT_EQ(m.source().assigned_partitions(), 0U);
+  const auto told = o.all();
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_FALSE(told[0].first) << "nobody has its place in the group";
+  EXPECT_NE(told[0].second.find("no such assignor"), std::string::npos) << told[0].second;
+}
+
+TEST_F(Embedded, AnInstanceThatWasPutOutIsToldAsSuch) {
+  obituary o;
+  auto options = source();
+  options.broken = o.reader();
+  options.instance_id = "one";
+  member m(options);
+  m.start();
+  ASSERT_TRUE(m.has(4));
+  rd_kafka_test_fatal_error(m.source().group()->consumer(), RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "fenced");
+  ASSERT_TRUE(eventually([&] { return !o.all().empty(); }));
+  EXPECT_TRUE(o.all()[0].first);
+  EXPECT_NE(o.all()[0].second.find("kafka.instance_id 'one'"), std::string::npos) << o.all()[0].second;
+}
+
+TEST_F(Embedded, AProducerThatTheLibraryGaveUpIsToldOnceWithItsWords) {
+  obituary o;
+  auto options = sink();
+  options.broken = o.reader();
+  const auto out = make_librdkafka_sink(options);
+  rd_kafka_test_fatal_error(out->handle(), RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a gap");
+  std::vector<delivery_report> none;
+  ASSERT_TRUE(eventually([&] { return out->reports(none, 10), !o.all().empty(); }));
+  EXPECT_FALSE(o.all()[0].first);
+  EXPECT_NE(o.all()[0].second.find("a gap"), std::string::npos) << o.all()[0].second;
+  outgoing r;
+  r.value = "v";
+  EXPECT_EQ(out->produce(r), produced::failed);
+  EXPECT_TRUE(out->status().fatal);
+  EXPECT_EQ(o.all().size(), 1U);
 }
 
 }  // namespace

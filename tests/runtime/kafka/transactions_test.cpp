@@ -1,16 +1,21 @@
-// Transactions are the broker's to judge: these run where TROUPE_TEST_KAFKA names one
+// Transactions are the broker's to judge: those called RealBroker run where TROUPE_TEST_KAFKA names one
 // (tests/e2e/kafka_ports.py).
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <librdkafka/rdkafka.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
+#include <mutex>
 
 #include "runtime/kafka/admin.hpp"
+#include "runtime/kafka/embedded_broker.hpp"
 #include "runtime/kafka/librdkafka_transactions.hpp"
 #include "runtime/kafka/transaction_heir.hpp"
+#include "runtime/kafka/transaction_refusal.hpp"
 #include "tests/runtime/kafka/members.hpp"
 
 namespace troupe::kafka::test {
@@ -21,6 +26,67 @@ TEST(TransactionHeir, MetadataNamesTheCommitter) {
   EXPECT_EQ(from_metadata(to_metadata(c)), c);
   for (const char* other : {"", "troupe", "troupe ", "troupe x", "troupe  y", "else a b"})
     EXPECT_EQ(from_metadata(other), committer{}) << other;
+}
+
+TEST(TransactionRefusal, NamesTheRemedy) {
+  const auto said = [](int code, const char* words = "words") {
+    return transaction_refusal(code, words, "scorer-0-check", "scorer-0", 20 * second);
+  };
+  using testing::HasSubstr;
+  EXPECT_THAT(said(RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+              testing::AllOf(HasSubstr("'scorer-0-check'"), HasSubstr("--resource-pattern-type prefixed "),
+                             HasSubstr("--transactional-id scorer-0;")));
+  EXPECT_THAT(said(RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT),
+              HasSubstr("kafka.transaction_timeout, 20 s: lower it, or raise the broker's transaction.max."));
+  EXPECT_THAT(said(RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE), HasSubstr("at_least_once"));
+  EXPECT_THAT(said(RD_KAFKA_RESP_ERR__TIMED_OUT), HasSubstr("transaction.state.log.replication.factor"));
+  EXPECT_THAT(said(RD_KAFKA_RESP_ERR_UNKNOWN, "no idea"), HasSubstr("(no idea)"));
+}
+
+/// The broker in the process answers as one with transactions would.
+class EmbeddedTransactions : public testing::Test {
+ protected:
+  embedded_broker broker{{{"in", 1}, {"out", 1}}};
+  source_options in;
+  sink_options out;
+  EmbeddedTransactions() {
+    in.brokers = out.brokers = broker.bootstrap();
+    in.group = "g", in.topic = "in", in.fetch_wait_ms = 5, in.transactional = true;
+    out.results_topic = out.dead_letter_topic = "out";
+    out.transactional_id = "acting";
+  }
+};
+
+TEST_F(EmbeddedTransactions, AreNone) {
+  const auto sink = make_librdkafka_sink(out);
+  EXPECT_THAT(try_transactions(sink->handle(), "acting", "acting", 10 * second, 10 * second),
+              testing::StartsWith("this broker is one of `kafka.brokers: embedded` in another process"));
+}
+
+TEST_F(EmbeddedTransactions, EndWhoWantsToBegin) {
+  std::mutex mutex;
+  std::string why;
+  out.broken = [&](bool fenced, const std::string& text) {
+    const std::lock_guard lock(mutex);
+    EXPECT_FALSE(fenced);
+    EXPECT_TRUE(why.empty()) << "told once";
+    why = text;
+  };
+  member m(in);
+  m.start();
+  const auto sink = make_librdkafka_transactions(out, m.source().group());
+  ASSERT_TRUE(eventually([&] {
+    const std::lock_guard lock(mutex);
+    return !why.empty();
+  }));
+  EXPECT_THAT(why, testing::HasSubstr("no transactions"));
+  EXPECT_EQ(sink->phase(), transaction_phase::preparing);
+  std::vector<delivery_report> none;
+  EXPECT_TRUE(eventually([&] {
+    sink->reports(none, 10);  // what is known of the connection comes that way
+    return sink->status().reason.find(why) != std::string::npos;
+  })) << sink->status().reason;
+  EXPECT_FALSE(sink->status().up);
 }
 
 class RealBrokerTransactions : public testing::Test {
@@ -71,6 +137,30 @@ class RealBrokerTransactions : public testing::Test {
     return end.value_or(transaction_result{});
   }
 
+  /// Who reads partition 0, where some records are, and answers them in transactions.
+  struct answering {
+    answering(const RealBrokerTransactions& test, int records) : reader(test.source()) {
+      writer(test.brokers, test.topic).write_numbers(0, records);
+      reader.start();
+      queue = reader.queue(0);
+      out = make_librdkafka_transactions(test.sink("-a"), reader.source().group());
+      EXPECT_TRUE(comes_to(*out, transaction_phase::ready));
+    }
+    /// Of a transaction of its own, up to this offset.
+    [[nodiscard]] transaction_result commit(std::initializer_list<std::string_view> values,
+                                            std::int64_t next) {
+      EXPECT_TRUE(comes_to(*out, transaction_phase::ready));
+      out->begin();
+      for (const auto value : values) produce(*out, value);
+      out->commit({{0, queue->generation(), next}});
+      return end_of(*out);
+    }
+
+    member reader;
+    member::queue_ptr queue;
+    std::unique_ptr<transactional_sink> out;
+  };
+
   /// What a reader of what is committed finds in the results topic, and what the group has committed.
   struct seen_outside {
     std::vector<std::string> values;
@@ -114,50 +204,35 @@ class RealBrokerTransactions : public testing::Test {
 };
 
 TEST_F(RealBrokerTransactions, ResultsAndOffsetsAppearTogetherOrNotAtAll) {
-  writer(brokers, topic).write_numbers(0, 10);
-  member m(source());
-  m.start();
-  const auto queue = m.queue(0);
-  ASSERT_EQ(read(*queue, 10).size(), 10U);
-  EXPECT_FALSE(queue->store(5)) << "offsets go with transactions alone";
-  const auto out = make_librdkafka_transactions(sink("-a"), m.source().group());
-  ASSERT_TRUE(comes_to(*out, transaction_phase::ready));
+  answering a(*this, 10);
+  ASSERT_EQ(read(*a.queue, 10).size(), 10U);
+  EXPECT_FALSE(a.queue->store(5)) << "offsets go with transactions alone";
 
-  out->begin();
-  produce(*out, "aborted");
-  out->abort();
-  EXPECT_FALSE(end_of(*out).committed);
+  a.out->begin();
+  produce(*a.out, "aborted");
+  a.out->abort();
+  EXPECT_FALSE(end_of(*a.out).committed);
 
-  ASSERT_TRUE(comes_to(*out, transaction_phase::ready));
-  out->begin();
-  produce(*out, "a");
-  produce(*out, "b");
-  out->commit({{0, queue->generation(), 2}});
-  const auto end = end_of(*out);
+  const auto end = a.commit({"a", "b"}, 2);
   EXPECT_TRUE(end.committed) << end.why;
 
   const auto seen = outside(2);
   EXPECT_EQ(seen.values, (std::vector<std::string>{"a", "b"}));
   EXPECT_EQ(seen.offset, 2);
-  queue->rewind();
-  const auto again = read(*queue, 8);
+  a.queue->rewind();
+  const auto again = read(*a.queue, 8);
   ASSERT_EQ(again.size(), 8U);
   EXPECT_EQ(again.front().offset, 2) << "from what is committed";
 }
 
 TEST_F(RealBrokerTransactions, AnAssignmentThatIsOverCommitsNothing) {
-  writer(brokers, topic).write_numbers(0, 4);
-  member m(source());
-  m.start();
-  const auto queue = m.queue(0);
-  const auto out = make_librdkafka_transactions(sink("-a"), m.source().group());
-  ASSERT_TRUE(comes_to(*out, transaction_phase::ready));
-  out->begin();
-  produce(*out, "too late");
-  m.close();
-  EXPECT_FALSE(out->owns(0, queue->generation()));
-  out->commit({{0, queue->generation(), 4}});
-  const auto end = end_of(*out);
+  answering a(*this, 4);
+  a.out->begin();
+  produce(*a.out, "too late");
+  a.reader.close();
+  EXPECT_FALSE(a.out->owns(0, a.queue->generation()));
+  a.out->commit({{0, a.queue->generation(), 4}});
+  const auto end = end_of(*a.out);
   EXPECT_FALSE(end.committed);
   EXPECT_TRUE(end.passing) << end.why;
   const auto seen = outside(0);
@@ -166,25 +241,16 @@ TEST_F(RealBrokerTransactions, AnAssignmentThatIsOverCommitsNothing) {
 }
 
 TEST_F(RealBrokerTransactions, WhoIsFencedGoesOnWithANewProducer) {
-  writer(brokers, topic).write_numbers(0, 4);
-  member m(source());
-  m.start();
-  const auto queue = m.queue(0);
-  const auto out = make_librdkafka_transactions(sink("-a"), m.source().group());
-  ASSERT_TRUE(comes_to(*out, transaction_phase::ready));
-  out->begin();
-  produce(*out, "of the one that is fenced");
+  answering a(*this, 4);
+  a.out->begin();
+  produce(*a.out, "of the one that is fenced");
   {
-    const auto other = make_librdkafka_transactions(sink("-a"), m.source().group());
+    const auto other = make_librdkafka_transactions(sink("-a"), a.reader.source().group());
     ASSERT_TRUE(comes_to(*other, transaction_phase::ready));
   }
-  out->commit({{0, queue->generation(), 1}});
-  EXPECT_FALSE(end_of(*out).committed);
-  ASSERT_TRUE(comes_to(*out, transaction_phase::ready));
-  out->begin();
-  produce(*out, "afterwards");
-  out->commit({{0, queue->generation(), 1}});
-  const auto end = end_of(*out);
+  a.out->commit({{0, a.queue->generation(), 1}});
+  EXPECT_FALSE(end_of(*a.out).committed);
+  const auto end = a.commit({"afterwards"}, 1);
   EXPECT_TRUE(end.committed) << end.why;
   EXPECT_EQ(outside(1).values, (std::vector<std::string>{"afterwards"}));
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -80,6 +81,11 @@ TEST(requests, rows_that_no_tensor_holds_are_named) {
 TEST(requests, generated_rows_are_the_same_each_time_and_differ) {
   const auto rows = generated_rows(100, 10);
   EXPECT_EQ(rows, generated_rows(100, 10));
+  EXPECT_EQ(rows, generated_rows(100, 10, usual_seed));
+  EXPECT_EQ(rows.front().substr(0, 20), "[0.041889,-0.046683,");
+  const auto others = generated_rows(100, 10, 8);
+  EXPECT_EQ(others, generated_rows(100, 10, 8));
+  for (const auto& row : others) EXPECT_EQ(std::count(rows.begin(), rows.end(), row), 0) << row;
   EXPECT_NE(rows[0], rows[1]);
   EXPECT_EQ(json::parse(rows[99]).size(), 10U);
 }
