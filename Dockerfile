@@ -36,7 +36,7 @@ RUN --mount=type=bind,from=build,source=/package,target=/package \
     # Nobody becomes somebody else in here.
     find / -xdev -type f -perm /6000 -exec chmod a-s {} + && \
     # A file system in memory takes its mode over, and some platforms choose the user.
-    chmod 1777 /var/lib/troupe && \
+    rmdir /var/lib/troupe/models && chmod 1777 /var/lib/troupe && \
     mv /usr/share/troupe/models /models && ln -s /models /usr/share/troupe/models && \
     sed -i 's|directory: /var/lib/troupe/models    |directory: /models             |' /etc/troupe/troupe.yaml
 ARG VERSION=0.1.0
