@@ -85,7 +85,9 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         sections = cluster.command("readelf", "-SW", binary).stdout
         assert ".debug_line" not in sections and ".symtab" not in sections, "the program is not stripped"
         n["program_MB"] = round(binary.stat().st_size / 1e6, 1)
-        assert (root / "usr/lib/troupe/libonnxruntime.so.1").exists()
+        for needed in ("usr/lib/troupe/libonnxruntime.so.1", "etc/ssl/certs/ca-certificates.crt", "usr/share/troupe/licenses/librdkafka/LICENSES.txt",
+                       "usr/share/troupe/licenses/hiredis/COPYING", "usr/share/doc/troupe/copyright"):
+            assert (root / needed).exists(), f"{needed} is missing"
         tools = [name for name in ("gcc", "g++", "cc", "make", "cmake", "git", "python3", "pip", "curl", "wget", "ccache") if (root / "usr/bin" / name).exists()]
         assert not tools, f"tools of the build are in the image: {tools}"
         leaks = [name for name in ("src", "package", "root/.cache/ccache", "run/secrets/ca.crt", "usr/local/share/ca-certificates/build.crt") if (root / name).exists()]
