@@ -33,8 +33,12 @@ RUN --mount=type=bind,from=build,source=/package,target=/package \
     apt-get update -q && \
     DEBIAN_FRONTEND=noninteractive apt-get install -yq --no-install-recommends /package/troupe_*.deb && \
     apt-get clean && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/ldconfig/* /var/cache/debconf/* && \
+    # Nobody becomes somebody else in here.
+    find / -xdev -type f -perm /6000 -exec chmod a-s {} + && \
+    # A file system in memory takes its mode over, and some platforms choose the user.
+    rmdir /var/lib/troupe/models && chmod 1777 /var/lib/troupe && \
     mv /usr/share/troupe/models /models && ln -s /models /usr/share/troupe/models && \
-    sed -i 's|/var/lib/troupe/models  |/models                 |' /etc/troupe/troupe.yaml
+    sed -i 's|directory: /var/lib/troupe/models    |directory: /models             |' /etc/troupe/troupe.yaml
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z

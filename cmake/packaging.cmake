@@ -92,8 +92,8 @@ engines, other ONNX graphs by the ONNX Runtime that comes with the package.")
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${onnxruntime}/lib")
-set(CPACK_DEBIAN_PACKAGE_DEPENDS passwd)
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS ca-certificates)
+# Event Hubs, registries and identity providers are reached by TLS.
+set(CPACK_DEBIAN_PACKAGE_DEPENDS "ca-certificates, passwd")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA
   "${debian_directory}/conffiles" "${PROJECT_SOURCE_DIR}/packaging/debian/postinst"
   "${PROJECT_SOURCE_DIR}/packaging/debian/prerm" "${PROJECT_SOURCE_DIR}/packaging/debian/postrm")

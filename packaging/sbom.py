@@ -99,6 +99,10 @@ def of_package(package: pathlib.Path) -> dict:
 
 
 def finish(bill: dict, program: dict, extra: list, subject: dict) -> dict:
+    # debsbom takes it for a package of Debian's, which has a source there.
+    for one in [c["bom-ref"] for c in bill["components"] if c["name"] == "troupe" and c is not program]:
+        bill["components"] = [c for c in bill["components"] if c["bom-ref"] != one]
+        bill["dependencies"] = [{**d, "dependsOn": [r for r in d.get("dependsOn", []) if r != one]} for d in bill["dependencies"] if d["ref"] != one]
     program["type"] = "application"
     program["purl"] = program["purl"].replace("pkg:deb/debian/", "pkg:deb/troupe/")
     program.pop("group", None)

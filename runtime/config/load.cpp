@@ -306,7 +306,11 @@ class loader {
       result_.file = from.file->string();
     } else if (from.search) {
       for (const char* path : {"config/troupe.yaml", "/etc/troupe/troupe.yaml"}) {
-        if (!std::filesystem::exists(path)) continue;
+        // A working directory that this user may not look into has none; /etc is another matter.
+        std::error_code hidden;
+        const bool there = std::filesystem::exists(path, hidden);
+        if (hidden && *path == '/') fail(path, "the configuration file can't be looked for: " + hidden.message());
+        if (!there) continue;
         result_.file = path;
         break;
       }

@@ -53,6 +53,8 @@ def problems(project) -> list:
     for name in ("troupe", "load"):
         if services[name]["image"] != f"localhost/troupe:{version}":
             found.append(f"{name}: {services[name]['image']} is not what scripts/image builds, localhost/troupe:{version}")
+    if f"ARG VERSION={version}\n" not in (ROOT / "Dockerfile").read_text():
+        found.append(f"the Dockerfile's VERSION, which compose builds with, is not {version}")
     broker = next(iter(services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"].split(","))).partition("://")[2]
     if services["troupe"]["environment"]["TROUPE_KAFKA_BROKERS"] != broker:
         found.append(f"troupe asks another broker than {broker}")

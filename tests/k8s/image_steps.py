@@ -38,7 +38,7 @@ class Podman:
 
 
 LOCKED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--memory", "256m", "--cpus", "1",
-          "--pids-limit", "200", "--tmpfs", "/tmp:rw,size=16m", "--tmpfs", "/var/lib/troupe:rw,size=64m,mode=1777"]
+          "--pids-limit", "200", "--tmpfs", "/tmp:rw,size=16m", "--tmpfs", "/var/lib/troupe:rw,size=64m"]
 # As variables: what is asked within the container (`troupe health`) has to know of them, too.
 ALONE = [word for name, value in (
     ("KAFKA_ENABLED", "false"), ("METRICS_BIND", "127.0.0.1"), ("METRICS_PORT", PORT), ("HTTP_BIND", "127.0.0.1"), ("HTTP_PORT", PORT + 1),
@@ -85,13 +85,15 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         sections = cluster.command("readelf", "-SW", binary).stdout
         assert ".debug_line" not in sections and ".symtab" not in sections, "the program is not stripped"
         n["program_MB"] = round(binary.stat().st_size / 1e6, 1)
-        assert (root / "usr/lib/troupe/libonnxruntime.so.1").exists()
+        for needed in ("usr/lib/troupe/libonnxruntime.so.1", "etc/ssl/certs/ca-certificates.crt", "usr/share/troupe/licenses/librdkafka/LICENSES.txt",
+                       "usr/share/troupe/licenses/hiredis/COPYING", "usr/share/doc/troupe/copyright"):
+            assert (root / needed).exists(), f"{needed} is missing"
         tools = [name for name in ("gcc", "g++", "cc", "make", "cmake", "git", "python3", "pip", "curl", "wget", "ccache") if (root / "usr/bin" / name).exists()]
         assert not tools, f"tools of the build are in the image: {tools}"
         leaks = [name for name in ("src", "package", "root/.cache/ccache", "run/secrets/ca.crt", "usr/local/share/ca-certificates/build.crt") if (root / name).exists()]
         assert not leaks, f"left over from the build: {leaks}"
-        suid = [p for p in cluster.command("find", root, "-xdev", "-perm", "/6000", "-type", "f").stdout.split()]
-        n["setuid_files"] = len(suid)
+        setuid = cluster.command("find", root, "-xdev", "-perm", "/6000", "-type", "f").stdout.split()
+        assert not setuid, f"programs that make somebody root: {setuid}"
         n["packages"] = cluster.command("dpkg-query", "--admindir", root / "var/lib/dpkg", "-W", "-f", "${Package}\\n").stdout.count("\n")
         writable = cluster.command("find", root, "-xdev", "-perm", "-0002", "-type", "f").stdout.split()
         assert not writable, f"files that everybody can write: {writable}"
@@ -155,6 +157,12 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         assert told["lost"] == 0 and told["predicted"] > 20000, told
 
 
+    with report.step("image: another user, in a folder that is closed to it"):
+        done = podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
+                      "--network", "none", "--read-only", "--user", "1000650000", "--workdir", "/root", image, "config", "--json")
+        assert {"key": "models.directory", "value": "/models", "origin": "/etc/troupe/troupe.yaml"} in [
+            {**one, "origin": one["origin"].partition(":")[0]} for one in json.loads(done.stdout)], done.stdout[-2000:]
+
     with report.step("package: removed it keeps the configuration, purged nothing is left"):
         script = """set -e
             test "$(dpkg-query -W -f '${db:Status-Status}' troupe)" = installed
@@ -162,7 +170,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
             dpkg --remove troupe
             test ! -e /usr/bin/troupe && test ! -e /usr/lib/troupe && test -f /etc/troupe/troupe.yaml && test -d /var/lib/troupe/models/mine
             dpkg --purge troupe
-            test ! -e /etc/troupe && test ! -e /var/lib/troupe && test ! -e /var/cache/troupe
+            test ! -e /etc/troupe && test ! -e /var/lib/troupe
             getent passwd troupe && ! dpkg-query -W troupe"""
         podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
                "--network", "none", "--user", "0", "--workdir", "/", "--entrypoint", "/bin/sh", image, "-c", script)
