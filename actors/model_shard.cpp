@@ -63,11 +63,16 @@ struct shard_state {
     } catch (const model::row_error& e) {
       return {error_code::invalid_features, e.what(), false};
     } catch (const model::model_error& e) {
-      observe::log_every(observe::level::error, "model_shard", "model_failed", 10, e.what(),
-                         {{"model", std::string(m.name())}, {"version", std::string(m.version())}});
+      tell_failed(e.what());
       const bool poison = died && dynamic_cast<const model::engine_died*>(&e) != nullptr;
       return {error_code::model_failed, e.what(), poison, is_away(e)};
     }
+  }
+
+  void tell_failed(const char* why) const {
+    observe::log_every(
+        observe::level::error, "model_shard", "model_failed", 10, why,
+        {{"model", std::string(args.model->name())}, {"version", std::string(args.model->version())}});
   }
 
   /// What an injected fault does to this batch; true: it fails.
@@ -90,7 +95,9 @@ struct shard_state {
     const nanos begin = args.clock();
     begins();
     if (args.faults && faulty()) {
-      failed.assign(refs.size(), {error_code::model_failed, "injected fault: shard_fail", false});
+      constexpr auto why = "injected fault: shard_fail";
+      tell_failed(why);
+      failed.assign(refs.size(), {error_code::model_failed, why, false});
       return args.clock() - begin;
     }
     begins();

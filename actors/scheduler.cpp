@@ -213,8 +213,11 @@ void answer_refused(self_ptr self) {
     rows.adopt(r);
     if (!scheduler_state::wanted(*r)) continue;
     if (r->trace) s.tell_wait(*r, "unavailable");
+    const nanos left = s.lanes[s.lane_of(r->model)].next_probe - caf_line::now(self);
+    const std::string when =
+        left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon";
     out.failed(*r, error_code::unavailable,
-               "the model keeps failing, its breaker is open; it is tried again soon");
+               "the model keeps failing, its breaker is open; it is tried again " + when);
   }
   s.refused.clear();
   out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });

@@ -151,7 +151,10 @@ std::vector<finding> check_kafka(const config::settings& s) {
     if (!creates_topics)
       creates_topics = client->broker_setting(meta->brokers[0].id, "auto.create.topics.enable") == "true";
     out.push_back({"topic " + topic, *creates_topics,
-                   *creates_topics    ? "will be created by the broker"
+                   *creates_topics    ? topic == s.kafka.requests_topic
+                                            ? "is not there: the broker creates it when somebody sends to it; "
+                                              "nothing is read until then"
+                                            : "will be created by the broker"
                    : s.kafka.eventhub ? "does not exist: az eventhubs eventhub create --resource-group GROUP "
                                         "--namespace-name NAMESPACE --name " +
                                             topic

@@ -306,13 +306,15 @@ load_report run_load(const load_options& o, const std::atomic<bool>& stop,
                      const std::function<void(const load_progress&)>& progress) {
   load_report report;
   report.run_id = o.run_id.empty() ? random_id() : o.run_id;
-  const kafka_client producer(kafka::client_kind::producer, o.brokers, o.properties,
-                              {{"enable.idempotence", "true"},
-                               {"linger.ms", o.rate > 0 && o.rate <= 5000 ? "1" : "5"},
-                               {"socket.nagle.disable", "true"},
-                               {"message.timeout.ms", "0"},
-                               {"delivery.report.only.error", "true"},
-                               {"queue.buffering.max.messages", "1000000"}});
+  const kafka_client producer(
+      kafka::client_kind::producer, o.brokers, o.properties,
+      {{"enable.idempotence", "true"},
+       {"partitioner", "murmur2_random"},  // as Java's clients, and as answers are sent
+       {"linger.ms", o.rate > 0 && o.rate <= 5000 ? "1" : "5"},
+       {"socket.nagle.disable", "true"},
+       {"message.timeout.ms", "0"},
+       {"delivery.report.only.error", "true"},
+       {"queue.buffering.max.messages", "1000000"}});
   send_times times(o);
   std::atomic<std::int64_t> sent{0};
   sender out(o, report.run_id, producer, times);

@@ -110,6 +110,7 @@ json objectives(const scenario& s) {
           {"lag_s", s.steady.lag_s},
           {"throughput", s.steady.throughput},
           {"ready", s.steady.ready},
+          {"degraded", s.steady.degraded},
           {"window_s", s.window_s},
           {"warm_up_s", s.warm_up_s},
           {"detect_within_s", s.detect_within_s ? json(*s.detect_within_s) : json()},

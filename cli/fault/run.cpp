@@ -141,6 +141,9 @@ class runner {
     while (!stop_requested()) {
       (void)glance();
       wrong = lately(scenario_.window_s);
+      // What is worse than it should be already hides what a fault makes of it.
+      if (wrong && !scenario_.steady.degraded)
+        for (const auto& why : looks_.back().degraded) wrong->push_back("degraded: " + why);
       if (wrong && wrong->empty()) return {};
       if (now_s() > until) return wrong ? joined(*wrong) : "the node does not answer";
       rest();
@@ -188,6 +191,8 @@ class runner {
         if (!s.active) {
           ended = now_s();
           say(i, name + " is over");
+          if (s.stopped)
+            why = "somebody else stopped it after " + plain_number(std::round(ended - begun)) + " s";
         }
       }
       const auto not_held = lately(judged_s);
@@ -199,7 +204,11 @@ class runner {
         holds_since = -1;
       else if (holds_since < 0)
         holds_since = now.at_s;
-      if (ended < 0 && now_s() - begun > bound(step)) {
+      if (!now.answers && now.at_s - last.at_s > gone_s(step)) {
+        why = "the node has not answered for " + plain_number(std::round(now.at_s - last.at_s)) + " s";
+        break;
+      }
+      if (ended < 0 && now.answers && now_s() - begun > bound(step)) {
         why = "the fault did not end by itself";
         break;
       }
@@ -237,16 +246,26 @@ class runner {
     return static_cast<double>(step.fault.duration) * 1e-9 + 15;
   }
 
+  /// How long a node may not answer: while the fault is there (it may freeze the node), and then to recover.
+  [[nodiscard]] double gone_s(const scenario_step& step) const {
+    return bound(step) + scenario_.recover_within_s;
+  }
+
   struct seen {
     bool active = true;
+    bool stopped = false;                  // before its time, by somebody
     std::optional<std::uint64_t> strikes;  // unset: the node did not say, or knows no such fault
   };
   [[nodiscard]] seen seen_of(std::uint64_t id) const {
     try {
       const auto all = json::parse(node_.get("/admin/faults"));
       for (const auto& f : all.at("faults"))
-        if (f.at("id") == id) return {f.at("state") == "active", f.at("strikes").get<std::uint64_t>()};
-      return {false, std::nullopt};
+        if (f.at("id") == id) {
+          const std::string how = f.value("ended", "");
+          return {f.at("state") == "active", !how.empty() && how != "over" && how != "done",
+                  f.at("strikes").get<std::uint64_t>()};
+        }
+      return {false, false, std::nullopt};
     } catch (const std::exception&) {
       return {};
     }

@@ -167,21 +167,24 @@ latency_objective objective(const reader& r, latency_objective o) {
 
 steady_state steady(const reader& r) {
   steady_state s;
-  r.each({"pipeline", "api", "lag", "throughput", "ready"}, [&](const std::string& key, const YAML::Node& v) {
-    if (key == "pipeline")
-      s.pipeline = objective(r.within(key, v), s.pipeline);
-    else if (key == "api")
-      s.api = objective(r.within(key, v), s.api);
-    else if (key == "lag")
-      s.lag_s = r.seconds(key, v);
-    else if (key == "throughput")
-      s.throughput = r.number(key, v);
-    else if (key == "ready")
-      s.ready = r.flag(key, v);
-    else
-      return false;
-    return true;
-  });
+  r.each({"pipeline", "api", "lag", "throughput", "ready", "degraded"},
+         [&](const std::string& key, const YAML::Node& v) {
+           if (key == "pipeline")
+             s.pipeline = objective(r.within(key, v), s.pipeline);
+           else if (key == "api")
+             s.api = objective(r.within(key, v), s.api);
+           else if (key == "lag")
+             s.lag_s = r.seconds(key, v);
+           else if (key == "throughput")
+             s.throughput = r.number(key, v);
+           else if (key == "ready")
+             s.ready = r.flag(key, v);
+           else if (key == "degraded")
+             s.degraded = r.flag(key, v);
+           else
+             return false;
+           return true;
+         });
   return s;
 }
 

@@ -39,6 +39,7 @@ struct steady_state {
   double lag_s = 5;
   double throughput = 0;
   bool ready = true;
+  bool degraded = false;  ///< it may be so before the first fault
 };
 
 struct scenario_step {

@@ -112,9 +112,11 @@ void object(std::vector<std::string>& to, const std::string& side, const latency
     to.push_back(side + text(" errors %.3g %% > %.3g %%", 100 * m.errors / m.requests, 100 * o.errors));
 }
 
-/// Without what is next: it counts down.
-std::string_view lasting(std::string_view why) {
-  return why.substr(0, why.find("; next "));
+/// Who or what a reason of `degraded` is about: how it stands may change, and times count down.
+std::string_view subject(std::string_view why) {
+  std::size_t end = why.size();
+  for (const std::string_view mark : {": ", " is ", " does "}) end = std::min(end, why.find(mark));
+  return why.substr(0, end);
 }
 
 double value_of(const std::map<std::string, double>& in, const std::string& name, double otherwise) {
@@ -168,7 +170,7 @@ std::vector<std::string> lasting_signs(const look& before, const look& now) {
   if (before.ready && !now.ready) all.emplace_back("not ready");
   for (const auto& d : now.degraded)
     if (std::none_of(before.degraded.begin(), before.degraded.end(),
-                     [&](const std::string& b) { return lasting(b) == lasting(d); }))
+                     [&](const std::string& b) { return subject(b) == subject(d); }))
       all.push_back("degraded: " + d);
   for (const auto& [name, value] : now.stands)
     if (value > value_of(before.stands, name, value)) all.push_back(name);

@@ -343,7 +343,7 @@ TEST(outcome, the_document_says_what_was_done_where_when_and_against_what) {
   EXPECT_EQ(j["error"], "a line\nanother");
   EXPECT_EQ(j["objectives"], nlohmann::json::parse(R"({
     "pipeline": {"p95_s": 0.1, "p99_s": 0.5, "errors": 0.001}, "api": {"p95_s": 0.3, "p99_s": 0.5, "errors": 0.01},
-    "lag_s": 5.0, "throughput": 50.0, "ready": true, "window_s": 5.0, "warm_up_s": 10.0, "detect_within_s": 5.0,
+    "lag_s": 5.0, "throughput": 50.0, "ready": true, "degraded": false, "window_s": 5.0, "warm_up_s": 10.0, "detect_within_s": 5.0,
     "recover_within_s": 30.0})"));
   EXPECT_EQ(j["steps"], nlohmann::json::parse(R"([
     {"fault": "redis_cut", "outcome": "passed", "passed": true, "duration": "3s", "failed_at_most": 2,

@@ -4,6 +4,7 @@ reason of a scenario that failed over it, with the time of the next probe, and i
 
 import json
 import re
+import signal
 import threading
 
 import troupe_test as t
@@ -39,6 +40,18 @@ with t.Stage() as stage:
     assert status == 0 and re.search(rf"{actor} +running .*  is (open|half-open).*$", out, re.M), out + err
     tree = json.loads(cli("tree", "--json")[1])
     assert [c["name"] for c in t.actors(tree["supervisor"]) if "notice" in c] == [actor], tree
+
+    # What is worse than it should be already would hide what a fault does.
+    file = stage.path("degraded.yaml")
+    crash = "warm_up: 1s\nwindow: 1s\nsteps: [{fault: actor_crash, actor: scheduler}]\n"
+    steady = "steady_state: {api: {errors: 1}, degraded: %s}\n"
+    file.write_text(steady % "false" + crash)
+    status, out, err = cli("fault", "run", str(file), "--json")
+    assert status == 3 and re.search(rf"not steady, nothing injected: degraded: {actor} is", json.loads(out)["error"]), out + err
+    file.write_text(steady % "true" + crash)
+    status, out, err = cli("fault", "run", str(file), "--json")
+    assert status == 0, out + err
+
     assert cli("fault", "stop", "--all")[0] == 0
     t.wait_until(lambda: score() == 200, "a probe has succeeded")
     t.wait_until(lambda: degraded() == [], "/ready says nothing of it any more")
@@ -58,4 +71,21 @@ with t.Stage() as stage:
     (step,) = json.loads(out)["steps"]
     assert status == 1 and re.search(rf"not recovered within 1 s: .*{actor} is (open|half-open)", step["why"]), (step, err)
     assert "troupe_breaker_state" not in out, out
-    assert node.stop() == 0, node.stderr()
+
+    # A fault that somebody else ended shows nothing, nor does a node that is gone.
+    def run_with(fault, disturb):
+        file.write_text("steady_state: {api: {p95: 5s, p99: 5s, errors: 1}}\nwindow: 1s\nrecover_within: 1s\nsteps: [%s]\n" % fault)
+        running = stage.start([t.TROUPE, "fault", "run", str(file), "--json", "--url", f"127.0.0.1:{node.port}"], "run",
+                              environment={"TROUPE_ADMIN_TOKEN": SECRET})
+        t.wait_until(lambda: "step 1 of 1: injecting" in running.stderr(), "the step has begun")
+        t.wait_until(lambda: "active" in cli("fault", "list")[1], "the fault is there")
+        disturb()
+        status = running.wait(60)
+        (step,) = json.loads(running.stdout())["steps"]
+        return status, step["outcome"], step["why"]
+
+    t.wait_until(lambda: score() == 200 and degraded() == [], "the node is whole again")
+    status, outcome, why = run_with("{fault: shard_delay, delay: 1ms, duration: 1m}", lambda: cli("fault", "stop", "--all"))
+    assert (status, outcome) == (1, "failed") and why.startswith("somebody else stopped it after "), why
+    status, outcome, why = run_with("{fault: shard_delay, delay: 1ms, duration: 2s}", lambda: node.signal(signal.SIGKILL))
+    assert (status, outcome) == (1, "failed") and re.fullmatch(r"the node has not answered for 1\d s", why), why
