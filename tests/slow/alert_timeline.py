@@ -39,7 +39,7 @@ with t.Stage() as stage:
         "models": {"default": "diabetes-rf-model"}, "breaker": {"open": "10s"}, "kafka": {"credit_records": 500},
         "faults": {"enabled": True}, "admin": {"token": SECRET}})
     prometheus = Prometheus(stage, {"troupe": node.port}, options.every)
-    load = stage.load(kafka, options.rate * 3600, options.rate, fresh=False)
+    load = stage.load(kafka, options.rate * 3600, options.rate, "--distinct", options.rate * 3600)  # none is in the cache
     t.wait_until(lambda: node.metrics().total("inference_requests_total") > options.rate, "answers come", 60)
     prometheus.evaluated()
     t.wait_until(lambda: prometheus.query("count_over_time(troupe_ready[1m]) > 2"), "the node was scraped", 60)
