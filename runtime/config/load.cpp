@@ -307,9 +307,9 @@ class loader {
     } else if (from.search) {
       for (const char* path : {"config/troupe.yaml", "/etc/troupe/troupe.yaml"}) {
         // A working directory that this user may not look into has none; /etc is another matter.
-        std::error_code hidden;
-        const bool there = std::filesystem::exists(path, hidden);
-        if (hidden && *path == '/') fail(path, "the configuration file can't be looked for: " + hidden.message());
+        std::error_code unseen;
+        const bool there = std::filesystem::exists(path, unseen);
+        if (unseen && *path == '/') fail(path, "the configuration file can't be looked for: " + unseen.message());
         if (!there) continue;
         result_.file = path;
         break;
