@@ -56,7 +56,6 @@ EXPOSE 8080 8081 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["troupe", "health", "--alive"]
 ENTRYPOINT ["troupe"]
-CMD ["serve"]
 
 # ONNX Runtime with CUDA and what it loads, out of its Python packages: 3 GB.
 FROM build AS cuda-libraries
@@ -77,5 +76,8 @@ RUN echo /usr/lib/troupe/cuda >/etc/ld.so.conf.d/troupe-cuda.conf && ldconfig &&
 # What NVIDIA's container runtime puts in: the driver's libraries.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
+CMD ["serve"]
 
 FROM installed AS runtime
+# Here and not above: buildah forgets to remove what it works in for a stage that has no instruction.
+CMD ["serve"]
