@@ -174,6 +174,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
             getent passwd troupe && ! dpkg-query -W troupe"""
         podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
                "--network", "none", "--user", "0", "--workdir", "/", "--entrypoint", "/bin/sh", image, "-c", script)
+    podman("rm", "--all", "--force")
 
 
 def boot_time() -> float:
