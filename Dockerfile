@@ -27,6 +27,8 @@ FROM scratch AS package
 COPY --from=build /package/ /
 
 FROM ${BASE} AS installed
+# buildah's cache looks at what is copied, not at what is mounted: without this another package would not be installed anew.
+COPY --from=build /package/troupe.sha256 /usr/share/troupe/package.sha256
 RUN --mount=type=bind,from=build,source=/package,target=/package \
     groupadd --gid 10001 troupe && \
     useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/troupe --shell /usr/sbin/nologin troupe && \

@@ -20,6 +20,8 @@ class Podman:
         # /run is in memory and of this run alone.
         self.base = ["podman", "--root", storage / "root", "--runroot", "/run/podman", "--tmpdir", "/run/podman-tmp", "--storage-driver",
                      "overlay", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        # A container's usual limits on open files may be above what this machine may give.
+        self.inside = ["--cgroup-parent", f"{cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"]
         self("rm", "--all", "--force")  # of a run that was interrupted
 
     def __call__(self, *words, check=True, deadline=120):
@@ -28,9 +30,7 @@ class Podman:
     def start(self, image: str, *options, name: str) -> float:
         """-> the monotonic time at which podman was asked."""
         asked = time.monotonic()
-        # A container's usual limits on open files may be above what this machine may give.
-        self("run", "--detach", "--name", name, "--cgroup-parent", f"{self.cgroup}/podman", "--ulimit", "nofile=4096:4096",
-             "--ulimit", "nproc=4096:4096", "--network", "host", *options, image)
+        self("run", "--detach", "--name", name, *self.inside, "--network", "host", *options, image)
         return asked
 
     def inspect(self, name: str) -> dict:
@@ -53,7 +53,8 @@ def status_field(pid: int, name: str) -> str:
     return re.search(rf"^{name}:\s*(.*)$", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]
 
 
-def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
+def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path, revision: str):
+    """`revision`: the commit that it was built of; empty: whatever its label says."""
     with report.step("image: what it is") as n:
         about = json.loads(podman("image", "inspect", image).stdout)[0]
         config = about["Config"]
@@ -65,6 +66,9 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         for label in ("title", "description", "version", "revision", "created", "base.name"):
             assert labels.get(f"org.opencontainers.image.{label}"), (label, labels)
         assert re.fullmatch(r"[0-9a-f]{12}", labels["org.opencontainers.image.revision"]), labels
+        told = json.loads(podman("run", "--rm", *podman.inside, "--network", "none", image, "version", "--json").stdout)
+        labelled = labels["org.opencontainers.image.revision"]
+        assert told["revision"] == labelled == (revision or labelled), (told, labelled, revision)
         health = about.get("Healthcheck") or config.get("Healthcheck")
         assert health["Test"] == ["CMD", "troupe", "health", "--alive"], health
         folder = stage.path("oci")
@@ -151,15 +155,13 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
         podman("stop", "-t", "20", "onnxruntime")
 
     with report.step("image: the demo, one command, nothing mounted"):
-        done = podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
-                      "--network", "none", "--read-only", image, "demo", "--records", "20000", "--json", deadline=120)
+        done = podman("run", "--rm", *podman.inside, "--network", "none", "--read-only", image, "demo", "--records", "20000", "--json")
         told = json.loads(done.stdout)
         assert told["lost"] == 0 and told["predicted"] > 20000, told
 
 
     with report.step("image: another user, in a folder that is closed to it"):
-        done = podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
-                      "--network", "none", "--read-only", "--user", "1000650000", "--workdir", "/root", image, "config", "--json")
+        done = podman("run", "--rm", *podman.inside, "--network", "none", "--read-only", "--user", "1000650000", "--workdir", "/root", image, "config", "--json")
         assert {"key": "models.directory", "value": "/models", "origin": "/etc/troupe/troupe.yaml"} in [
             {**one, "origin": one["origin"].partition(":")[0]} for one in json.loads(done.stdout)], done.stdout[-2000:]
 
@@ -172,8 +174,7 @@ def run(stage: t.Stage, podman: Podman, image: str, archive: pathlib.Path):
             dpkg --purge troupe
             test ! -e /etc/troupe && test ! -e /var/lib/troupe
             getent passwd troupe && ! dpkg-query -W troupe"""
-        podman("run", "--rm", "--cgroup-parent", f"{podman.cgroup}/podman", "--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096",
-               "--network", "none", "--user", "0", "--workdir", "/", "--entrypoint", "/bin/sh", image, "-c", script)
+        podman("run", "--rm", *podman.inside, "--network", "none", "--user", "0", "--workdir", "/", "--entrypoint", "/bin/sh", image, "-c", script)
     podman("rm", "--all", "--force")
 
 

@@ -28,6 +28,7 @@ parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("--programs", type=pathlib.Path, required=True, help="Kubernetes' own programs")
 parser.add_argument("--storage", type=pathlib.Path, required=True, help="where podman's images are")
 parser.add_argument("--image", required=True)
+parser.add_argument("--revision", default="", help="the commit that the image must be of")
 parser.add_argument("--helm", required=True)
 parser.add_argument("--chart", type=pathlib.Path, required=True)
 parser.add_argument("--cgroup", required=True, help="under which all containers are")
@@ -41,7 +42,7 @@ with t.Stage() as stage, contextlib.ExitStack() as closing:
     podman = image_steps.Podman(options.storage, stage, options.cgroup)
     archive = stage.path("image.tar")
     if "image" in steps:
-        image_steps.run(stage, podman, options.image, archive)
+        image_steps.run(stage, podman, options.image, archive, options.revision)
     if set(steps) & {"admission", "pods", "metrics", "autoscaling"}:
         with report.step("cluster: a node is ready") as n:
             c = closing.enter_context(cluster.Cluster(stage, options.programs, stage.path("cluster"), f"/{options.cgroup}"))
