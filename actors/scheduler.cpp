@@ -405,15 +405,21 @@ void take_back(self_ptr self, const running& lost, end_of_shard how, const std::
   auto& lane = s.lanes[lost.lane];
   const auto& rows = *lost.rows;
   if (how == end_of_shard::something_else && lost.on_trial) {
-    for (const record* r : rows)
+    for (const record* r : rows) {
+      lane.suspects.forget(r);
       if (scheduler_state::wanted(*r)) s.take_again(lost.lane, r);
+    }
     s.express_running -= lost.express;
     if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
     return;
   }
   std::vector<policy::bisection::row> still, convicted;
-  for (const record* r : rows)
-    if (scheduler_state::wanted(*r)) still.push_back(r);
+  for (const record* r : rows) {
+    if (scheduler_state::wanted(*r))
+      still.push_back(r);
+    else
+      lane.suspects.forget(r);
+  }
   lane.suspects.died(still, rows.size() == 1, how == end_of_shard::hang, convicted);
   answering poison(s.writer);
   for (const auto* h : convicted)

@@ -10,7 +10,9 @@
 // A model that ends whatever is given to it is no matter of rows: after `in_a_row` deaths without one row
 // scored in between, trusted() is false until a row is scored.
 //
-// Holds handles; whatever died() keeps is handed back exactly once, by next() or take_all().
+// Holds handles; whatever died() keeps is handed back exactly once, by next() or take_all(). A row is known by
+// its address, which another row may have after it: of each row that next() gave, the end is told, by
+// scored(), died() or forget().
 
 #include <cstddef>
 #include <cstdint>
@@ -41,7 +43,7 @@ class bisection {
 
   /// The group that is tried next, at most `most` (> 0) rows of it; empty when nobody is under suspicion.
   [[nodiscard]] std::vector<row> next(std::size_t most);
-  /// Nothing more is known of a row: it is no longer wanted.
+  /// Nothing more is known of a row: it is no longer wanted, or waits with all others again.
   void forget(row r) { killed_.erase(r); }
   /// Appends all that wait and forgets them.
   void take_all(std::vector<row>& out);

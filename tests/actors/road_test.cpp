@@ -224,6 +224,27 @@ TEST(road, many_poison_records_cost_no_budget_and_little_time) {
   EXPECT_EQ(s.sink->delivered.size(), 2'000U);
 }
 
+TEST(road, a_record_is_not_blamed_for_what_lay_at_its_address_before) {
+  stage_options o;
+  o.circuit.threshold = 1'000;
+  stage s(o);
+  // Each time its owner goes while it is tried alone for the second time; the next owner reads it again.
+  int deaths = 0, owners = 0;
+  *s.before_scoring = [&](std::span<const double* const>) {
+    if (++deaths == 2 && owners < 20) {
+      ++owners;
+      deaths = 0;
+      caf_line::post(s.consumer, crash{"injected"});
+    }
+    throw std::runtime_error("segmentation fault");
+  };
+  s.request(0);
+  s.settle(600'000'000'000);
+  EXPECT_EQ(owners, 20);
+  EXPECT_EQ(deaths, 2) << "the last owner's record";
+  EXPECT_EQ(s.sink->delivered.size(), 1U);
+}
+
 TEST(road, a_model_that_ends_all_it_is_given_opens_its_breaker_and_few_records_are_blamed) {
   stage_options o;
   o.intensity = 5;

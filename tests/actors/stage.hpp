@@ -105,6 +105,7 @@ class stage {
     sup.escalate = [this](const std::string& why) { escalated = why; };
     sup.started = [this](const child_spec& spec, const caf_line::any_actor& h,
                          bool) -> std::optional<wiring> {
+      if (spec.kind == "partition_consumer") consumer = h;
       if (spec.kind == "producer") who.producer = caf::actor_cast<producer_actor>(h);
       if (spec.kind == "scheduler") who.scheduler = caf::actor_cast<scheduler_actor>(h);
       if (spec.kind == "cache_client") who.cache = caf::actor_cast<cache_client_actor>(h);
@@ -243,6 +244,7 @@ class stage {
   std::shared_ptr<scripted_engine::hook> before_scoring = std::make_shared<scripted_engine::hook>();
   supervisor_actor supervisor;
   wiring who;
+  caf_line::any_actor consumer;
   std::string escalated;
   std::uint64_t shards = 0;
 

@@ -96,6 +96,7 @@ TEST_F(simulation, every_law_holds_in_every_history) {
     const history h = simulate(seed);
     ASSERT_EQ(h.violation, "") << (count == 1 ? h.story : "") << "replay: scripts/simulate 1 " << seed
                                << " (the first after " << seed - first + 1 << " seeds)";
+    all.digest = all.digest * 31 + h.digest;
     all.records += h.records;
     all.calls += h.calls;
     all.crashes += h.crashes;
@@ -108,7 +109,7 @@ TEST_F(simulation, every_law_holds_in_every_history) {
   std::cout << count << " seeds: " << all.records << " records, " << all.calls << " calls, " << all.crashes
             << " crashes, " << all.rebalances << " rebalances, " << all.duplicates << " duplicates, "
             << all.dead_letters << " dead letters, " << all.parked << " parked, " << all.express
-            << " express batches; 0 violations\n";
+            << " express batches, digest " << std::hex << all.digest << std::dec << "; 0 violations\n";
 }
 
 TEST_F(simulation, a_crash_names_its_seed) {
