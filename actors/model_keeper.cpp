@@ -145,6 +145,7 @@ struct keeper_state {
         if (l.tables.empty()) {
           args.stop(l.address);
           l.held = l.model->lifetime();
+          l.place = l.model;
           l.model.reset();
           l.dismissed = true;
         }

@@ -54,6 +54,8 @@ class keeper_memory {
     std::shared_ptr<const model::loaded_model> model;
     std::vector<std::weak_ptr<const model::model_table>> tables;  ///< that name it
     std::weak_ptr<const void> held;                               ///< by its actors
+    std::weak_ptr<const model::loaded_model>
+        place;  ///< no other model gets its address before all know it went
     const model::loaded_model* address = nullptr;
     std::string name;
     std::string version;

@@ -309,6 +309,8 @@ model_shard_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<m
                  shard_idle{args->id, args->model.get(), model_shard_actor(self), args->express});
   return {
       [self](const grant& g) {
+        // A scheduler that is gone: its rows are submitted to its successor, which has given its own numbers.
+        if (!caf_line::sent_by(self, self->state.to.scheduler)) return;
         if (!g.on_trial) return run(self, g);
         try {
           run(self, g);

@@ -66,6 +66,7 @@ struct consumer_state {
   nanos asked = 0;
 
   ~consumer_state() {
+    if (port) port->end();
     if (args.queue) args.queue->on_records({});
     // Whoever has the partition next reads these again: they need not be scored, nor answered twice.
     for (const auto& b : batches)
@@ -282,6 +283,7 @@ void leave_when_done(self_ptr self) {
   if (!clean && in_time && (!s.args.transactional || now < s.leaving->deadline - settle_at_most)) return;
   if (!clean && !s.waits) {
     s.waits = true;
+    s.port->end();
     ask_to_settle(self);
   }
   // What is unfinished must not be committed once another member has the partition.

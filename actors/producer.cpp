@@ -32,8 +32,10 @@ class order_desk {
   };
   std::map<std::int32_t, window> windows;
 
-  /// None for what a partition_consumer had that is gone.
+  /// None for what a partition_consumer had that is gone: its window would begin at its first record again,
+  /// and wait for all that were answered since.
   window* of(const record_batch& b) {
+    if (b.owner->ended()) return nullptr;
     auto at = windows.find(b.partition);
     if (at != windows.end() && at->second.owner != b.owner) {
       if (b.owner->number() < at->second.owner->number()) return nullptr;

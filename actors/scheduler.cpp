@@ -13,6 +13,7 @@
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
+#include "runtime/policy/absence.hpp"
 #include "runtime/policy/batch_sizer.hpp"
 #include "runtime/policy/bisection.hpp"
 
@@ -50,6 +51,7 @@ struct running {
   std::uint32_t probes = 0;  // of its rows, those that a half-open breaker let through
   bool on_trial = false;     // its shard says so when it dies of them
   std::shared_ptr<engine_work> work;
+  nanos away_before = 0;  // what scheduler_state::away came to when it was granted
 };
 
 struct hung_shard {
@@ -78,6 +80,7 @@ struct scheduler_state {
   std::vector<hung_shard> hung;
   std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
   std::uint64_t next_grant = 1;
+  policy::absence away{sweep};
   std::size_t express_running = 0;
   std::vector<bool> runnable;
   std::vector<std::uint64_t> waiting_rows;  // by class
@@ -283,7 +286,8 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows,
   std::shared_ptr<engine_work> work;
   if (s.args.time_limit > 0) work = std::make_shared<engine_work>();
   const bool on_trial = lane.suspects.trusted();
-  s.grants.emplace(id, running{lane_index, shared, shard.handle, express, probes, on_trial, work});
+  s.grants.emplace(
+      id, running{lane_index, shared, shard.handle, express, probes, on_trial, work, s.away.total()});
   caf_line::send(self, shard.handle, grant{id, std::move(shared), on_trial, std::move(work)});
 }
 
@@ -474,9 +478,10 @@ void shard_died(self_ptr self, const caf_line::ending& e) {
 void end_hung(self_ptr self, nanos now) {
   auto& s = self->state;
   if (s.args.time_limit <= 0) return;
+  s.away.look(now);
   for (auto it = s.grants.begin(); it != s.grants.end();) {
     const nanos began = it->second.work ? it->second.work->began.load(std::memory_order_relaxed) : 0;
-    if (began == 0 || now - began <= s.args.time_limit) {
+    if (began == 0 || now - began - (s.away.total() - it->second.away_before) <= s.args.time_limit) {
       ++it;
       continue;
     }

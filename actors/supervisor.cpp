@@ -147,7 +147,10 @@ void start(self_ptr self, tree_id id, bool restart, bool blameless = false) {
   }
   const auto changed = s.args.started(*c.spec, c.handle, restart);
   if (!changed) return;
-  for (auto& [other, o] : s.children) caf_line::post_urgent(o.handle, *changed);
+  // Whoever submits again does so at once: by then the others must know to whom their answers go.
+  for (const bool submits : {false, true})
+    for (auto& [other, o] : s.children)
+      if (o.spec->submits() == submits) caf_line::post_urgent(o.handle, *changed);
 }
 
 /// Those who wait for this plan's time, to people.

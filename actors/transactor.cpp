@@ -119,8 +119,10 @@ struct transactor_state {
     }
   }
 
-  /// None for what a partition_consumer had that is gone.
+  /// None for what a partition_consumer had that is gone: its window would begin at its first record again,
+  /// and wait for all that were answered since.
   [[nodiscard]] window* window_of(const record_batch& b) const {
+    if (b.owner->ended()) return nullptr;
     lane& l = lane_of(b.partition);
     auto at = l.windows.find(b.partition);
     if (at != l.windows.end() && at->second.owner != b.owner) {

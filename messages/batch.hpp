@@ -244,6 +244,9 @@ class completion_port {
   virtual ~completion_port() = default;
   /// Of two owners of one partition, the later one has the higher number.
   [[nodiscard]] std::uint64_t number() const { return number_; }
+  /// The owner goes: answers to its requests that come from now on are nobody's.
+  void end() { ended_.store(true, std::memory_order_release); }
+  [[nodiscard]] bool ended() const { return ended_.load(std::memory_order_acquire); }
   /// Kafka's: answers to these rows are with the broker.
   virtual void delivered(std::shared_ptr<row_refs> rows) = 0;
   /// Every other door's: answers to its rows, for it to write and send.
@@ -256,6 +259,7 @@ class completion_port {
   }
 
   std::uint64_t number_;
+  std::atomic<bool> ended_{false};
 };
 
 }  // namespace troupe

@@ -97,6 +97,12 @@ void send_urgent(Self* self, const To& to, Message&& m) {
   if (to) self->template send<caf::message_priority::high>(to, std::forward<Message>(m));
 }
 
+/// Whether the message that is being handled comes from `who`.
+template <class Self, class Who>
+[[nodiscard]] bool sent_by(Self* self, const Who& who) {
+  return who && self->current_sender() && self->current_sender()->id() == who->id();
+}
+
 /// From any thread.
 template <class To, class Message>
 void post(const To& to, Message&& m) {

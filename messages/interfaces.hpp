@@ -143,6 +143,9 @@ struct child_spec {
   std::string group;  ///< of the supervision tree; one that is not there: the root
   /// One that is stuck may go on beside its successor: it owns nothing that both would have.
   bool replaceable = false;
+
+  /// Submits again what it holds when it hears of a new neighbour.
+  [[nodiscard]] bool submits() const { return kind == "partition_consumer" || kind == "gateway"; }
 };
 
 struct supervise {

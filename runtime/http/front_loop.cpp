@@ -490,6 +490,9 @@ void front_loop::impl::close(front_connection& c) {
   c.now = phase::closed;
   if (c.queued)
     for (auto* list : {&again, &going}) std::replace(list->begin(), list->end(), &c, no_connection);
+  // A child that was just forked may still have the socket: then close() alone leaves it in the epoll set,
+  // with the address of what is freed below.
+  ::epoll_ctl(epoll, EPOLL_CTL_DEL, c.socket, nullptr);
   ::close(c.socket);
   c.pending = {};
   const std::size_t gap = c.slot;

@@ -3,11 +3,11 @@
 // overtake all else, so it is answered as soon as the message being handled is done); one that owes an answer
 // for `after` or longer handles one message all that time.
 //
-// Who asks may itself have been away (a suspended machine, no processor time): a look that comes much later
-// than the one before moves what is owed forward by as much, so that nobody is blamed for it.
+// Who asks may itself have been away: that moves what is owed forward by as much (see absence.hpp).
 
 #include <cstdint>
 
+#include "runtime/policy/absence.hpp"
 #include "runtime/policy/time.hpp"
 
 namespace troupe::policy {
@@ -21,13 +21,11 @@ class stuck_watch {
   };
 
   /// `after` > 0; looks are to come about every `every`.
-  stuck_watch(nanos after, nanos every) : after_(after), every_(every) {}
+  stuck_watch(nanos after, nanos every) : after_(after), away_(every) {}
 
   /// `answered`: the number of the last question that was answered; `now` does not go back.
   verdict look(nanos now, std::uint64_t answered) {
-    if (looked_ && now - last_ > 2 * every_) asked_at_ += now - last_ - every_;
-    looked_ = true;
-    last_ = now;
+    asked_at_ += away_.look(now);
     if (answered >= asked_) {
       const bool was = stuck_;
       stuck_ = false;
@@ -41,11 +39,9 @@ class stuck_watch {
 
  private:
   nanos after_;
-  nanos every_;
-  nanos last_ = 0;
+  absence away_;
   nanos asked_at_ = 0;
   std::uint64_t asked_ = 0;
-  bool looked_ = false;
   bool stuck_ = false;
 };
 

@@ -245,6 +245,51 @@ TEST(road, a_record_is_not_blamed_for_what_lay_at_its_address_before) {
   EXPECT_EQ(s.sink->delivered.size(), 1U);
 }
 
+TEST(road, a_late_answer_of_an_owner_that_has_gone_is_kept_by_nobody) {
+  stage_options o;
+  o.in_order = true;
+  o.circuit.threshold = 1;
+  o.circuit.open_for = 60'000'000'000;
+  stage s(o);
+  for (int i = 0; i < 500; ++i) s.request(i);
+  s.settle();
+  ASSERT_EQ(s.sink->delivered.size(), 500U);
+  const long holders = s.queue->topic().use_count();
+  *s.before_scoring = [&](std::span<const double* const>) { throw model::model_error("out of memory"); };
+  s.request(500);
+  s.settle(100'000'000);
+  for (int i = 501; i < 510; ++i) s.request(i, ",\"timeout_ms\":500");  // they expire behind the breaker
+  s.settle(100'000'000);
+  EXPECT_GT(s.queue->topic().use_count(), holders);
+  retire how;
+  how.lost = true;
+  caf_line::post(s.consumer, how);
+  s.settle();
+  EXPECT_EQ(s.queue->topic().use_count(), holders) << "their batch is in the window of nobody";
+}
+
+TEST(road, a_shard_takes_grants_of_its_scheduler_only) {
+  stage s;
+  int scored = 0;
+  *s.before_scoring = [&](std::span<const double* const> rows) { scored += static_cast<int>(rows.size()); };
+  s.request(0);
+  s.settle();
+  EXPECT_EQ(scored, 1);
+  auto batch = batch_ptr::make();
+  auto& r = batch->records.emplace_back();
+  r.batch = batch.get();
+  r.model = s.live->current()->find("sum", "").model;
+  r.rows = 1;
+  batch->values = {1, 2};
+  auto rows = std::make_shared<row_refs>();
+  rows->add(&r);
+  caf_line::post(s.shard, grant{2, std::move(rows), false, nullptr});  // a predecessor's
+  s.request(1);
+  s.settle();
+  EXPECT_EQ(scored, 2);
+  EXPECT_EQ(s.results_of(1).size(), 1U);
+}
+
 TEST(road, a_model_that_ends_all_it_is_given_opens_its_breaker_and_few_records_are_blamed) {
   stage_options o;
   o.intensity = 5;

@@ -44,7 +44,8 @@ class scripted_engine final : public model::engine {
 
 struct stage_options {
   bool cache = false;
-  bool express = false;  ///< a second shard, for urgent rows: the child express_shard
+  bool in_order = false;  ///< answers in the order of the partition
+  bool express = false;   ///< a second shard, for urgent rows: the child express_shard
   std::size_t credit_records = 100;
   std::size_t class_limit = 100'000;
   std::size_t max_calls = 10'000;
@@ -89,6 +90,7 @@ class stage {
         std::vector<std::shared_ptr<const model::loaded_model>>{model_}, model::model_table::options{});
 
     live->publish(table_);
+    if (options.in_order) order = make_order_desk();
 
     observe::tracer_options tracing;
     tracing.kafka_ratio = options.kafka_sample_ratio;
@@ -106,6 +108,7 @@ class stage {
     sup.started = [this](const child_spec& spec, const caf_line::any_actor& h,
                          bool) -> std::optional<wiring> {
       if (spec.kind == "partition_consumer") consumer = h;
+      if (spec.kind == "model_shard") shard = h;
       if (spec.kind == "producer") who.producer = caf::actor_cast<producer_actor>(h);
       if (spec.kind == "scheduler") who.scheduler = caf::actor_cast<scheduler_actor>(h);
       if (spec.kind == "cache_client") who.cache = caf::actor_cast<cache_client_actor>(h);
@@ -124,6 +127,7 @@ class stage {
     child("producer", [this](bool) {
       producer_args a;
       a.sink = sink;
+      a.order = order;
       a.metrics = metrics;
       return caf_line::untyped(spawn_producer(system.actors, std::move(a)));
     });
@@ -158,7 +162,7 @@ class stage {
       a.notices = notices;
       return caf_line::untyped(spawn_breaker(system.actors, std::move(a), who));
     });
-    const auto shard = [this](bool express) {
+    const auto start_shard = [this](bool express) {
       model_shard_args a;
       a.id = ++shards;
       a.model = model_;
@@ -167,8 +171,8 @@ class stage {
       a.express = express;
       return caf_line::untyped(spawn_model_shard(system.actors, std::move(a), who));
     };
-    child("model_shard", [=](bool) { return shard(false); });
-    if (options.express) child("express_shard", [=](bool) { return shard(true); });
+    child("model_shard", [=](bool) { return start_shard(false); });
+    if (options.express) child("express_shard", [=](bool) { return start_shard(true); });
     child("gateway", [this](bool) {
       gateway_args a;
       a.desk = desk;
@@ -235,6 +239,7 @@ class stage {
   std::shared_ptr<shadow_gate> gate = std::make_shared<shadow_gate>();
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<simulated_queue> queue = std::make_shared<simulated_queue>();
+  std::shared_ptr<order_desk> order;
   std::shared_ptr<simulated_sink> sink = std::make_shared<simulated_sink>();
   std::shared_ptr<observe::notices> notices = std::make_shared<observe::notices>();
   std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
@@ -244,7 +249,7 @@ class stage {
   std::shared_ptr<scripted_engine::hook> before_scoring = std::make_shared<scripted_engine::hook>();
   supervisor_actor supervisor;
   wiring who;
-  caf_line::any_actor consumer;
+  caf_line::any_actor consumer, shard;
   std::string escalated;
   std::uint64_t shards = 0;
 

@@ -35,7 +35,9 @@ struct hall {
     a.stuck_after = stuck_after;
     a.patience = patience;
     a.escalate = [this](const std::string& why) { escalated.push_back(why); };
-    a.started = [](const child_spec&, const caf_line::any_actor&, bool) { return std::nullopt; };
+    a.started = [](const child_spec&, const caf_line::any_actor&, bool restart) {
+      return restart ? std::optional(wiring{}) : std::nullopt;
+    };
     supervisor = system.own(spawn_supervisor(system.actors, std::move(a)));
     system.run();
   }
@@ -69,7 +71,10 @@ struct hall {
             return {
                 [](const outcome&) {},
                 [](tick) {},
-                [](const wiring&) {},
+                [self](const wiring&) {
+                  if (self->state.who.starts_with("wired ") || self->state.who == "gateway")
+                    self->state.told->push_back("=" + self->state.who);
+                },
                 [](const crash& c) {
                   if (c.why == "work") throw caf_line::died_of_its_work("a row");
                   throw std::runtime_error(c.why);
@@ -135,6 +140,16 @@ TEST(supervisor, stops_and_starts_a_group_in_order) {
     for (const auto& c : t.children) EXPECT_TRUE(c.running) << c.name;
     EXPECT_TRUE(h.escalated.empty());
   }
+}
+
+TEST(supervisor, who_submits_again_hears_of_a_new_neighbour_last) {
+  hall h;
+  for (const char* name : {"wired first", "gateway", "wired later", "scheduler"}) h.child(name);
+  h.system.run();
+  h.story();
+  h.kill("scheduler");
+  h.system.advance(1'000 * ms);
+  EXPECT_EQ(h.story(), "-scheduler+scheduler=wired first=wired later=gateway");
 }
 
 TEST(supervisor, a_spent_budget_goes_up_group_by_group_to_the_process) {
