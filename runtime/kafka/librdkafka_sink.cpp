@@ -18,6 +18,7 @@ namespace troupe::kafka {
 namespace {
 
 constexpr int close_ms = 2'000;
+constexpr std::size_t destinations = 3;
 constexpr std::uint32_t ask_again =
     1U << 16;  // keyless records after which a partition that was not there is tried
 
@@ -405,7 +406,7 @@ class librdkafka_sink final : public librdkafka_producer {
   /// Of the current event; returns how many.
   std::size_t take_reports(std::vector<delivery_report>& out, std::size_t max) {
     std::size_t n = 0;
-    bool delivered = false;
+    std::array<bool, destinations> delivered{};
     while (n < max) {
       const auto* m = rd_kafka_event_message_next(event_.get());
       if (!m) break;
@@ -419,7 +420,7 @@ class librdkafka_sink final : public librdkafka_producer {
       r.code = m->err;
       ++n;
       if (r.ok) {
-        delivered = true;
+        delivered[static_cast<std::size_t>(r.to)] = true;
         continue;
       }
       r.too_large =
@@ -427,7 +428,8 @@ class librdkafka_sink final : public librdkafka_producer {
       r.bad_timestamp = m->err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
       if (!r.too_large && !r.bad_timestamp) complain(m->err, m->rkt);
     }
-    if (delivered) link_.works();
+    for (std::size_t i = 0; i < destinations; ++i)
+      if (delivered[i]) link_.delivered(rd_kafka_topic_name(topics_[i]));
     return n;
   }
 
@@ -450,7 +452,7 @@ class librdkafka_sink final : public librdkafka_producer {
     if (code == RD_KAFKA_RESP_ERR__FATAL)
       broken();
     else
-      link_.error(code, of_topic(code, topic));
+      link_.error(code, of_topic(code, topic), rd_kafka_topic_name(topic));
   }
 
   [[nodiscard]] static std::string of_topic(rd_kafka_resp_err_t code, rd_kafka_topic_t* topic) {
@@ -505,7 +507,7 @@ class librdkafka_sink final : public librdkafka_producer {
   const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
-  std::array<rd_kafka_topic_t*, 3> topics_{};
+  std::array<rd_kafka_topic_t*, destinations> topics_{};
   mutable std::mutex reports_mutex_;
   event_ptr event_;                            // partly read
   std::vector<delivery_report> last_reports_;  // made here; taken from the back

@@ -67,5 +67,13 @@ with t.Stage() as stage:
     t.wait_until(lambda: says(node, "transactional id 'scorer-0': it needs Write and Describe"), "/ready says which right", 30)
     assert node.running, "somebody may give it the right"
     assert node.stop() == 0, node.stderr()
+
+    # What reading waits for does not hide that nothing could be written, or the other way round.
+    both = stage.troupe(settings(requests_topic="nowhere"))
+    t.wait_until(lambda: says(both, "it needs Write and Describe") and says(both, "nowhere: "), "/ready says both", 30)
+    reasons = json.loads(both.get("/ready")[1])["reasons"]
+    assert len(reasons) == 2 and sorted(why.partition(":")[0] for why in reasons) == ["Kafka", "Kafka producer"], reasons
+    assert both.stop() == 0, both.stderr()
+
     refused = [e for e in map(json.loads, node.stdout().splitlines()) if e["event"] == "TRANSACTION"]
     assert refused and all(e["level"] == "error" and "kafka-acls.sh" in e["msg"] for e in refused), refused
