@@ -1448,12 +1448,24 @@ observe::otlp_options otlp_options_of(const config::tracing_settings& t) {
   return o;
 }
 
-void check_kafka_properties(const config::settings& settings) {
+std::vector<config::misfit> kafka_misfits(const config::settings& settings) {
+  std::vector<config::misfit> all;
+  const auto look = [&](const auto& check) {
+    try {
+      check();
+    } catch (const kafka::property_error& e) {
+      // What both clients have, both complain of.
+      if (all.empty() || all.back().text != e.what()) all.push_back({e.given, e.what()});
+    }
+  };
   auto in = source_options_of(settings);
   auto out = sink_options_of(settings);
   if (in.transactional) out.transactional_id = transactional_id_of(settings.kafka);
-  kafka::check_librdkafka_source(std::move(in));
-  kafka::check_librdkafka_sink(std::move(out));
+  look([&] { kafka::check_properties(settings.kafka.properties); });
+  if (!all.empty()) return all;  // without what SASL needs there is no client
+  look([&] { kafka::check_librdkafka_source(std::move(in)); });
+  look([&] { kafka::check_librdkafka_sink(std::move(out)); });
+  return all;
 }
 
 std::string transactional_id_of(const config::kafka_settings& k) {

@@ -35,10 +35,11 @@ serving::model_state node_backend::state_of(const model::loaded_model& m) const 
   const auto stall = args_.stalls->of(&m);
   if (!stall || stall->next_probe == 0) return {};
   const nanos left = std::max<nanos>(0, stall->next_probe - args_.now());
-  return {false,
-          "the model keeps failing, its breaker is open; it is tried again " +
-              (left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon"),
-          left};
+  return {
+      false,
+      "the model keeps failing, its breaker is open; it is tried again " +
+          (left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon"),
+      left};
 }
 
 std::vector<codec::v2_model_stats> node_backend::statistics(std::string_view name,

@@ -30,7 +30,7 @@ with t.Stage() as stage:
         return json.loads(node.get("/ready")[1]).get("degraded", [])
 
     def asked(path, body=None):
-        status, answer = t.http("POST" if body else "GET", f"http://127.0.0.1:{node.http_port}{path}", body)
+        status, answer = t.http("GET" if body is None else "POST", f"http://127.0.0.1:{node.http_port}{path}", body)
         return status, json.loads(answer)
 
     def listed(body):
