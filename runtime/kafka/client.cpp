@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -342,6 +343,22 @@ std::vector<std::string> named_in(std::string_view words) {
   return names;
 }
 
+/// Without the marks around names, of which librdkafka forgets the space behind some.
+std::string without_marks(std::string_view words) {
+  std::string text;
+  bool inside = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i] != '`') {
+      text += words[i];
+      continue;
+    }
+    inside = !inside;
+    const auto next = i + 1 < words.size() ? static_cast<unsigned char>(words[i + 1]) : ' ';
+    if (!inside && std::isalnum(next) != 0) text += ' ';
+  }
+  return text;
+}
+
 /// What can be set instead of one of ours; empty: nothing.
 std::string option_of(const std::string& name) {
   if (name == "transaction.timeout.ms") return "kafka.transaction_timeout";
@@ -376,8 +393,7 @@ std::optional<property_error> misfit(std::string_view words, const rd_kafka_conf
     wrong = std::find_if(own.begin(), own.end(),
                          [&](const auto& one) { return words.find(one.first) != std::string_view::npos; });
   if (wrong == own.end()) return std::nullopt;
-  std::string text(words);
-  std::erase(text, '`');
+  std::string text = without_marks(words);
   std::string others;
   for (const auto& name : names) {
     if (canonical_property(name) == canonical_property(wrong->first)) {
@@ -446,6 +462,9 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
                   (near.empty() ? "; its CONFIGURATION.md lists all" : "; did you mean '" + near + "'?"));
   }
   std::string words = error;
+  if (words.find("dedicated .._set_..()") != std::string::npos ||
+      words.find("Internal property") != std::string::npos)
+    throw property_error(name, "is no setting, but a function or an object within a program; remove it");
   const bool built_without = words.find("not supported in this build") != std::string::npos;
   if (!allowed.empty() && !built_without) refuse(allowed);
   // As it was given, on one line.
@@ -702,8 +721,9 @@ void link_monitor::error(int code, std::string_view complaint, std::string_view 
 }
 
 void link_monitor::refuse(std::string_view topic, std::string_view text, bool hopeless) {
-  const auto same = std::find_if(refusals_.begin(), refusals_.end(),
-                                 [&](const refusal& r) { return r.topic == topic && (!topic.empty() || r.text == text); });
+  const auto same = std::find_if(refusals_.begin(), refusals_.end(), [&](const refusal& r) {
+    return r.topic == topic && (!topic.empty() || r.text == text);
+  });
   if (same == refusals_.end())
     refusals_.push_back({std::string(topic), std::string(text), hopeless});
   else

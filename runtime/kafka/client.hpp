@@ -217,8 +217,8 @@ class link_monitor {
   bool connected_ = false;
   bool ever_connected_ = false;
   bool hopeless_ = false;  // credentials or certificates, and no broker has ever accepted them
-  int missed_ = 0;   // statistics in a row without a connected broker
-  std::string why_;  // the last complaint about a connection
+  int missed_ = 0;         // statistics in a row without a connected broker
+  std::string why_;        // the last complaint about a connection
   std::vector<refusal> refusals_;
   std::string broken_;
 };

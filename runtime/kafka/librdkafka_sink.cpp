@@ -233,6 +233,7 @@ class librdkafka_sink final : public librdkafka_producer {
   }
 
   rd_kafka_s* handle() const override { return producer_; }
+  void committed() override { link_.works(); }
   fatal_error fatal() const override {
     const std::lock_guard lock(reports_mutex_);
     if (!producer_) return {};

@@ -47,6 +47,8 @@ class librdkafka_producer : public record_sink {
     std::string words;
   };
   [[nodiscard]] virtual rd_kafka_s* handle() const = 0;
+  /// A transaction of it was committed: no refusal of before holds.
+  virtual void committed() = 0;
   /// Why it never works again. From any thread, also while it is closed.
   [[nodiscard]] virtual fatal_error fatal() const = 0;
 };

@@ -394,6 +394,7 @@ class librdkafka_transactions final : public transactional_sink {
     unsure_ = true;  // from here on an error may come after the deed
     if (!attempt("commit", [&] { return rd_kafka_commit_transaction(handle, patience_ms()); })) return r;
     unsure_ = false;
+    inner()->committed();
     for (const cut& c : cuts) group_->committed(c.partition, c.generation, c.next_offset);
     return {true, false, {}};
   }

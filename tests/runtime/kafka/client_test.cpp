@@ -473,6 +473,8 @@ TEST(Properties, WrongOnesAreNamed) {
       {{{"statistics.interval.ms", "0"}}, "kafka.properties.statistics.interval.ms: "},
       {{{"enabled_events", "0"}}, "kafka.properties.enabled_events: "},
       {{{"log.queue", "true"}}, "kafka.properties.log.queue: "},
+      {{{"dr_msg_cb", "x"}}, "kafka.properties.dr_msg_cb: is no setting, but a function or an object within"},
+      {{{"interceptors", "x"}}, "kafka.properties.interceptors: is no setting, but a function or an object"},
   };
   for (const auto& [own, expected] : table) {
     source_options in;
