@@ -646,7 +646,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   void open_doors() {
     backend = std::make_shared<node_backend>(node_backend_args{
         models, metrics, [this] { return kept->report(); }, [this] { return health().ready; },
-        [this](model_command c) { return command(std::move(c)); }});
+        [this](model_command c) { return command(std::move(c)); }, stalls, steady_now});
     try {
       guard = std::make_unique<node_guard>(
           settings, metrics,
@@ -1181,14 +1181,21 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return in.reason.empty() ? "joining the group" : in.reason;
   }
 
-  /// Why records can't be read or answers not be written; empty: both can.
-  [[nodiscard]] std::string kafka_trouble() const {
-    if (const std::string away = kafka_away(); !away.empty()) return "Kafka: " + away;
-    for (const auto& sink : sinks) {
-      const auto out = sink->status();
-      if (!out.up && !out.reason.empty()) return "Kafka producer: " + out.reason;
-    }
-    return {};
+  /// Why records can't be read or answers not be written, each reason once; empty: both can.
+  [[nodiscard]] std::vector<std::string> kafka_troubles() const {
+    std::vector<std::string> all;
+    std::set<std::string> told;
+    const auto tell = [&](const char* client, const std::string& why) {
+      if (told.insert(why).second) all.push_back(client + why);
+    };
+    const auto tell_all = [&](const char* client, const kafka::link_status& link) {
+      if (!link.reason.empty()) tell(client, link.reason);
+      for (const auto& why : link.more) tell(client, why);
+    };
+    if (const std::string away = kafka_away(); !away.empty()) tell("Kafka: ", away);
+    if (source) tell_all("Kafka: ", source->status());
+    for (const auto& sink : sinks) tell_all("Kafka producer: ", sink->status());
+    return all;
   }
 
   /// Why no broker will ever let us in; empty: one may.
@@ -1231,7 +1238,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     // A node that answers by another door still can when the broker is lost.
     const bool other_door = settings.http.enabled || settings.grpc.enabled;
-    if (std::string why = kafka_trouble(); !why.empty()) {
+    for (auto& why : kafka_troubles()) {
       if (other_door)
         h.degraded.push_back(std::move(why));
       else
@@ -1252,7 +1259,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
   [[nodiscard]] http::response metrics_page(std::string_view accept) const override {
     metrics->ready(health().ready);
     if (source) {
-      metrics->kafka_up(up && kafka_trouble().empty());
+      metrics->kafka_up(up && kafka_troubles().empty());
       metrics->assigned_partitions(source->assigned_partitions(), source->rebalances());
     }
     if (redis) metrics->redis_up(redis->status().connected);
@@ -1289,7 +1296,22 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return result.get();
   }
 
-  [[nodiscard]] models_report models_now() const override { return kept->report(); }
+  [[nodiscard]] models_report models_now() const override {
+    models_report all = kept->report();
+    const auto said = notices->all();
+    if (said.empty()) return all;
+    const auto table = models->current();
+    const std::lock_guard lock(mutex);
+    for (const auto& m : table->all()) {
+      const auto id = actor_ids.find(m.get());
+      const auto n = id == actor_ids.end() ? said.end() : said.find("breaker " + id->second);
+      if (n == said.end()) continue;
+      for (auto& v : all.versions)
+        if (v.model == m->name() && v.version == m->version() && v.state != "draining")
+          v.notice = "its breaker " + observe::in_words(n->second, steady_now());
+    }
+    return all;
+  }
 
   [[nodiscard]] std::optional<registry::poller_status> registry_now() const override {
     if (!registry) return std::nullopt;
@@ -1426,12 +1448,24 @@ observe::otlp_options otlp_options_of(const config::tracing_settings& t) {
   return o;
 }
 
-void check_kafka_properties(const config::settings& settings) {
+std::vector<config::misfit> kafka_misfits(const config::settings& settings) {
+  std::vector<config::misfit> all;
+  const auto look = [&](const auto& check) {
+    try {
+      check();
+    } catch (const kafka::property_error& e) {
+      // What both clients have, both complain of.
+      if (all.empty() || all.back().text != e.what()) all.push_back({e.given, e.what()});
+    }
+  };
   auto in = source_options_of(settings);
   auto out = sink_options_of(settings);
   if (in.transactional) out.transactional_id = transactional_id_of(settings.kafka);
-  kafka::check_librdkafka_source(std::move(in));
-  kafka::check_librdkafka_sink(std::move(out));
+  look([&] { kafka::check_properties(settings.kafka.properties); });
+  if (!all.empty()) return all;  // without what SASL needs there is no client
+  look([&] { kafka::check_librdkafka_source(std::move(in)); });
+  look([&] { kafka::check_librdkafka_sink(std::move(out)); });
+  return all;
 }
 
 std::string transactional_id_of(const config::kafka_settings& k) {

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/config/settings.hpp"
+#include "runtime/config/options.hpp"
 #include "runtime/store/redis.hpp"
 
 namespace troupe::model {
@@ -37,9 +37,9 @@ struct startup_error : std::runtime_error {
 /// headers that can't be used.
 [[nodiscard]] observe::otlp_options otlp_options_of(const config::tracing_settings& settings);
 
-/// Whether a node's clients of Kafka can be made with these properties, without asking any broker; files
-/// (of certificates) are left to those who are. Throws kafka::property_error.
-void check_kafka_properties(const config::settings& settings);
+/// Why a node's clients of Kafka can't be made with these properties, without asking any broker; files (of
+/// certificates) are left to those who are.
+[[nodiscard]] std::vector<config::misfit> kafka_misfits(const config::settings& settings);
 
 /// The transactional id of a node with this configuration; where it is a new one each start, what all of
 /// them begin with.

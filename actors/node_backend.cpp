@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/model/live_models.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/metrics.hpp"
 
 namespace troupe {
@@ -28,6 +29,17 @@ node_backend::node_backend(node_backend_args args) : args_(std::move(args)) {}
 
 std::shared_ptr<const model::model_table> node_backend::models() const {
   return args_.models->current();
+}
+
+serving::model_state node_backend::state_of(const model::loaded_model& m) const {
+  const auto stall = args_.stalls->of(&m);
+  if (!stall || stall->next_probe == 0) return {};
+  const nanos left = std::max<nanos>(0, stall->next_probe - args_.now());
+  return {
+      false,
+      "the model keeps failing, its breaker is open; it is tried again " +
+          (left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon"),
+      left};
 }
 
 std::vector<codec::v2_model_stats> node_backend::statistics(std::string_view name,
@@ -63,11 +75,18 @@ std::vector<version_report> node_backend::versions_of(std::string_view name) con
 
 std::vector<codec::v2_index_entry> node_backend::index(bool ready_only) const {
   std::vector<codec::v2_index_entry> all;
+  const auto table = args_.models->current();
   for (const auto& v : args_.report().versions) {
     const char* state = serves(v) ? "READY" : v.state == "loading" ? "LOADING" : "UNAVAILABLE";
-    if (ready_only && !serves(v)) continue;
     if (v.state == "draining") continue;  // another entry of that version, or none, says what is to be had
-    all.push_back({v.model, v.version, state, v.error});
+    codec::v2_index_entry entry{v.model, v.version, state, v.error};
+    const auto found = serves(v) ? table->find(v.model, v.version) : model::model_table::choice();
+    if (found.model && found.model->version() == v.version)
+      if (auto now = state_of(*found.model); !now.ready) {
+        entry.state = "UNAVAILABLE";
+        entry.reason = std::move(now.why);
+      }
+    if (!ready_only || entry.state == "READY") all.push_back(std::move(entry));
   }
   return all;
 }

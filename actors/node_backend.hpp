@@ -10,7 +10,8 @@
 
 namespace troupe::model {
 class live_models;
-}
+class stalls;
+}  // namespace troupe::model
 
 namespace troupe::observe {
 class metrics;
@@ -24,6 +25,8 @@ struct node_backend_args {
   std::function<models_report()> report;
   std::function<bool()> ready;
   std::function<command_result(model_command)> command;  ///< waits a few seconds at most
+  std::shared_ptr<const model::stalls> stalls;
+  std::function<nanos()> now;  ///< the clock of the stalls
 };
 
 class node_backend final : public serving::backend {
@@ -33,6 +36,7 @@ class node_backend final : public serving::backend {
   [[nodiscard]] bool live() const override { return true; }
   [[nodiscard]] bool ready() const override { return args_.ready(); }
   [[nodiscard]] std::shared_ptr<const model::model_table> models() const override;
+  [[nodiscard]] serving::model_state state_of(const model::loaded_model& m) const override;
   [[nodiscard]] std::vector<codec::v2_model_stats> statistics(std::string_view name,
                                                               std::string_view version) const override;
   [[nodiscard]] std::vector<codec::v2_index_entry> index(bool ready_only) const override;

@@ -144,6 +144,7 @@ http::response models(const door_state& state) {
                 {"engine", v.engine}, {"since_ms", v.since_ms}, {"share", v.share},
                 {"rows", v.rows},     {"errors", v.errors},     {"latency_seconds", v.latency_seconds}};
     if (!v.error.empty()) one["error"] = v.error;
+    if (!v.notice.empty()) one["notice"] = v.notice;
     for (const auto& r : report.rollouts)
       if (r.model == v.model && r.new_side.version == v.version && r.psi) one["psi"] = *r.psi;
     versions.push_back(std::move(one));

@@ -7,7 +7,6 @@
 
 #include "actors/sending.hpp"
 #include "actors/tally.hpp"
-#include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 #include "runtime/policy/gather.hpp"
@@ -187,6 +186,7 @@ struct producer_state {
       if (stopped == kafka::produced::too_large) {
         too_large(a, now);
       } else {
+        tell_refused(*args.metrics, "the Kafka client", args.sink->failure());
         a->request->answered.store(false, std::memory_order_relaxed);
         refused.emplace_back(now + retry_pause, a);
       }
@@ -244,10 +244,7 @@ struct producer_state {
         a->request->answered.store(false, std::memory_order_relaxed);
         held.push_back(a);
       } else {
-        args.metrics->delivery_errors(1);
-        observe::log_every(observe::level::error, "producer", "delivery_failed", 10,
-                           "the broker did not take an answer; trying again",
-                           {{"error", args.sink->error_text(rep.code)}});
+        tell_refused(*args.metrics, "the broker", args.sink->error_text(rep.code));
         a->request->answered.store(false, std::memory_order_relaxed);
         refused.emplace_back(now + retry_pause, a);
       }

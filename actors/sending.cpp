@@ -3,6 +3,7 @@
 #include <string>
 
 #include "runtime/observe/log.hpp"
+#include "runtime/observe/metrics.hpp"
 #include "runtime/observe/trace.hpp"
 
 namespace troupe {
@@ -13,6 +14,12 @@ constexpr std::uint8_t without_value = 1;
 constexpr std::uint8_t without_timestamp = 2;
 
 }  // namespace
+
+void tell_refused(observe::metrics& metrics, const std::string& by, const std::string& why) {
+  metrics.delivery_errors(1);
+  observe::log_every(observe::level::error, "producer", "delivery_failed", 10,
+                     by + " did not take an answer; trying again", {{"error", why}});
+}
 
 kafka::outgoing answer_form::outgoing_of(answer& a) {
   const record& r = *a.request;

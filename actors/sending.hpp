@@ -2,6 +2,7 @@
 // What both kinds of producer know of an answer: how it looks as a Kafka record, and what becomes of it when
 // the broker refuses it.
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -9,7 +10,14 @@
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/kafka/record_sink.hpp"
 
+namespace troupe::observe {
+class metrics;
+}
+
 namespace troupe {
+
+/// `by` ("the broker") did not take an answer, and it is tried again: counted, and in the log.
+void tell_refused(observe::metrics& metrics, const std::string& by, const std::string& why);
 
 class answer_form {
  public:

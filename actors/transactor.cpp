@@ -156,10 +156,7 @@ struct transactor_state {
       if (a->request->trace) a->request->trace->sent(a->request->trace->now(), a->dead, "not_delivered");
       if (rep.too_large && answer_form::shrink(*a)) continue;
       if (rep.bad_timestamp && answer_form::drop_timestamp(*a)) continue;
-      args.metrics->delivery_errors(1);
-      observe::log_every(observe::level::error, "producer", "delivery_failed", 10,
-                         "the broker did not take an answer; trying again",
-                         {{"error", l.sink->error_text(rep.code)}});
+      tell_refused(*args.metrics, "the broker", l.sink->error_text(rep.code));
     }
   }
 
@@ -196,10 +193,7 @@ struct transactor_state {
     auto* a = static_cast<answer*>(run[taken].opaque);
     if (stopped == kafka::produced::queue_full) return false;
     if (stopped == kafka::produced::too_large && answer_form::shrink(*a)) return true;
-    args.metrics->delivery_errors(1);
-    observe::log_every(observe::level::error, "producer", "delivery_failed", 10,
-                       "the Kafka client did not take an answer; trying again",
-                       {{"error", l.sink->status().reason}});
+    tell_refused(*args.metrics, "the Kafka client", l.sink->failure());
     l.spoiled = true;
     return true;
   }

@@ -14,6 +14,7 @@
 #include "runtime/guard/token_keys.hpp"
 #include "runtime/http/server.hpp"
 #include "runtime/kafka/client.hpp"
+#include "runtime/kafka/librdkafka_source.hpp"
 #include "runtime/kafka/transaction_refusal.hpp"
 #include "runtime/model/repository.hpp"
 #include "runtime/observe/otlp_exporter.hpp"
@@ -32,6 +33,13 @@ struct finding {
 
 std::string count(int n, const std::string& of) {
   return count_text(static_cast<std::uint64_t>(n), of);
+}
+
+/// Further lines of one finding stand below its first.
+std::string below_one_another(std::string text) {
+  for (auto at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 1))
+    text.insert(at + 1, 8, ' ');
+  return text;
 }
 
 /// The detail without the subject, where an error begins with it.
@@ -109,6 +117,36 @@ finding check_transactions(const config::settings& s, const kafka_client& client
   return {"transactions of " + k.brokers, why.empty(), why.empty() ? "begun as '" + probe_id(k) + "'" : why};
 }
 
+/// What the brokers say of the group's members, where they let this user ask.
+std::vector<finding> check_group(const config::settings& s, const kafka_client& client, int broker) {
+  const std::string what = "group " + s.kafka.group;
+  const auto own = [&](const char* name, std::string otherwise) {
+    const auto it = s.kafka.properties.find(name);
+    return it == s.kafka.properties.end() ? std::move(otherwise) : it->second;
+  };
+  if (own("group.protocol", "classic") == "consumer") {
+    const std::string has = client.broker_setting(broker, "group.coordinator.rebalance.protocols");
+    if (has.empty() || has.find("consumer") != std::string::npos) return {};
+    return {{what, false,
+             located({"group.protocol",
+                      "the brokers have no 'consumer' (their "
+                      "group.coordinator.rebalance.protocols is " +
+                          has + "): remove it, or let them have it"})}};
+  }
+  const auto least = whole(client.broker_setting(broker, "group.min.session.timeout.ms"));
+  const auto most = whole(client.broker_setting(broker, "group.max.session.timeout.ms"));
+  const auto ours =
+      whole(own("session.timeout.ms", std::to_string(kafka::source_options().session_timeout_ms)));
+  if (!least || !most || !ours) return {};
+  const std::string range = std::to_string(*least) + " to " + std::to_string(*most);
+  if (*ours >= *least && *ours <= *most)
+    return {{what, true, "session.timeout.ms " + std::to_string(*ours) + ", of " + range}};
+  return {{what, false,
+           located({"session.timeout.ms",
+                    std::to_string(*ours) + " is not allowed by the brokers; expected " + range +
+                        " (their group.min.session.timeout.ms and group.max.session.timeout.ms)"})}};
+}
+
 std::vector<finding> check_kafka(const config::settings& s) {
   const std::string what = "kafka " + s.kafka.brokers;
   if (s.kafka.brokers == "embedded") return {{what, true, "a broker inside the process"}};
@@ -138,6 +176,7 @@ std::vector<finding> check_kafka(const config::settings& s) {
   std::vector<finding> out{{what, true, count(meta->broker_cnt, "broker")}};
   if (s.kafka.delivery == config::delivery::exactly_once)
     out.push_back(check_transactions(s, *client, *meta));
+  for (auto& f : check_group(s, *client, meta->brokers[0].id)) out.push_back(std::move(f));
   for (const auto& topic :
        {s.kafka.requests_topic, s.kafka.results_topic, s.kafka.dead_letter_topic, s.kafka.parking_topic}) {
     if (topic.empty()) continue;
@@ -268,7 +307,7 @@ int check(const check_options& o) {
                   f.warning ? "warn"
                   : f.ok    ? "ok"
                             : "FAILED",
-                  f.what.c_str(), f.detail.c_str());
+                  f.what.c_str(), below_one_another(f.detail).c_str());
   }
   if (o.common.json)
     std::printf("%s\n", nlohmann::ordered_json({{"ok", good}, {"checks", list}}).dump().c_str());

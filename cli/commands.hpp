@@ -27,6 +27,31 @@ struct usage_error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Gathers what is wrong with several parts, so that all of it is told at once.
+class usage_mistakes {
+ public:
+  void add(const std::string& line) { lines_ += (lines_.empty() ? "" : "\n") + line; }
+  template <class F>
+  void attempt(F part) {
+    try {
+      part();
+    } catch (const usage_error& e) {
+      add(e.what());
+    }
+  }
+  [[nodiscard]] const std::string& lines() const { return lines_; }
+  /// Throws usage_error if there are any.
+  void end() const {
+    if (!lines_.empty()) throw usage_error(lines_);
+  }
+
+ private:
+  std::string lines_;
+};
+
+/// "HEAD: ONE", or with several HEAD and below it a line for each.
+[[nodiscard]] std::string listed(const std::string& head, const std::vector<std::string>& all);
+
 struct common_options {
   std::string config;            ///< --config
   std::vector<std::string> set;  ///< --set section.option=value
@@ -37,6 +62,9 @@ struct common_options {
 
 /// What went wrong, on standard error: "troupe: " before each of its lines.
 void tell_error(std::string_view lines);
+
+/// For programs, on standard output: {"error": ...}, its lines as they are.
+void print_error_document(const std::string& lines);
 
 /// Whose: a node that is to run needs more than a command that asks it.
 enum class settings_for { command, node };
@@ -71,6 +99,9 @@ class progress_line {
 
 /// All of a file ("-": standard input); `option` is named in errors where there is one. Throws usage_error.
 [[nodiscard]] std::string read_text(const std::string& file, const std::string& option = {});
+
+/// All of a text as a whole number.
+[[nodiscard]] std::optional<std::int64_t> whole(std::string_view text);
 
 /// "1 restart", "2 restarts".
 [[nodiscard]] std::string count_text(std::uint64_t n, const std::string& of);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -17,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string_view>
 
@@ -73,6 +75,12 @@ void tell_error(std::string_view lines) {
   }
 }
 
+void print_error_document(const std::string& lines) {
+  const nlohmann::ordered_json document = {{"error", lines}};
+  std::printf("%s\n",
+              document.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+}
+
 config::loaded read_settings(const common_options& common, settings_for whom) {
   config::sources from;
   from.node = whom == settings_for::node;
@@ -81,6 +89,7 @@ config::loaded read_settings(const common_options& common, settings_for whom) {
   if (!common.brokers.empty()) from.flags.push_back({"--brokers", "kafka.brokers", common.brokers});
   if (!common.models.empty()) from.flags.push_back({"--models", "models.directory", common.models});
   from.property_fault = kafka::property_fault;
+  from.misfits = kafka_misfits;
   config::loaded l = config::load(from);
   {
     auto& given = given_properties();
@@ -88,12 +97,6 @@ config::loaded read_settings(const common_options& common, settings_for whom) {
     for (const auto& one : l.effective)
       if (one.key.starts_with(properties_prefix))
         given.origins[one.key.substr(properties_prefix.size())] = one.origin;
-  }
-  try {
-    kafka::check_properties(l.values.kafka.properties);
-    if (l.values.kafka.enabled) check_kafka_properties(l.values);
-  } catch (const kafka::property_error& e) {
-    throw config::config_error(located(e));
   }
   return l;
 }
@@ -152,6 +155,20 @@ std::string read_text(const std::string& file, const std::string& option) {
   } catch (const std::ios_base::failure&) {
     throw usage_error(named + ": can't be read to its end");
   }
+}
+
+std::optional<std::int64_t> whole(std::string_view text) {
+  std::int64_t n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return n;
+}
+
+std::string listed(const std::string& head, const std::vector<std::string>& all) {
+  if (all.size() == 1) return head + ": " + all.front();
+  std::string text = head;
+  for (const auto& one : all) text += (text.size() == head.size() ? ":\n  " : "\n  ") + one;
+  return text;
 }
 
 std::string count_text(std::uint64_t n, const std::string& of) {

@@ -12,12 +12,12 @@ namespace {
 
 using nlohmann::json;
 
-std::string listed(const json& answer, const char* key) {
-  std::string text;
-  if (!answer.is_object() || !answer.contains(key) || !answer[key].is_array()) return text;
-  for (const auto& one : answer[key])
-    if (one.is_string()) text += (text.empty() ? "" : "; ") + one.get<std::string>();
-  return text;
+std::vector<std::string> reasons_in(const json& answer, const char* key) {
+  std::vector<std::string> all;
+  if (answer.contains(key) && answer[key].is_array())
+    for (const auto& one : answer[key])
+      if (one.is_string()) all.push_back(one);
+  return all;
 }
 
 }  // namespace
@@ -37,13 +37,12 @@ int health(const health_options& o) {
     std::printf("%s\n", said.dump().c_str());
     return got.status == 200 ? ok : failed;
   }
-  const std::string reasons = listed(said, "reasons");
-  if (got.status != 200)
-    throw std::runtime_error(url + ": " + said.value("status", "not ready") +
-                             (reasons.empty() ? "" : ": " + reasons));
-  const std::string degraded = listed(said, "degraded");
-  std::printf("%s%s\n", said.value("status", "ready").c_str(),
-              degraded.empty() ? "" : (", degraded: " + degraded).c_str());
+  const auto reasons = reasons_in(said, "reasons");
+  const std::string not_ready = url + ": " + said.value("status", "not ready");
+  if (got.status != 200) throw std::runtime_error(reasons.empty() ? not_ready : listed(not_ready, reasons));
+  const auto degraded = reasons_in(said, "degraded");
+  const std::string ready = said.value("status", "ready");
+  std::printf("%s\n", (degraded.empty() ? ready : listed(ready + ", degraded", degraded)).c_str());
   return ok;
 }
 

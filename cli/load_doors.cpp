@@ -181,9 +181,8 @@ void add_door_load(CLI::App* c, load_command_options& o) {
       ->group(doors);
   whole_number(c->add_option("--rows", d.rows, "Rows of a request")->capture_default_str(), 1, 100'000)
       ->group(doors);
-  c->add_option("--header", d.headers, "Header, or metadata of gRPC; may be repeated")
-      ->type_name("\"NAME: VALUE\"")
-      ->allow_extra_args(false)
+  repeated(c->add_option("--header", d.headers, "Header, or metadata of gRPC; may be repeated")
+               ->type_name("\"NAME: VALUE\""))
       ->group(doors);
   c->add_option("--api-key-file", d.api_key_file, "File of the API key (else TROUPE_API_KEY)")
       ->type_name("FILE")

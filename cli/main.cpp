@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "cli/commands.hpp"
 #include "cli/fault/options.hpp"
 #include "cli/models/options.hpp"
+#include "cli/replay_letters.hpp"
 #include "runtime/kafka/client.hpp"
 #include "runtime/policy/nearest.hpp"
 
@@ -66,18 +69,41 @@ std::string complaint(const CLI::App& app, const CLI::ParseError& error, int arg
   return what + word + (near.empty() ? "" : " (did you mean " + near + "?)");
 }
 
-/// An option or argument that was given nothing, as by a variable that is not set: it would count as left
+/// Options and arguments that were given nothing, as by a variable that is not set: they would count as left
 /// out, or --option= take the next word.
-std::string empty_value(const CLI::App& app, int argc, char** argv) {
+std::set<std::string> empty_values(const CLI::App& app, int argc, char** argv) {
+  std::set<std::string> all;
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word.starts_with("--") && word.find('=') == word.size() - 1)
-      return std::string(word.substr(0, word.size() - 1));
+      all.emplace(word.substr(0, word.size() - 1));
   }
   for (const auto* option : named_command(app).get_options())
     for (const auto& value : option->results())
-      if (value.empty()) return option->get_name();
-  return {};
+      if (value.empty()) all.insert(option->get_name());
+  return all;
+}
+
+/// All that is wrong with the command line, a line each; `error`: why it could not be read to its end.
+std::string wrong_options(const CLI::App& app, const CLI::ParseError* error, int argc, char** argv) {
+  cli::usage_mistakes wrong;
+  const auto empty = empty_values(app, argc, argv);
+  std::istringstream noted(cli::option_mistakes());
+  for (std::string line; std::getline(noted, line);)  // an option that took the next word is told below
+    if (!empty.contains(line.substr(0, line.find(' ')))) wrong.add(line);
+  for (const auto& option : empty) wrong.add(option + ": is empty; give it a value, or leave it out");
+  if (error != nullptr && empty.empty()) wrong.add(complaint(app, *error, argc, argv));
+  return wrong.lines();
+}
+
+/// Whether --json promises one document of the command that was named, and the command leaves it to us where
+/// it comes to none: others write lines, or a document in any case.
+bool promises_document(const CLI::App& app, int argc, char** argv) {
+  const std::string_view name = named_command(app).get_name();
+  for (const std::string_view other : {"serve", "results", "batch", "run"})
+    if (name == other) return false;
+  return std::any_of(argv + 1, argv + argc,
+                     [](const char* word) { return word == std::string_view("--json"); });
 }
 
 /// What ends every complaint of the command line.
@@ -87,7 +113,8 @@ int refuse(const CLI::App& app, const std::string& what) {
     at = at->get_subcommands().front();
     command += at->get_name() + " ";
   }
-  std::fprintf(stderr, "troupe: %s\nTry: troupe %s--help\n", what.c_str(), command.c_str());
+  cli::tell_error(what);
+  std::fprintf(stderr, "Try: troupe %s--help\n", command.c_str());
   return cli::bad_usage;
 }
 
@@ -244,24 +271,31 @@ int main(int argc, char** argv) {
       ->type_name("TOPIC");
   c_replay->add_option("--to", replay.to, "Topic to send to; it must exist (default: kafka.requests_topic)")
       ->type_name("TOPIC");
-  c_replay
-      ->add_option("--code", replay.codes, "Only letters of this code, such as model_failed; may be repeated")
-      ->type_name("CODE")
-      ->allow_extra_args(false);
+  cli::looked_at(
+      cli::repeated(c_replay
+                        ->add_option("--code", replay.codes,
+                                     "Only letters of this code, such as model_failed; may be repeated")
+                        ->type_name("CODE")),
+      [](const std::string& code) { cli::check_codes({code}); });
   c_replay->add_option("--reason", replay.reason, "Only letters whose message has this text")
       ->type_name("TEXT");
-  c_replay
-      ->add_option("--since", replay.since,
-                   "Only requests from this time on: 2024-11-15T05:53:20Z, or how long ago: 30m, 2h, 7d")
-      ->type_name("TIME");
-  c_replay->add_option("--until", replay.until, "Only requests before this time")->type_name("TIME");
+  cli::looked_at(
+      c_replay
+          ->add_option("--since", replay.since,
+                       "Only requests from this time on: 2024-11-15T05:53:20Z, or how long ago: 30m, 2h, 7d")
+          ->type_name("TIME"),
+      [](const std::string& time) { (void)cli::read_time("--since", time, 0); });
+  cli::looked_at(
+      c_replay->add_option("--until", replay.until, "Only requests before this time")->type_name("TIME"),
+      [](const std::string& time) { (void)cli::read_time("--until", time, 0); });
   cli::whole_number(c_replay->add_option("--source-partition", replay.source_partition,
                                          "Only what was read from this partition"),
                     0, 1'000'000);
-  c_replay
-      ->add_option("--source-offset", replay.source_offset,
-                   "Only what was read at this offset, or FIRST-LAST")
-      ->type_name("OFFSET");
+  cli::looked_at(c_replay
+                     ->add_option("--source-offset", replay.source_offset,
+                                  "Only what was read at this offset, or FIRST-LAST")
+                     ->type_name("OFFSET"),
+                 [](const std::string& range) { (void)cli::offsets_of(range); });
   cli::whole_number(c_replay->add_option("--limit", replay.limit, "Send at most so many"), 1,
                     1'000'000'000'000);
   cli::whole_number(c_replay
@@ -321,9 +355,7 @@ int main(int argc, char** argv) {
   auto* c_tree =
       app.add_subcommand("tree", "The supervision tree of a running node: who runs, restarts, budgets");
   cli::add_common(c_tree, tree.common);
-  c_tree->add_option("--url", tree.url,
-                     "The node's admin address, http://host:8000 (default: metrics.port here)");
-  c_tree->add_option("--token-file", tree.token_file, "File with admin.token (default: as configured)");
+  cli::add_node(c_tree, tree.url, tree.token_file);
   cli::end_help(c_tree, {{"troupe tree --url http://node-3:8000 --token-file /etc/troupe/admin.token"},
                          "the node does not answer, or refuses",
                          "docs/operations.md",
@@ -332,8 +364,10 @@ int main(int argc, char** argv) {
   cli::health_options health;
   auto* c_health = app.add_subcommand("health", "Whether a running node takes requests: status 0 or 1");
   cli::add_common(c_health, health.common);
-  c_health->add_option("--url", health.url,
-                       "The node's metrics address, http://host:8000 (default: metrics.port here)");
+  c_health
+      ->add_option("--url", health.url,
+                   "The node's metrics address, http://host:8000 (default: metrics.port here)")
+      ->type_name("URL");
   c_health->add_flag("--alive", health.alive, "Only whether the process answers; it may not be ready");
   cli::end_help(c_health, {{"troupe health", "troupe health --url http://node-3:8000 --json"},
                            "not ready, with the reasons, or nobody answers",
@@ -377,14 +411,17 @@ int main(int argc, char** argv) {
   std::string wrong;
   try {
     app.parse(argc, argv);
+    wrong = wrong_options(app, nullptr, argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);
     if (argc == 1) std::fprintf(stderr, "%s\n", app.help().c_str());
-    wrong = complaint(app, e, argc, argv);
+    wrong = wrong_options(app, &e, argc, argv);
   }
-  if (const std::string option = empty_value(app, argc, argv); !option.empty())
-    wrong = option + ": is empty; give it a value, or leave it out";
-  if (!wrong.empty()) return refuse(app, wrong);
+  const bool document = promises_document(app, argc, argv);
+  if (!wrong.empty()) {
+    if (document) cli::print_error_document(wrong);
+    return refuse(app, wrong);
+  }
   load.load.follow = !no_wait;
   load.features_given = features->count() > 0;
   load.door.requests_given = records->count() > 0;
@@ -404,20 +441,13 @@ int main(int argc, char** argv) {
     if (*c_key) return cli::make_key(key);
     if (*c_engine) return cli::engine();
     return cli::show_version(version_json);
-  } catch (const config::config_error& e) {
-    cli::tell_error(e.what());
-    return cli::bad_usage;
-  } catch (const startup_error& e) {
-    cli::tell_error(e.what());
-    return cli::bad_usage;
-  } catch (const kafka::property_error& e) {
-    cli::tell_error(cli::located(e));
-    return cli::bad_usage;
-  } catch (const cli::usage_error& e) {
-    cli::tell_error(e.what());
-    return cli::bad_usage;
   } catch (const std::exception& e) {
-    cli::tell_error(e.what());
-    return cli::failed;
+    const auto* property = dynamic_cast<const kafka::property_error*>(&e);
+    const std::string text = property ? cli::located(*property) : e.what();
+    if (document) cli::print_error_document(text);
+    cli::tell_error(text);
+    const bool usage = property || dynamic_cast<const config::config_error*>(&e) ||
+                       dynamic_cast<const startup_error*>(&e) || dynamic_cast<const cli::usage_error*>(&e);
+    return usage ? cli::bad_usage : cli::failed;
   }
 }

@@ -85,7 +85,6 @@ class replayer {
                  {"partitioner", "murmur2_random"},
                  {"message.max.bytes", "104857600"},  // the broker decides
                  {"message.timeout.ms", "30000"}}) {
-    if (from_ == to_) throw usage_error("--to " + to_ + ": must differ from the topic of the letters");
     read_filter();
     writer_.on_delivery([this](std::uintptr_t opaque, bool delivered) {
       const std::unique_ptr<in_flight> one(reinterpret_cast<in_flight*>(opaque));
@@ -127,21 +126,11 @@ class replayer {
     const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
                          std::chrono::system_clock::now().time_since_epoch())
                          .count();
-    const auto time = [&](const char* name, const std::string& text, std::int64_t& into) {
-      if (text.empty()) return;
-      const auto at = time_of(text, now);
-      if (!at)
-        throw usage_error(
-            std::string(name) + " " + text +
-            ": a time such as 2024-11-15T05:53:20Z (UTC), or how long ago, such as 30m, 2h or 7d");
-      into = *at;
-    };
-    check_codes(options_.codes);
     filter_.codes = options_.codes;
     filter_.reason = options_.reason;
     filter_.partition = options_.source_partition;
-    time("--since", options_.since, filter_.since_ms);
-    time("--until", options_.until, filter_.until_ms);
+    if (!options_.since.empty()) filter_.since_ms = read_time("--since", options_.since, now);
+    if (!options_.until.empty()) filter_.until_ms = read_time("--until", options_.until, now);
     if (!options_.source_offset.empty())
       std::tie(filter_.first_offset, filter_.last_offset) = offsets_of(options_.source_offset);
   }
@@ -497,14 +486,17 @@ class replayer {
 int replay(const replay_options& o) {
   const auto loaded = settings_of(o.common, true);
   const auto& kafka = loaded.values.kafka;
+  usage_mistakes wrong;
   if (kafka.brokers == "embedded")
-    throw usage_error(
+    wrong.add(
         "kafka.brokers is embedded, a broker inside another process: give its address with --brokers; that "
         "process's log has it in the line 'started', as 'brokers'");
-  if (o.group.empty()) throw usage_error("--group: a name");
   if (o.group == kafka.group)
-    throw usage_error("--group " + o.group +
-                      ": is the group of the requests (kafka.group); take another name");
+    wrong.add("--group " + o.group + ": is the group of the requests (kafka.group); take another name");
+  const std::string& to = o.to.empty() ? kafka.requests_topic : o.to;
+  if (to == (o.from.empty() ? kafka.dead_letter_topic : o.from))
+    wrong.add("--to " + to + ": must differ from the topic of the letters");
+  wrong.end();
   const auto& stop = stop_requested();
   return replayer(o, kafka).run(stop);
 }

@@ -16,13 +16,6 @@ constexpr std::string_view connect = "__connect.errors.";
 constexpr std::string_view count_header = "troupe.replays";
 constexpr std::string_view dropped_header = "troupe.dropped.value.length";
 
-std::optional<std::int64_t> whole(std::string_view text) {
-  std::int64_t n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (text.empty() || error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return n;
-}
-
 /// `digits` of them, then `behind` (0: nothing); takes both.
 std::optional<int> field(std::string_view& text, std::size_t digits, char behind) {
   if (text.size() < digits) return std::nullopt;
@@ -179,6 +172,12 @@ std::optional<std::int64_t> time_of(std::string_view text, std::int64_t now_ms) 
     }
   }
   return iso_time(text);
+}
+
+std::int64_t read_time(const std::string& option, const std::string& text, std::int64_t now_ms) {
+  if (const auto at = time_of(text, now_ms)) return *at;
+  throw usage_error(option + " " + text +
+                    ": a time such as 2024-11-15T05:53:20Z (UTC), or how long ago, such as 30m, 2h or 7d");
 }
 
 std::pair<std::int64_t, std::int64_t> offsets_of(const std::string& text) {

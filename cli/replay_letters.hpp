@@ -67,6 +67,9 @@ struct replay_look {
 /// 90s, 30m, 2h, 7d. In epoch milliseconds; nullopt when it is none of them.
 [[nodiscard]] std::optional<std::int64_t> time_of(std::string_view text, std::int64_t now_ms);
 
+/// The same of what an option was given. Throws usage_error.
+[[nodiscard]] std::int64_t read_time(const std::string& option, const std::string& text, std::int64_t now_ms);
+
 /// "5" or "5-9". Throws usage_error.
 [[nodiscard]] std::pair<std::int64_t, std::int64_t> offsets_of(const std::string& text);
 

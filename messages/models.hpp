@@ -21,6 +21,7 @@ struct version_report {
   std::string state;
   std::string engine;
   std::string error;           ///< of a load that failed
+  std::string notice;          ///< what stands against it now, in words; empty: nothing
   std::int64_t since_ms = 0;   ///< of the state, epoch milliseconds
   double share = 0;            ///< of the requests that name no version
   std::uint64_t rows = 0;      ///< scored since the process began

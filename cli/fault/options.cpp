@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/command_line.hpp"
+#include "runtime/config/units.hpp"
 #include "runtime/faults/fault.hpp"
 
 namespace troupe::cli {
@@ -14,8 +15,7 @@ void add_fault_commands(CLI::App& app, fault_command& into) {
   const auto command = [&](const char* name, const char* help, int (*run)(const fault_options&)) {
     auto* c = c_fault->add_subcommand(name, help);
     add_common(c, o.common);
-    c->add_option("--url", o.url, "The node's admin address, http://host:8000 (default: metrics.port here)");
-    c->add_option("--token-file", o.token_file, "File with admin.token (default: as configured)");
+    add_node(c, o.url, o.token_file);
     c->callback([&into, run] { into.run = [&into, run] { return run(into.options); }; });
     return c;
   };
@@ -26,16 +26,29 @@ void add_fault_commands(CLI::App& app, fault_command& into) {
   for (const auto& k : faults::kinds())
     names += (&k == faults::kinds().data() ? "" : ", ") + std::string(k.name);
   c_inject->add_option("NAME", o.name, names)->required();
-  c_inject->add_option("--duration", o.duration, "How long it lasts (default: 30s)")->type_name("DURATION");
-  c_inject->add_option("--actor", o.actor, "Its name in /admin/tree, or random");
-  c_inject->add_option("--model", o.model, "Only this model");
-  c_inject->add_option("--version", o.version, "Only this version of it");
-  c_inject->add_option("--probability", o.probability, "Of a strike each time, above 0 to 1")
+  const faults::fault usual;
+  const auto usually = [](std::int64_t duration) {
+    return " (default: " + config::format_duration(duration) + ")";
+  };
+  c_inject->add_option("--duration", o.duration, "How long it lasts" + usually(usual.duration))
+      ->type_name("DURATION");
+  c_inject->add_option("--actor", o.actor, "actor_crash: its name in troupe tree, or random; needed")
+      ->type_name("NAME");
+  c_inject->add_option("--model", o.model, "Only this model (default: all)")->type_name("NAME");
+  c_inject->add_option("--version", o.version, "Only this version of it (default: all)")
+      ->type_name("VERSION");
+  c_inject->add_option("--probability", o.probability, "Of a strike each time, above 0 to 1 (default: 1)")
       ->type_name("SHARE");
-  c_inject->add_option("--delay", o.delay, "What is late is late by this")->type_name("DURATION");
-  c_inject->add_option("--every", o.every, "Pause between two strikes")->type_name("DURATION");
-  c_inject->add_option("--shift", o.shift, "Of the clock, such as 1h or -5m")->type_name("DURATION");
-  c_inject->add_option("--size", o.size, "Of memory, such as 256MiB")->type_name("SIZE");
+  c_inject->add_option("--delay", o.delay, "What is late is late by this" + usually(usual.delay))
+      ->type_name("DURATION");
+  c_inject
+      ->add_option("--every", o.every,
+                   "Pause between two strikes (default: actor_crash strikes once, rebalance_storm every " +
+                       config::format_duration(faults::usual_storm) + ")")
+      ->type_name("DURATION");
+  c_inject->add_option("--shift", o.shift, "clock_jump: of the clock, such as 1h or -5m; needed")
+      ->type_name("DURATION");
+  c_inject->add_option("--size", o.size, "memory_pressure: such as 256MiB; needed")->type_name("SIZE");
   const char* refuses = "the node does not answer, or refuses";
   const char* page = "docs/faults.md";
   end_help(c_list, {{"troupe fault list --url http://node:8000"}, refuses, page, {}});

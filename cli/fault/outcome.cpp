@@ -34,7 +34,9 @@ std::string no_batch(const faults::fault& f, double answered, double cached) {
   if (f.probability < 1)
     return "of " + plain_number(answered - cached) + " requests in batches none was hit with probability " +
            plain_number(f.probability) + ": raise it, the load or the duration";
-  return of + ", and no batch was begun meanwhile: " + vary + ", or more of them";
+  const std::string idle = "no batch was begun meanwhile: ";
+  if (cached <= 0) return idle + "put more load on the node (troupe load), or make the duration longer";
+  return of + ", and " + idle + vary + ", or more of them";
 }
 
 /// Of a fault of a connection: what did not happen on it, and how to make it happen.
@@ -100,6 +102,11 @@ json rounded(const std::optional<double>& v) {
   return v ? json(std::round(*v * 1000) / 1000) : json();
 }
 
+/// Counters are read as Prometheus has them; what they count are whole things.
+json whole(double count) {
+  return static_cast<std::uint64_t>(std::max(0.0, std::round(count)));
+}
+
 json objective(const latency_objective& o) {
   return {{"p95_s", o.p95_s}, {"p99_s", o.p99_s}, {"errors", o.errors}};
 }
@@ -123,7 +130,7 @@ json document_of(const step_outcome& o, const scenario_step& step) {
             {"outcome", name_of(o.result)},
             {"passed", o.result == outcome::passed}};
   j.update(json::parse(faults::fields_json(o.fault)));
-  j["duration"] = config::format_duration(o.fault.duration);
+  if (!faults::at_once(o.fault)) j["duration"] = config::format_duration(o.fault.duration);
   j["failed_at_most"] = step.failed_at_most ? json(*step.failed_at_most) : json();
   j["strikes_at_least"] = step.strikes_at_least;
   j["started"] = begun ? json(utc_text(*o.started_ms)) : json();
@@ -131,8 +138,8 @@ json document_of(const step_outcome& o, const scenario_step& step) {
   j["detected_s"] = rounded(o.detected_s);
   j["sign"] = o.sign.empty() ? json() : json(o.sign);
   j["recovered_s"] = rounded(o.recovered_s);
-  j["failed"] = begun ? json(o.failed) : json();
-  j["answered"] = begun ? json(o.answered) : json();
+  j["failed"] = begun ? whole(o.failed) : json();
+  j["answered"] = begun ? whole(o.answered) : json();
   if (!o.why.empty()) j["why"] = o.why;
   return j;
 }

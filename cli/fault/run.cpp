@@ -46,10 +46,10 @@ class runner {
 
   void run() {
     say(run_.name());
-    if (const std::string why = refused(); !why.empty())
-      run_.error = "nothing injected: " + why;
-    else if (const std::string unsteady = warm_up(); !unsteady.empty())
-      run_.error = "not steady, nothing injected: " + unsteady;
+    if (const auto why = refused(); !why.empty())
+      run_.error = listed("nothing injected", why);
+    else if (const auto unsteady = warm_up(); !unsteady.empty())
+      run_.error = listed("not steady, nothing injected", unsteady);
     else if (!stop_requested())
       inject_all();
     const bool all_done = std::none_of(run_.steps.begin(), run_.steps.end(), [](const step_outcome& o) {
@@ -84,7 +84,7 @@ class runner {
   }
 
   /// Which steps the node would not take now, each with its place in the file.
-  [[nodiscard]] std::string refused() {
+  [[nodiscard]] std::vector<std::string> refused() {
     std::vector<std::string> all;
     for (std::size_t i = 0; i < scenario_.steps.size() && !stop_requested(); ++i) {
       const auto& step = scenario_.steps[i];
@@ -95,7 +95,7 @@ class runner {
         all.push_back(step.place + ": " + e.what());
       }
     }
-    return joined(all);
+    return all;
   }
 
   /// Looks at the node, and keeps the looks of the window.
@@ -135,7 +135,7 @@ class runner {
     }
   }
 
-  std::string warm_up() {
+  std::vector<std::string> warm_up() {
     const double until = now_s() + std::max(scenario_.warm_up_s, scenario_.window_s + 1);
     std::optional<std::vector<std::string>> wrong;
     while (!stop_requested()) {
@@ -145,10 +145,10 @@ class runner {
       if (wrong && !scenario_.steady.degraded)
         for (const auto& why : looks_.back().degraded) wrong->push_back("degraded: " + why);
       if (wrong && wrong->empty()) return {};
-      if (now_s() > until) return wrong ? joined(*wrong) : "the node does not answer";
+      if (now_s() > until) return wrong ? *wrong : std::vector<std::string>{"the node does not answer"};
       rest();
     }
-    return "interrupted";
+    return {"interrupted"};
   }
 
   void one(std::size_t i) {
@@ -196,7 +196,14 @@ class runner {
         }
       }
       const auto not_held = lately(judged_s);
-      detect(o, signs(before, now, noisy), not_held, begun);
+      auto found = signs(before, now, noisy);
+      if (not_held) found.insert(found.end(), not_held->begin(), not_held->end());
+      // One that is over as it begins shows only afterwards.
+      const bool gone = ended >= 0 && !faults::at_once(step.fault);
+      if (auto sign = first_sign(found, gone ? now.at_s - ended : -1); sign && !o.detected_s) {
+        o.detected_s = now_s() - begun;
+        o.sign = std::move(*sign);
+      }
       wrong = lasting_signs(before, now);
       if (not_held) wrong.insert(wrong.end(), not_held->begin(), not_held->end());
       if (!not_held) wrong.emplace_back("not watched for long enough");
@@ -271,15 +278,6 @@ class runner {
     }
   }
 
-  static void detect(step_outcome& o, std::vector<std::string> found,
-                     const std::optional<std::vector<std::string>>& not_held, double begun) {
-    if (o.detected_s) return;
-    if (not_held) found.insert(found.end(), not_held->begin(), not_held->end());
-    if (found.empty()) return;
-    o.detected_s = now_s() - begun;
-    o.sign = found.front();
-  }
-
   [[nodiscard]] std::string judge(const step_outcome& o, const scenario_step& step,
                                   const std::vector<std::string>& wrong, const std::string& idle) const {
     if (!o.recovered_s)
@@ -326,7 +324,6 @@ int fault_run(const fault_options& o) {
   (void)stop_requested();
   run_outcome run;
   run.file = o.file == "-" ? "standard input" : o.file;
-  run.url = o.url;  // as it was given, until it is known
   run.started_ms = now_ms();
   const double begun = now_s();
   const auto tell = [&] {
@@ -340,7 +337,12 @@ int fault_run(const fault_options& o) {
     tell();
   };
   try {
-    run.what = parse_scenario(read_text(o.file), run.file);
+    usage_mistakes wrong;
+    wrong.attempt([&] {
+      if (!o.url.empty()) run.url = node_url(o.url, "--url");
+    });
+    wrong.attempt([&] { run.what = parse_scenario(read_text(o.file), run.file); });
+    wrong.end();
     for (const auto& step : run.what->steps) run.steps.emplace_back().fault = step.fault;
     const admin_client node = fault_client(o);
     run.url = node.url();

@@ -51,8 +51,9 @@ int line_of(const YAML::Node& node) {
 /// One mapping of the file, whose keys must all be known.
 class reader {
  public:
-  reader(mistakes& to, std::string path, const YAML::Node& node)
-      : to_(to), path_(std::move(path)), node_(node) {}
+  /// `path` is what its keys stand below, `joint` what is between it and a key.
+  reader(mistakes& to, std::string path, const YAML::Node& node, const char* joint = ".")
+      : to_(to), path_(std::move(path)), joint_(joint), node_(node) {}
 
   /// Calls `take(key, value)` for each; it returns false for a key that it does not know. What is wrong with
   /// one is noted, and the next one is read.
@@ -78,7 +79,7 @@ class reader {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string of(const std::string& key) const {
-    return path_.empty() ? key : path_ + "." + key;
+    return path_.empty() ? key : path_ + joint_ + key;
   }
   [[nodiscard]] mistakes& all() const { return to_; }
 
@@ -147,6 +148,7 @@ class reader {
 
   mistakes& to_;
   std::string path_;
+  const char* joint_;
   YAML::Node node_;
 };
 
@@ -247,7 +249,7 @@ void read_steps(const reader& r, const YAML::Node& v, scenario& s) {
   if (!v.IsSequence()) r.fail(v, "steps", "expected a list of faults, such as [{fault: redis_cut}]");
   if (v.size() == 0) r.fail(v, "steps", "expected at least one fault");
   for (std::size_t i = 0; i < v.size(); ++i)
-    s.steps.push_back(step(r.within("steps[" + std::to_string(i) + "]", v[i]), v[i]));
+    s.steps.push_back(step(reader(r.all(), "step " + std::to_string(i + 1), v[i], ": "), v[i]));
 }
 
 }  // namespace

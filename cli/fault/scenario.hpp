@@ -43,7 +43,7 @@ struct steady_state {
 };
 
 struct scenario_step {
-  std::string place;  ///< FILE:LINE: steps[0]
+  std::string place;  ///< FILE:LINE: step 1
   faults::fault fault;
   std::string body;  ///< what the node is asked for, JSON
   double wait_s = 0;

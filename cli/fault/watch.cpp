@@ -195,4 +195,10 @@ std::vector<std::string> signs(const look& before, const look& now, const std::s
   return all;
 }
 
+std::optional<std::string> first_sign(const std::vector<std::string>& found, double over_s) {
+  constexpr double most_s = 2;  // what shows later is not the fault's
+  if (found.empty() || over_s > most_s) return std::nullopt;
+  return over_s < 0 ? found.front() : "after its end: " + found.front();
+}
+
 }  // namespace troupe::cli

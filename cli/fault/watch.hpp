@@ -58,6 +58,9 @@ struct measured {
 /// What of `now` tells that something is wrong, against how it was before; empty: nothing.
 [[nodiscard]] std::vector<std::string> signs(const look& before, const look& now,
                                              const std::set<std::string>& noisy);
+/// The first of these, as it is told; nullopt: there is none that tells of the fault. `over_s`: for how long
+/// it is over, negative while it is there.
+[[nodiscard]] std::optional<std::string> first_sign(const std::vector<std::string>& found, double over_s);
 /// Signs that are there as long as their cause is: readiness, breakers, a model or actor that is away.
 [[nodiscard]] std::vector<std::string> lasting_signs(const look& before, const look& now);
 

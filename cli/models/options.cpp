@@ -18,9 +18,7 @@ void add_models_commands(CLI::App& app, models_command& into) {
     auto* c = c_models->add_subcommand(name, help);
     end_help(c, {{example}, refuses, "docs/rollout.md", {}});
     add_common(c, models.common);
-    c->add_option("--url", models.url,
-                  "The node's admin address, http://host:8000 (default: metrics.port here)");
-    c->add_option("--token-file", models.token_file, "File with admin.token (default: as configured)");
+    add_node(c, models.url, models.token_file);
     auto* model = c->add_option("MODEL", models.model, "Model");
     if (needs_model) model->required();
     if (takes_version) {

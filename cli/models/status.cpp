@@ -23,7 +23,8 @@ int models_status(const models_options& o) {
                 v.at("state").get<std::string>().c_str(), v.at("engine").get<std::string>().c_str(),
                 100 * v.at("share").get<double>(), v.at("rows").get<unsigned long long>(),
                 v.at("errors").get<unsigned long long>(), 1e3 * v.at("latency_seconds").get<double>());
-    if (v.contains("error")) std::printf("    %s\n", v.at("error").get<std::string>().c_str());
+    for (const char* why : {"error", "notice"})
+      if (v.contains(why)) std::printf("    %s\n", v.at(why).get<std::string>().c_str());
   }
   for (const auto& r : all.at("rollouts"))
     std::printf("rollout of %s: %s of version %s against %s; troupe models compare %s\n",

@@ -27,6 +27,7 @@ constexpr std::string_view prefix = "TROUPE_";
 constexpr std::string_view file_suffix = "_file";
 constexpr std::string_view properties = "kafka.properties";
 constexpr std::string_view hidden = "***";
+constexpr const char* every_key = "*";
 
 /// Variables of the older services, and of OpenTelemetry, that name something Troupe has.
 constexpr std::pair<const char*, const char*> older_names[] = {
@@ -148,13 +149,15 @@ class loader {
  public:
   loaded run(const sources& from) {
     property_fault_ = from.property_fault;
-    attempt([&] { read_file(from); });
+    attempt([&] { read_file(from); }, every_key);
     read_environment(from);
-    for (const auto& assignment : from.set) attempt([&] { read_flag(assignment); });
-    for (const auto& f : from.flags) attempt([&] { assign(f.key, f.value, f.name, f.name); });
-    end_if_wrong();
+    for (const auto& assignment : from.set) attempt([&] { read_flag(assignment); }, key_of_flag(assignment));
+    for (const auto& f : from.flags) attempt([&] { assign(f.key, f.value, f.name, f.name); }, f.key);
     check();
     if (from.node) check_node();
+    if (from.misfits && values_.kafka.enabled && sure_of_all("kafka"))
+      for (const auto& m : from.misfits(values_))
+        attempt([&] { fail(origin_of(std::string(properties) + "." + m.property, ""), m.text); });
     end_if_wrong();
     show();
     return std::move(result_);
@@ -165,14 +168,41 @@ class loader {
     throw config_error(where.empty() ? what : where + ": " + what);
   }
 
-  /// Notes what is wrong with one part, so that the others are looked at all the same.
+  /// Notes what is wrong with one part, so that the others are looked at all the same. `unsure`: the key that
+  /// is in doubt then.
   template <class F>
-  void attempt(F part) {
+  void attempt(F part, const std::string& unsure = {}) {
     try {
       part();
     } catch (const config_error& e) {
       wrong_.emplace_back(e.what());
+      doubt(unsure);
     }
+  }
+
+  /// What was meant by this key, or which one was meant, is not known.
+  void doubt(const std::string& key) {
+    if (key.empty()) return;
+    const std::string section(section_of(key));
+    const bool known = section == "classes" || section == "rollout" ||
+                       std::any_of(bindings_.begin(), bindings_.end(),
+                                   [&](const binding& b) { return section_of(b.doc.key) == section; });
+    if (find(key) || starts_with(key, std::string(properties) + "."))
+      unsure_.insert(key);
+    else
+      unsure_.insert(known ? section : every_key);
+  }
+
+  /// Whether its value is what somebody meant: neither it nor a key that may have been misspelt for it was
+  /// refused.
+  [[nodiscard]] bool sure(const std::string& key) const {
+    if (unsure_.contains(every_key) || unsure_.contains(key)) return false;
+    return !unsure_.contains(std::string(section_of(key))) || origins_.contains(key);
+  }
+  [[nodiscard]] bool sure_of_all(const std::string& section) const {
+    const auto of_it = [&](const std::string& one) { return one == every_key || section_of(one) == section; };
+    return std::none_of(unsure_.begin(), unsure_.end(), of_it) &&
+           std::none_of(refused_.begin(), refused_.end(), of_it);
   }
 
   void end_if_wrong() const {
@@ -309,7 +339,8 @@ class loader {
         // A working directory that this user may not look into has none; /etc is another matter.
         std::error_code refused;
         const bool there = std::filesystem::exists(path, refused);
-        if (refused && *path == '/') fail(path, "the configuration file can't be looked for: " + refused.message());
+        if (refused && *path == '/')
+          fail(path, "the configuration file can't be looked for: " + refused.message());
         if (!there) continue;
         result_.file = path;
         break;
@@ -327,7 +358,7 @@ class loader {
     if (!root.IsDefined() || root.IsNull()) return;
     if (!root.IsMap()) fail(at(root), "expected sections, such as `kafka:` with options below it");
     policy::keys_once seen;
-    for (const auto& entry : root) attempt([&] { read_section(entry.first, entry.second, seen); });
+    for (const auto& entry : root) attempt([&] { read_section(entry.first, entry.second, seen); }, every_key);
   }
 
   void once(const YAML::Node& key_node, const std::string& key, policy::keys_once& seen) const {
@@ -338,6 +369,10 @@ class loader {
   [[nodiscard]] std::string key_text(const YAML::Node& node) const {
     if (!node.IsScalar()) fail(at(node), "a key must be a plain text");
     return node.Scalar();
+  }
+
+  static std::string key_below(const std::string& section, const YAML::Node& node) {
+    return section + "." + (node.IsScalar() ? node.Scalar() : "");
   }
 
   void read_section(const YAML::Node& key_node, const YAML::Node& node, policy::keys_once& seen) {
@@ -358,15 +393,17 @@ class loader {
     if (node.IsNull()) return;
     if (!node.IsMap()) fail(at(node), section + ": expected options below it, not a value");
     for (const auto& entry : node)
-      attempt([&] {
-        const std::string key = section + "." + key_text(entry.first);
-        binding* secret = secret_of_file(key);
-        once(entry.first, secret ? secret->doc.key : key, seen);
-        if (key == properties)
-          read_properties(entry.second);
-        else
-          assign(key, scalar(key, entry.first, entry.second), at(entry.first), at(entry.first));
-      });
+      attempt(
+          [&] {
+            const std::string key = section + "." + key_text(entry.first);
+            binding* secret = secret_of_file(key);
+            once(entry.first, secret ? secret->doc.key : key, seen);
+            if (key == properties)
+              read_properties(entry.second);
+            else
+              assign(key, scalar(key, entry.first, entry.second), at(entry.first), at(entry.first));
+          },
+          key_below(section, entry.first));
   }
 
   /// A list is one value where the option is a list.
@@ -400,11 +437,13 @@ class loader {
            std::string(properties) + ": expected librdkafka properties below it, such as linger.ms: 5");
     policy::keys_once seen;
     for (const auto& entry : node)
-      attempt([&] {
-        const std::string key = std::string(properties) + "." + key_text(entry.first);
-        once(entry.first, key, seen);
-        assign(key, plain(key, entry.second, entry.first), at(entry.first), at(entry.first));
-      });
+      attempt(
+          [&] {
+            const std::string key = std::string(properties) + "." + key_text(entry.first);
+            once(entry.first, key, seen);
+            assign(key, plain(key, entry.second, entry.first), at(entry.first), at(entry.first));
+          },
+          key_below(std::string(properties), entry.first));
   }
 
   /// Those that a class does not have; each is complained of, before what it leaves missing would be.
@@ -468,6 +507,7 @@ class loader {
     const auto before = wrong_.size();
     for (const auto& entry : node) attempt([&] { read_class(entry, defaults); });
     classes_unsure_ = wrong_.size() > before;
+    if (classes_unsure_) doubt("classes");
     if (values_.classes.size() > 16) fail(at(key_node), "classes: at most 16 are possible");
     origins_["classes"] = at(key_node);
   }
@@ -545,7 +585,8 @@ class loader {
     std::set<std::string, std::less<>> sections;
     for (const auto& b : bindings_) sections.insert(environment_name(section_of(b.doc.key)) + "_");
     for (const auto& [name, value] : all)
-      if (starts_with(name, prefix)) attempt([&] { read_variable(name, value, all, sections); });
+      if (starts_with(name, prefix))
+        attempt([&] { read_variable(name, value, all, sections); }, key_of_variable(name));
   }
 
   static bool says_yes(std::string_view given) {
@@ -577,8 +618,13 @@ class loader {
     };
     const std::string use = value_of("USE_EVENTHUB");
     if (!use.empty() && !says_yes(use) && !says_no(use))
-      wrong_.push_back("environment USE_EVENTHUB: " + value_in_quotes(use) +
-                       " is not allowed; expected true, 1, yes or on, or false, 0, no or off");
+      attempt(
+          [&] {
+            fail("environment USE_EVENTHUB",
+                 value_in_quotes(use) +
+                     " is not allowed; expected true, 1, yes or on, or false, 0, no or off");
+          },
+          "kafka.eventhub");
     else if (!use.empty())
       assign("kafka.eventhub", says_yes(use) ? "true" : "false", "", "environment USE_EVENTHUB");
     const bool hub = hub_wanted(all, flags);
@@ -594,14 +640,14 @@ class loader {
         result_.warnings.push_back(origin +
                                    " has no effect: the connection string of Event Hubs names the brokers");
       else
-        attempt([&, key = key] { assign(key, value, origin, origin); });
+        attempt([&, key = key] { assign(key, value, origin, origin); }, key);
     }
     for (const auto& [name, key] : hub_names) {
       const std::string value = value_of(name);
       if (value.empty()) continue;
       const std::string origin = std::string("environment ") + name;
       if (hub)
-        attempt([&, key = key] { assign(key, value, origin, origin); });
+        attempt([&, key = key] { assign(key, value, origin, origin); }, key);
       else
         result_.warnings.push_back(origin + " has no effect without USE_EVENTHUB=true");
     }
@@ -611,6 +657,14 @@ class loader {
   void ignore(const std::string& name) {
     result_.warnings.push_back("environment " + name +
                                " is ignored: it describes a Kubernetes service, not an option");
+  }
+
+  [[nodiscard]] std::string key_of_variable(const std::string& name) const {
+    for (const auto& b : bindings_)
+      if (name == b.doc.environment || (b.doc.secret && name == b.doc.environment + "_FILE"))
+        return b.doc.key;
+    if (starts_with(name, environment_name(properties) + "_")) return std::string(properties) + ".";
+    return starts_with(name, environment_name("classes.")) ? "classes" : every_key;
   }
 
   void read_variable(const std::string& name, const std::string& value,
@@ -655,6 +709,12 @@ class loader {
   // --- flags
   // ----------------------------------------------------------------------------------------------------------
 
+  [[nodiscard]] std::string key_of_flag(const std::string& assignment) {
+    const auto equals = assignment.find('=');
+    std::string key = assignment.substr(0, equals);
+    return equals != std::string::npos || find(key) ? key : "";
+  }
+
   void read_flag(const std::string& assignment) {
     const auto equals = assignment.find('=');
     if (equals == std::string::npos) fail("--set " + assignment, "expected section.option=value");
@@ -665,9 +725,18 @@ class loader {
   // --- the whole
   // ------------------------------------------------------------------------------------------------------
 
-  /// Notes it: what else does not go together is looked at all the same.
-  void refuse(const std::string& key, const std::string& what) {
+  /// Notes it: what else does not go together is looked at all the same. What is refused already, or one of
+  /// the `others` on which this depends, tells nothing.
+  void refuse(const std::string& key, const std::string& what, const std::vector<std::string>& others = {}) {
+    if (!sure(key) || !std::all_of(others.begin(), others.end(), [&](const auto& one) { return sure(one); }))
+      return;
     attempt([&] { fail(origin_of(key, ""), key + ": " + what); });
+    refused_.insert(key);
+  }
+
+  void warn(const std::string& key, const std::string& what) {
+    const std::string at = origin_of(key, "");
+    result_.warnings.push_back((at.empty() ? "" : at + ": ") + key + ": " + what);
   }
 
   /// MODEL_NAME with MODEL_VERSION or MODEL_STAGE names a registry's model unless mlflow.models does.
@@ -716,7 +785,8 @@ class loader {
       return refuse(
           "kafka.eventhub",
           "needs kafka.eventhub_connection, the namespace's connection string (or EVENTHUB_CONNECTION, or "
-          "kafka.eventhub_connection_file)");
+          "kafka.eventhub_connection_file)",
+          {"kafka.eventhub_connection"});
     event_hubs_connection to;
     try {
       to = parse_connection_string(k.eventhub_connection);
@@ -752,7 +822,8 @@ class loader {
       refuse(
           "kafka.eventhub",
           "name the event hub that requests come from: EVENTHUB_NAME, kafka.requests_topic or EntityPath in "
-          "the connection string");
+          "the connection string",
+          {"kafka.requests_topic", "kafka.eventhub_connection"});
     fill("kafka.results_topic", k.results_topic, usual.results_topic, k.requests_topic + "-results");
     fill("kafka.dead_letter_topic", k.dead_letter_topic, usual.dead_letter_topic, k.requests_topic + "-dlq");
     fill("kafka.group", k.group, usual.group, "$Default");
@@ -785,7 +856,8 @@ class loader {
       refuse("kafka.delivery",
              "exactly_once needs transactions, a preview in Event Hubs Premium and Dedicated: use "
              "at_least_once, or "
-             "say kafka.eventhub_transactions: true where the namespace has them");
+             "say kafka.eventhub_transactions: true where the namespace has them",
+             {"kafka.eventhub_transactions"});
     const auto own = [&](const char* name) {
       const auto it = k.properties.find(name);
       return it == k.properties.end() ? std::string() : it->second;
@@ -807,20 +879,22 @@ class loader {
     attempt([&] { use_older_model(); });
     use_event_hubs();
     if (!values_.mlflow.models.empty() && values_.mlflow.uri.empty())
-      refuse("mlflow.models", "needs mlflow.uri, the address of the MLflow server");
+      refuse("mlflow.models", "needs mlflow.uri, the address of the MLflow server", {"mlflow.uri"});
     if (!values_.mlflow.models.empty() && !starts_with(values_.mlflow.uri, "http://") &&
         !starts_with(values_.mlflow.uri, "https://"))
       refuse("mlflow.uri", "expected an address like http://mlflow:5000");
     const auto& k = values_.kafka;
     if (k.delivery == delivery::exactly_once && k.enabled && k.brokers == "embedded")
       refuse("kafka.delivery",
-             "the embedded broker has no transactions; use at_least_once, or name a Kafka in kafka.brokers");
+             "the embedded broker has no transactions; use at_least_once, or name a Kafka in kafka.brokers",
+             {"kafka.brokers"});
     for (const auto& [key, name] : {std::pair{"kafka.class", k.default_class},
                                     {"http.class", values_.http.default_class},
                                     {"grpc.class", values_.grpc.default_class},
                                     {"batches.class", values_.batches.batch_class}})
       if (!(name.empty() && key != std::string_view("kafka.class")) && !find_class(name))
-        refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()));
+        refuse(key, "there is no class " + in_quotes(name) + "; classes are " + joined(class_names()),
+               {"classes"});
     const auto& to = values_.tracing.endpoint;
     if (!to.empty() && !starts_with(to, "http://") && !starts_with(to, "https://"))
       refuse("tracing.endpoint",
@@ -829,9 +903,10 @@ class loader {
     check_tls("http", values_.http.tls);
     check_tls("grpc", values_.grpc.tls);
     if (!values_.batches.directory.empty() && !values_.http.enabled)
-      refuse("batches.directory", "batches come over HTTP: needs http.enabled: true");
+      refuse("batches.directory", "batches come over HTTP: needs http.enabled: true", {"http.enabled"});
     if (!k.enabled && !values_.http.enabled && !values_.grpc.enabled)
-      refuse("kafka.enabled", "one door must be open: kafka.enabled, http.enabled or grpc.enabled");
+      refuse("kafka.enabled", "one door must be open: kafka.enabled, http.enabled or grpc.enabled",
+             {"http.enabled", "grpc.enabled"});
     for (std::string_view rest = k.brokers; !rest.empty();) {
       const std::string_view one = rest.substr(0, rest.find(','));
       rest.remove_prefix(std::min(rest.size(), one.size() + 1));
@@ -850,23 +925,30 @@ class loader {
       if (binding* b = find(key)) attempt([&] { apply(*b, key, b->get(), origin_of(key, "")); });
     if (k.results_topic == k.requests_topic)
       refuse("kafka.results_topic",
-             "must differ from kafka.requests_topic: results would be read as requests");
+             "must differ from kafka.requests_topic: results would be read as requests",
+             {"kafka.requests_topic"});
     if (k.dead_letter_topic == k.requests_topic)
       refuse("kafka.dead_letter_topic",
-             "must differ from kafka.requests_topic: dead letters would be read as requests");
+             "must differ from kafka.requests_topic: dead letters would be read as requests",
+             {"kafka.requests_topic"});
     for (const auto* other : {&k.requests_topic, &k.results_topic, &k.dead_letter_topic})
       if (k.parking_topic == *other) {
-        refuse("kafka.parking_topic", "must differ from the topics of requests, results and dead letters");
+        refuse("kafka.parking_topic", "must differ from the topics of requests, results and dead letters",
+               {"kafka.requests_topic", "kafka.results_topic", "kafka.dead_letter_topic"});
         break;
       }
-    if (k.gather_min > k.gather_max) refuse("kafka.gather_min", "must not exceed kafka.gather_max");
+    if (k.gather_min > k.gather_max)
+      refuse("kafka.gather_min", "must not exceed kafka.gather_max", {"kafka.gather_max"});
     if (values_.supervision.backoff_min > values_.supervision.backoff_max)
-      refuse("supervision.backoff_min", "must not exceed supervision.backoff_max");
+      refuse("supervision.backoff_min", "must not exceed supervision.backoff_max",
+             {"supervision.backoff_max"});
     const auto& r = values_.redis;
-    if (!r.tls && !r.tls_ca.empty()) refuse("redis.tls_ca", "needs redis.tls: true");
-    if (!r.tls && !r.tls_cert.empty()) refuse("redis.tls_cert", "needs redis.tls: true");
-    if (!r.tls_cert.empty() && r.tls_key.empty()) refuse("redis.tls_cert", "needs redis.tls_key beside it");
-    if (!r.tls_key.empty() && r.tls_cert.empty()) refuse("redis.tls_key", "needs redis.tls_cert beside it");
+    if (!r.tls && !r.tls_ca.empty()) refuse("redis.tls_ca", "needs redis.tls: true", {"redis.tls"});
+    if (!r.tls && !r.tls_cert.empty()) refuse("redis.tls_cert", "needs redis.tls: true", {"redis.tls"});
+    if (!r.tls_cert.empty() && r.tls_key.empty())
+      refuse("redis.tls_cert", "needs redis.tls_key beside it", {"redis.tls_key"});
+    if (!r.tls_key.empty() && r.tls_cert.empty())
+      refuse("redis.tls_key", "needs redis.tls_cert beside it", {"redis.tls_cert"});
     warn_of_idle_transactions();
     warn_of_idle_security();
     double floors = 0;
@@ -880,13 +962,42 @@ class loader {
     if (values_.faults.enabled && values_.admin.token.empty())
       refuse("faults.enabled",
              "needs admin.token (or TROUPE_ADMIN_TOKEN, or admin.token_file): without it there is no "
-             "/admin/faults to inject any through");
+             "/admin/faults to inject any through",
+             {"admin.token"});
     const auto isolation = k.properties.find("isolation.level");
     if (k.enabled && k.delivery == delivery::exactly_once && isolation != k.properties.end() &&
         lower(isolation->second) == "read_uncommitted")
       refuse(std::string(properties) + ".isolation.level",
              "read_uncommitted does not go with kafka.delivery: exactly_once: requests of an aborted "
-             "transaction, which were never made, would be answered too; remove it, or use at_least_once");
+             "transaction, which were never made, would be answered too; remove it, or use at_least_once",
+             {"kafka.delivery"});
+    check_guarantee();
+  }
+
+  /// What librdkafka lets properties take from "nothing is lost", once its own checks are off.
+  void check_guarantee() {
+    const auto& k = values_.kafka;
+    const auto own = [&](const char* name) {
+      const auto it = k.properties.find(name);
+      return it == k.properties.end() ? std::string() : lower(it->second);
+    };
+    if (!k.enabled || !says_no(own("enable.idempotence"))) return;
+    warn(std::string(properties) + ".enable.idempotence",
+         "without it an answer whose acknowledgement was lost is there twice, perhaps behind later ones; "
+         "remove it, unless the brokers do not let this user write so");
+    for (const char* name : {"acks", "request.required.acks"}) {
+      const std::string acks = own(name);
+      const std::string key = std::string(properties) + "." + name;
+      if (acks.empty() || acks == "all" || acks == "-1") continue;
+      if (acks == "0")
+        refuse(key,
+               "0 is not allowed: no broker would say that it has an answer, and the requests of lost ones "
+               "would be committed; remove it, or set it to all");
+      else
+        warn(key, acks +
+                      " weakens at least once: an answer counts as written when the leader alone has it, and "
+                      "is lost with that broker while its request is committed; remove it, or set it to all");
+    }
   }
 
   /// Credentials and certificates that nobody looks at: the protocol was forgotten.
@@ -963,10 +1074,11 @@ class loader {
       refuse("auth.jwks_url", "expected an address like https://id.example/.well-known/jwks.json");
     const bool tokens = !a.jwks_file.empty() || !a.jwks_url.empty();
     if (a.mode == auth_mode::required && a.keys_file.empty() && !tokens)
-      refuse("auth.mode", "required needs auth.keys_file, auth.jwks_file or auth.jwks_url");
+      refuse("auth.mode", "required needs auth.keys_file, auth.jwks_file or auth.jwks_url",
+             {"auth.keys_file", "auth.jwks_file", "auth.jwks_url"});
     if (!tokens && (!a.jwt_issuer.empty() || !a.jwt_audience.empty()))
       refuse(a.jwt_issuer.empty() ? "auth.jwt_audience" : "auth.jwt_issuer",
-             "needs auth.jwks_file or auth.jwks_url");
+             "needs auth.jwks_file or auth.jwks_url", {"auth.jwks_file", "auth.jwks_url"});
     for (const auto& one : parts_of(a.exempt))
       if (one != "health" && one != "metrics" && one != "docs")
         refuse("auth.exempt", in_quotes(one) + " is not allowed; expected health, metrics or docs");
@@ -1000,11 +1112,12 @@ class loader {
     const auto key = [&](const char* name) { return section + "." + name; };
     if (t.certificate.empty() != t.key.empty())
       refuse(key(t.key.empty() ? "tls_cert" : "tls_key"),
-             "needs " + key(t.key.empty() ? "tls_key" : "tls_cert") + " beside it");
+             "needs " + key(t.key.empty() ? "tls_key" : "tls_cert") + " beside it",
+             {key("tls_cert"), key("tls_key")});
     if (!t.client_ca.empty() && t.certificate.empty())
-      refuse(key("tls_client_ca"), "needs " + key("tls_cert") + " and " + key("tls_key"));
+      refuse(key("tls_client_ca"), "needs " + key("tls_cert") + " and " + key("tls_key"), {key("tls_cert")});
     if (t.client_required && t.client_ca.empty())
-      refuse(key("tls_client_required"), "needs " + key("tls_client_ca"));
+      refuse(key("tls_client_required"), "needs " + key("tls_client_ca"), {key("tls_client_ca")});
   }
 
   [[nodiscard]] std::string origin_of(const std::string& key,
@@ -1051,6 +1164,8 @@ class loader {
   older_model older_model_;
   std::function<std::string(const std::string&, const std::string&)> property_fault_;
   std::vector<std::string> wrong_;  // a line for each mistake
+  std::set<std::string> unsure_;    // keys and sections that may have been meant otherwise
+  std::set<std::string> refused_;   // keys that don't go with others
   bool classes_unsure_ = false;     // an entry of the file is wrong: a class that is missing may be that one
   settings values_;
   std::vector<binding> bindings_ = bind(values_);

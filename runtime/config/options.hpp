@@ -62,6 +62,12 @@ struct option {
 /// All options, in the order of the documentation.
 [[nodiscard]] const std::vector<option>& options();
 
+/// Of kafka.properties: one that has to change, and the line that names it.
+struct misfit {
+  std::string property;  ///< without kafka.properties; empty: none of those that were given
+  std::string text;
+};
+
 struct sources {
   /// --config. Unset: config/troupe.yaml, else /etc/troupe/troupe.yaml, whichever exists.
   std::optional<std::filesystem::path> file;
@@ -80,6 +86,8 @@ struct sources {
   bool node = false;
   /// What librdkafka has against one of its properties, empty if nothing. Unset: it is not asked.
   std::function<std::string(const std::string& name, const std::string& value)> property_fault = {};
+  /// What it has against properties that are each right but don't go together. Unset: it is not asked.
+  std::function<std::vector<misfit>(const settings& values)> misfits = {};
 };
 
 /// One line of `troupe config`.
@@ -97,8 +105,8 @@ struct loaded {
   std::string file;                        ///< the one that was read; empty if none
 };
 
-/// Throws config_error: with every value that is wrong for itself, or else with all that does not go
-/// together.
+/// Throws config_error: with every value that is wrong for itself, and all that does not go together, but for
+/// what may follow from another mistake.
 [[nodiscard]] loaded load(const sources& from);
 
 /// Sets a field of a rollout from text, as in the file. Throws config_error.

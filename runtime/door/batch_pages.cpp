@@ -59,10 +59,9 @@ http::response reply_of(const json& j, int status = 200) {
 
 http::response reply_of(const batches::service_error& e) {
   http::response r = error_response(e.status, e.message);
-  constexpr nanos second = 1'000'000'000;
+  constexpr nanos usual = 10 * policy::second;
   if (e.status == 429 || e.status == 503)
-    r.headers.emplace_back("Retry-After",
-                           e.retry_after > 0 ? std::to_string((e.retry_after + second - 1) / second) : "10");
+    r.headers.push_back(http::retry_after(e.retry_after > 0 ? e.retry_after : usual));
   return r;
 }
 

@@ -54,11 +54,8 @@ class exchange_call : public call {
     http::response r;
     r.status = denied_ != guard::refusal::none ? guard::http_status_of(denied_) : http_status_of(why.code);
     r.body = error_body(request, why);
-    if (why.code == error_code::unavailable) {
-      constexpr nanos second = 1'000'000'000;
-      const nanos wait = why.retry_after > 0 ? why.retry_after : options_->retry_after;
-      r.headers.emplace_back("Retry-After", std::to_string(std::max<nanos>(1, (wait + second - 1) / second)));
-    }
+    if (why.code == error_code::unavailable)
+      r.headers.push_back(http::retry_after(why.retry_after > 0 ? why.retry_after : options_->retry_after));
     exchange_->reply(std::move(r));
   }
 

@@ -132,8 +132,7 @@ http::response refusal(const http::request_view& r, page what, const guard::verd
     out.headers.emplace_back("WWW-Authenticate", v.why == guard::refusal::no_credentials
                                                      ? "Bearer realm=\"troupe\""
                                                      : "Bearer realm=\"troupe\", error=\"invalid_token\"");
-  if (v.retry_after > 0)
-    out.headers.emplace_back("Retry-After", std::to_string((v.retry_after + 999'999'999) / 1'000'000'000));
+  if (v.retry_after > 0) out.headers.push_back(http::retry_after(v.retry_after));
   return out;
 }
 
@@ -189,14 +188,21 @@ struct routes::impl {
     return json_reply(std::string("{\"") + name + "\":" + (is ? "true" : "false") + "}", is ? 200 : 503);
   }
 
+  [[nodiscard]] http::response readiness(const model::loaded_model& m) const {
+    const auto state = of->state_of(m);
+    nlohmann::ordered_json body = {{"name", m.name()}, {"ready", state.ready}};
+    if (state.ready) return json_reply(body.dump());
+    body["reason"] = state.why;
+    http::response r = json_reply(body.dump(), 503);
+    if (state.retry_after > 0) r.headers.push_back(http::retry_after(state.retry_after));
+    return r;
+  }
+
   [[nodiscard]] http::response of_model(const destination& to) const {
     const auto table = of->models();
     const auto* m = find(*table, to);
-    if (to.page == page::model_ready) {
-      if (m) return json_reply("{\"name\":" + json(m->name()).dump() + ",\"ready\":true}");
-      return unknown_model(to.model, to.version);
-    }
     if (!m) return unknown_model(to.model, to.version);
+    if (to.page == page::model_ready) return readiness(*m);
     if (to.page == page::model_metadata)
       return json_reply(codec::v2_model_metadata(*m, versions_of(*table, m->name())));
     codec::v2_config_info info;

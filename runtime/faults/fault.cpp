@@ -76,9 +76,10 @@ std::string text_of(std::string_view key, const json& v) {
   bad(key, "expected a text");
 }
 
-/// " (faults.max_duration)": whose bound it is.
+/// Whose bound it is: " (this node's faults.max_duration)".
 std::string owner(const limits& bounds, std::string_view option) {
-  return (bounds.of_a_node ? " (" : " (the most of ") + std::string(option) + ")";
+  return (bounds.of_a_node ? " (this node's " : " (the most that a node can set as its ") +
+         std::string(option) + ")";
 }
 
 nanos duration_of(std::string_view key, const json& v, nanos least, nanos most, std::string_view whose = {}) {
@@ -200,6 +201,10 @@ const kind_info& info(kind what) {
   return table.at(static_cast<std::size_t>(what) - 1);
 }
 
+bool at_once(const fault& f) {
+  return f.what == kind::actor_crash && f.every == 0;
+}
+
 std::string_view name_of(point p) {
   return point_names[static_cast<std::size_t>(p)];
 }
@@ -227,7 +232,7 @@ fault parse_fault(std::string_view text, const limits& bounds, const std::vector
     for (const field one : mine) allowed.emplace_back(name_of(one));
     allowed.insert(allowed.end(), beside.begin(), beside.end());
   }
-  if (f.what == kind::rebalance_storm) f.every = second;
+  if (f.what == kind::rebalance_storm) f.every = usual_storm;
   for (const auto& [key, value] : wanted.items()) {
     try {
       if (key == "duration") {

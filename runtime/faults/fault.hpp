@@ -71,6 +71,11 @@ struct fault {
   nanos duration = 30'000'000'000;
 };
 
+inline constexpr nanos usual_storm = 1'000'000'000;  ///< `every` of a rebalance_storm that says none
+
+/// It is over as it begins: its duration says nothing.
+[[nodiscard]] bool at_once(const fault& f);
+
 struct limits {
   nanos max_duration = 600'000'000'000;
   std::size_t max_size = std::size_t{1} << 30;

@@ -56,7 +56,7 @@ json json_of(const report& r, nanos now) {
   json j = {{"id", r.id}, {"fault", info(r.what.what).name}, {"state", over ? "ended" : "active"}};
   j["point"] = name_of(info(r.what.what).at);
   j.update(fields_of(r.what));
-  j["duration"] = config::format_duration(r.what.duration);
+  if (!at_once(r.what)) j["duration"] = config::format_duration(r.what.duration);
   if (over) {
     j["ended"] = r.ended;
     j["lasted"] = time_text(r.until - r.began);

@@ -60,6 +60,7 @@ class faulty_sink final : public kafka::record_sink {
     return inner_->in_flight() + lost_.load(std::memory_order_relaxed);
   }
   kafka::link_status status() const override { return inner_->status(); }
+  std::string failure() const override { return inner_->failure(); }
   std::string error_text(int code) const override { return inner_->error_text(code); }
   void close() override { inner_->close(); }
 

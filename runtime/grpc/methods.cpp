@@ -172,7 +172,8 @@ std::map<std::string, method, std::less<>> make_methods(std::shared_ptr<serving:
       on_messages<ModelReadyRequest, ModelReadyResponse>([=](const auto& request, auto& to) -> status {
         const auto table = backend->models();
         if (table->find(request.name(), {}).model == nullptr) return unknown_model(request.name(), {});
-        to.set_ready(find(*table, request.name(), request.version()) != nullptr);
+        const auto* found = find(*table, request.name(), request.version());
+        to.set_ready(found != nullptr && backend->state_of(*found).ready);
         return {};
       }));
   add("ServerMetadata",
@@ -264,6 +265,7 @@ health health_of(const serving::backend& backend, bool draining, std::string_vie
         found = find(*table, service.substr(0, slash), service.substr(slash + 1));
     }
     if (found == nullptr) return health::service_unknown;
+    if (!backend.state_of(*found).ready) return health::not_serving;
   }
   return !draining && backend.ready() ? health::serving : health::not_serving;
 }

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -12,6 +13,11 @@ std::string_view request::header(std::string_view name) const {
   for (const auto& [own, value] : headers)
     if (same_name(own, name)) return value;
   return {};
+}
+
+header_list::value_type retry_after(policy::nanos wait) {
+  return {"Retry-After",
+          std::to_string(std::max<policy::nanos>(1, (wait + policy::second - 1) / policy::second))};
 }
 
 response error_response(int status, std::string_view message) {

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/policy/time.hpp"
+
 namespace troupe::http {
 
 using header_list = std::vector<std::pair<std::string, std::string>>;
@@ -30,6 +32,9 @@ struct response {
 };
 
 using handler = std::function<response(const request&)>;
+
+/// The header that says when to come again: whole seconds, at least one.
+[[nodiscard]] header_list::value_type retry_after(policy::nanos wait);
 
 /// {"error": message}
 [[nodiscard]] response error_response(int status, std::string_view message);

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -342,6 +343,22 @@ std::vector<std::string> named_in(std::string_view words) {
   return names;
 }
 
+/// Without the marks around names, of which librdkafka forgets the space behind some.
+std::string without_marks(std::string_view words) {
+  std::string text;
+  bool inside = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i] != '`') {
+      text += words[i];
+      continue;
+    }
+    inside = !inside;
+    const auto next = i + 1 < words.size() ? static_cast<unsigned char>(words[i + 1]) : ' ';
+    if (!inside && std::isalnum(next) != 0) text += ' ';
+  }
+  return text;
+}
+
 /// What can be set instead of one of ours; empty: nothing.
 std::string option_of(const std::string& name) {
   if (name == "transaction.timeout.ms") return "kafka.transaction_timeout";
@@ -376,8 +393,7 @@ std::optional<property_error> misfit(std::string_view words, const rd_kafka_conf
     wrong = std::find_if(own.begin(), own.end(),
                          [&](const auto& one) { return words.find(one.first) != std::string_view::npos; });
   if (wrong == own.end()) return std::nullopt;
-  std::string text(words);
-  std::erase(text, '`');
+  std::string text = without_marks(words);
   std::string others;
   for (const auto& name : names) {
     if (canonical_property(name) == canonical_property(wrong->first)) {
@@ -446,6 +462,9 @@ void set_property(rd_kafka_conf_s* conf, const std::string& name, const std::str
                   (near.empty() ? "; its CONFIGURATION.md lists all" : "; did you mean '" + near + "'?"));
   }
   std::string words = error;
+  if (words.find("dedicated .._set_..()") != std::string::npos ||
+      words.find("Internal property") != std::string::npos)
+    throw property_error(name, "is no setting, but a function or an object within a program; remove it");
   const bool built_without = words.find("not supported in this build") != std::string::npos;
   if (!allowed.empty() && !built_without) refuse(allowed);
   // As it was given, on one line.
@@ -660,7 +679,7 @@ int close_watched(policy::socket_watch& watch, int fd) {
   return ::close(fd);
 }
 
-void link_monitor::error(int code, std::string_view complaint) {
+void link_monitor::error(int code, std::string_view complaint, std::string_view topic) {
   const std::lock_guard lock(mutex_);
   switch (code) {
     case RD_KAFKA_RESP_ERR__AUTHENTICATION:
@@ -686,21 +705,29 @@ void link_monitor::error(int code, std::string_view complaint) {
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-      refusal_ = complaint;
-      refusal_hopeless_ = true;
+      refuse(topic, complaint, true);
       break;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR_INVALID_GROUP_ID:
     case RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT:
     case RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL:
-      refusal_ = complaint;
-      refusal_hopeless_ = false;
+      refuse(topic, complaint, false);
       break;
     default:
       break;
   }
   update();
+}
+
+void link_monitor::refuse(std::string_view topic, std::string_view text, bool hopeless) {
+  const auto same = std::find_if(refusals_.begin(), refusals_.end(), [&](const refusal& r) {
+    return r.topic == topic && (!topic.empty() || r.text == text);
+  });
+  if (same == refusals_.end())
+    refusals_.push_back({std::string(topic), std::string(text), hopeless});
+  else
+    *same = {std::string(topic), std::string(text), hopeless};
 }
 
 void link_monitor::log(int level, std::string_view facility, std::string_view line) {
@@ -810,34 +837,49 @@ void link_monitor::statistics(std::string_view json) {
   update();
 }
 
+void link_monitor::up() {
+  connected_ = ever_connected_ = true;
+  hopeless_ = wants_credentials_ = false;
+  missed_ = 0;
+  why_.clear();
+}
+
 void link_monitor::works() {
   if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
-  connected_ = ever_connected_ = true;
-  hopeless_ = refusal_hopeless_ = wants_credentials_ = false;
-  missed_ = 0;
-  why_.clear();
-  refusal_.clear();
+  up();
+  refusals_.clear();
+  update();
+}
+
+void link_monitor::delivered(std::string_view topic) {
+  if (healthy_.load(std::memory_order_relaxed)) return;
+  const std::lock_guard lock(mutex_);
+  up();
+  std::erase_if(refusals_, [&](const refusal& r) { return r.topic.empty() || r.topic == topic; });
   update();
 }
 
 void link_monitor::accepted() {
   if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
-  refusal_.clear();
+  refusals_.clear();
   update();
 }
 
 void link_monitor::update() {
-  healthy_.store(connected_ && refusal_.empty() && broken_.empty(), std::memory_order_relaxed);
+  healthy_.store(connected_ && refusals_.empty() && broken_.empty(), std::memory_order_relaxed);
 }
 
 link_status link_monitor::status() const {
   const std::lock_guard lock(mutex_);
   if (!broken_.empty()) return {false, true, broken_, false};
   if (!connected_) return {false, hopeless_, why_, hopeless_};
-  if (!refusal_.empty()) return {false, refusal_hopeless_, refusal_, false};
-  return {true, false, {}, false};
+  if (refusals_.empty()) return {true, false, {}, false};
+  link_status s{false, false, refusals_.front().text, false};
+  for (const auto& r : refusals_) s.fatal |= r.hopeless;
+  for (auto r = refusals_.begin() + 1; r != refusals_.end(); ++r) s.more.push_back(r->text);
+  return s;
 }
 
 }  // namespace troupe::kafka

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "runtime/kafka/listener.hpp"
 #include "runtime/kafka/record_source.hpp"
@@ -177,22 +178,33 @@ class link_monitor {
   link_monitor(const link_monitor&) = delete;
   link_monitor& operator=(const link_monitor&) = delete;
 
-  /// A code of the error callback, or of a record.
-  void error(int code, std::string_view complaint);
+  /// A code of the error callback, or of a record. `topic`: the one that it is about; empty: not known.
+  void error(int code, std::string_view complaint, std::string_view topic = {});
   /// A line of the log.
   void log(int level, std::string_view facility, std::string_view line);
   /// A fatal error of the client (rd_kafka_fatal_error): it never works again.
   void broken(std::string_view complaint);
   /// librdkafka's statistics, as JSON.
   void statistics(std::string_view json);
-  /// The cluster has just given an assignment or confirmed a delivery.
+  /// The cluster has just given an assignment.
   void works();
+  /// It has confirmed a delivery to the topic.
+  void delivered(std::string_view topic);
   /// Records of the topic came, maybe fetched a while ago: says nothing of the connection, but no refusal
   /// holds.
   void accepted();
   [[nodiscard]] link_status status() const;
 
  private:
+  /// Brokers answer, but refuse a topic or the group.
+  struct refusal {
+    std::string topic;  // empty: not known
+    std::string text;
+    bool hopeless;
+  };
+
+  void refuse(std::string_view topic, std::string_view text, bool hopeless);
+  void up();
   void update();
   void inquire(std::string_view complaint, const std::string& address);
 
@@ -205,10 +217,9 @@ class link_monitor {
   bool connected_ = false;
   bool ever_connected_ = false;
   bool hopeless_ = false;  // credentials or certificates, and no broker has ever accepted them
-  bool refusal_hopeless_ = false;
-  int missed_ = 0;       // statistics in a row without a connected broker
-  std::string why_;      // the last complaint about a connection
-  std::string refusal_;  // brokers answer, but refuse the topic or group
+  int missed_ = 0;         // statistics in a row without a connected broker
+  std::string why_;        // the last complaint about a connection
+  std::vector<refusal> refusals_;
   std::string broken_;
 };
 

@@ -18,8 +18,11 @@ namespace troupe::kafka {
 namespace {
 
 constexpr int close_ms = 2'000;
+constexpr std::size_t destinations = 3;
 constexpr std::uint32_t ask_again =
     1U << 16;  // keyless records after which a partition that was not there is tried
+
+constexpr const char* closed_text = "the producer is closed";
 
 struct event_deleter {
   void operator()(rd_kafka_event_t* event) const { rd_kafka_event_destroy(event); }
@@ -145,7 +148,10 @@ class librdkafka_sink final : public librdkafka_producer {
   ~librdkafka_sink() override { close(); }
 
   produced produce(const outgoing& r) override {
-    if (!producer_) return produced::failed;
+    if (!producer_) {
+      failure_ = closed_text;
+      return produced::failed;
+    }
     if (hurrier_) hurrier_->given();
     auto* topic = topic_of(r);
     const std::int32_t partition = partition_of(r);
@@ -174,7 +180,10 @@ class librdkafka_sink final : public librdkafka_producer {
       if (stopped != produced::ok) return i;
       ++i;
     }
-    if (i < records.size()) stopped = produced::failed;
+    if (i < records.size()) {
+      failure_ = closed_text;
+      stopped = produced::failed;
+    }
     return i;
   }
 
@@ -218,11 +227,20 @@ class librdkafka_sink final : public librdkafka_producer {
 
   std::size_t in_flight() const override { return in_flight_.load(std::memory_order_relaxed); }
   link_status status() const override { return link_.status(); }
+  std::string failure() const override { return failure_; }
   std::string error_text(int code) const override {
     return rd_kafka_err2str(static_cast<rd_kafka_resp_err_t>(code));
   }
 
   rd_kafka_s* handle() const override { return producer_; }
+  void committed() override { link_.works(); }
+  fatal_error fatal() const override {
+    const std::lock_guard lock(reports_mutex_);
+    if (!producer_) return {};
+    char words[512] = "";
+    const int code = rd_kafka_fatal_error(producer_, words, sizeof words);
+    return {code, words};
+  }
 
   void close() override {
     if (!producer_) return;
@@ -275,6 +293,7 @@ class librdkafka_sink final : public librdkafka_producer {
     if (code == RD_KAFKA_RESP_ERR__QUEUE_FULL) return produced::queue_full;
     if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) return produced::too_large;
     complain(code, topic);
+    failure_ = of_topic(code, topic);
     return produced::failed;
   }
 
@@ -388,7 +407,7 @@ class librdkafka_sink final : public librdkafka_producer {
   /// Of the current event; returns how many.
   std::size_t take_reports(std::vector<delivery_report>& out, std::size_t max) {
     std::size_t n = 0;
-    bool delivered = false;
+    std::array<bool, destinations> delivered{};
     while (n < max) {
       const auto* m = rd_kafka_event_message_next(event_.get());
       if (!m) break;
@@ -402,7 +421,7 @@ class librdkafka_sink final : public librdkafka_producer {
       r.code = m->err;
       ++n;
       if (r.ok) {
-        delivered = true;
+        delivered[static_cast<std::size_t>(r.to)] = true;
         continue;
       }
       r.too_large =
@@ -410,7 +429,8 @@ class librdkafka_sink final : public librdkafka_producer {
       r.bad_timestamp = m->err == RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
       if (!r.too_large && !r.bad_timestamp) complain(m->err, m->rkt);
     }
-    if (delivered) link_.works();
+    for (std::size_t i = 0; i < destinations; ++i)
+      if (delivered[i]) link_.delivered(rd_kafka_topic_name(topics_[i]));
     return n;
   }
 
@@ -433,7 +453,11 @@ class librdkafka_sink final : public librdkafka_producer {
     if (code == RD_KAFKA_RESP_ERR__FATAL)
       broken();
     else
-      link_.error(code, std::string(rd_kafka_topic_name(topic)) + ": " + rd_kafka_err2str(code));
+      link_.error(code, of_topic(code, topic), rd_kafka_topic_name(topic));
+  }
+
+  [[nodiscard]] static std::string of_topic(rd_kafka_resp_err_t code, rd_kafka_topic_t* topic) {
+    return std::string(rd_kafka_topic_name(topic)) + ": " + rd_kafka_err2str(code);
   }
 
   void broken() {
@@ -484,8 +508,8 @@ class librdkafka_sink final : public librdkafka_producer {
   const bool transactional_;
   rd_kafka_t* producer_ = nullptr;
   rd_kafka_queue_t* queue_ = nullptr;
-  std::array<rd_kafka_topic_t*, 3> topics_{};
-  std::mutex reports_mutex_;
+  std::array<rd_kafka_topic_t*, destinations> topics_{};
+  mutable std::mutex reports_mutex_;
   event_ptr event_;                            // partly read
   std::vector<delivery_report> last_reports_;  // made here; taken from the back
   bool closing_ = false;
@@ -497,6 +521,7 @@ class librdkafka_sink final : public librdkafka_producer {
   std::atomic<std::size_t> in_flight_{0};
   std::int32_t absent_from_ = std::numeric_limits<std::int32_t>::max();  // of the results topic
   std::uint32_t refused_ = 0;
+  std::string failure_;  // of the last produce() that failed
   std::vector<rd_kafka_message_t> many_;
 };
 

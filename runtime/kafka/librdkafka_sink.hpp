@@ -42,7 +42,15 @@ struct sink_options {
 
 class librdkafka_producer : public record_sink {
  public:
+  struct fatal_error {
+    int code = 0;  ///< librdkafka's; 0: there is none
+    std::string words;
+  };
   [[nodiscard]] virtual rd_kafka_s* handle() const = 0;
+  /// A transaction of it was committed: no refusal of before holds.
+  virtual void committed() = 0;
+  /// Why it never works again. From any thread, also while it is closed.
+  [[nodiscard]] virtual fatal_error fatal() const = 0;
 };
 
 /// Whether its properties go with one another, without asking any broker. Throws property_error.

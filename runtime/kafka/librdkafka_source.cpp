@@ -96,9 +96,19 @@ struct client {
         say(3, "FATAL", why);
       return;
     }
-    link.error(code, reason);
+    const std::string why = code == RD_KAFKA_RESP_ERR_INVALID_SESSION_TIMEOUT ? session_text() : reason;
+    link.error(code, why);
     say(code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ? 3 : 4,
-        rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)), reason);
+        rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)), why);
+  }
+
+  [[nodiscard]] std::string session_text() const {
+    std::array<char, 32> now{};
+    std::size_t size = now.size();
+    (void)rd_kafka_conf_get(rd_kafka_conf(handle), "session.timeout.ms", now.data(), &size);
+    return "the brokers refuse a session.timeout.ms of " + std::string(now.data()) +
+           ": set kafka.properties.session.timeout.ms to what they allow, from their "
+           "group.min.session.timeout.ms (usually 6000) to group.max.session.timeout.ms (1800000)";
   }
 
   void committed(rd_kafka_resp_err_t error) const {
@@ -378,6 +388,12 @@ class librdkafka_group final : public consumer_group {
   std::string topic_;
 };
 
+/// Brokers decide who gets which partition, and after which silence somebody is gone (KIP-848).
+[[nodiscard]] bool by_brokers(const source_options& o) {
+  const auto protocol = o.own.find("group.protocol");
+  return protocol != o.own.end() && protocol->second == "consumer";
+}
+
 /// All but the callbacks.
 void configure(rd_kafka_conf_t* conf, const source_options& o) {
   auto set = [conf](const char* name, const std::string& value) { set_property(conf, name, value); };
@@ -386,8 +402,7 @@ void configure(rd_kafka_conf_t* conf, const source_options& o) {
   set("client.id", "troupe");
   set("group.id", o.group);
   if (!o.instance_id.empty()) set("group.instance.id", o.instance_id);
-  const auto protocol = o.own.find("group.protocol");
-  if (protocol == o.own.end() || protocol->second != "consumer") {  // else the broker decides these
+  if (!by_brokers(o)) {
     // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).
     set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
     set("session.timeout.ms", std::to_string(o.session_timeout_ms));
@@ -503,8 +518,14 @@ class librdkafka_source final : public librdkafka_record_source {
 
   link_status status() const override {
     auto s = client_->link.status();
-    if (s.up && !joined_) return {false, false, "joining group " + options_.group};
-    return s;
+    if (!s.up || joined_) return s;
+    std::string why = "joining group " + options_.group;
+    // Brokers without it are left in silence, and asked again and again.
+    if (by_brokers(options_))
+      why +=
+          "; if it stays so, the brokers have no kafka.properties.group.protocol: consumer, which is Kafka "
+          "4.0's: remove it";
+    return {false, false, std::move(why)};
   }
 
   std::shared_ptr<consumer_group> group() const override { return group_; }

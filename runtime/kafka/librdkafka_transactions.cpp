@@ -79,7 +79,7 @@ using metadata_ptr = std::unique_ptr<rd_kafka_consumer_group_metadata_t, metadat
 class librdkafka_transactions final : public transactional_sink {
  public:
   librdkafka_transactions(const sink_options& o, std::shared_ptr<consumer_group> group)
-      : options_(o), group_(std::move(group)), inner_(make_librdkafka_sink(o)) {
+      : options_(o), group_(std::move(group)), inner_(make_librdkafka_sink(inner_options())) {
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "kafka-commit");
       run();
@@ -126,7 +126,14 @@ class librdkafka_transactions final : public transactional_sink {
     const std::lock_guard lock(mutex_);
     return {false, false, why_not_ready_.empty() ? "waiting to begin transactions" : why_not_ready_};
   }
-  std::string error_text(int code) const override { return inner()->error_text(code); }
+  std::string failure() const override {
+    const std::string lost = why_lost();
+    return lost.empty() ? inner()->failure() : lost;
+  }
+  std::string error_text(int code) const override {
+    const std::string lost = why_lost();
+    return lost.empty() ? inner()->error_text(code) : lost;
+  }
 
   void close() override {
     if (!thread_.joinable()) return;
@@ -155,7 +162,7 @@ class librdkafka_transactions final : public transactional_sink {
   void begin() override {
     // Touches the network for nothing; refused only by a producer that was fenced, which commit() finds.
     const error_ptr error(rd_kafka_begin_transaction(inner()->handle()));
-    if (error) say(4, std::string("begin: ") + rd_kafka_error_string(error.get()));
+    if (error) say(4, "begin: " + in_words(*error));
     phase_ = transaction_phase::open;
   }
 
@@ -176,6 +183,30 @@ class librdkafka_transactions final : public transactional_sink {
   [[nodiscard]] std::shared_ptr<librdkafka_producer> inner() const {
     const std::lock_guard lock(inner_mutex_);
     return inner_;
+  }
+
+  /// Its log says who has fenced it, and what to do: librdkafka's own lines do not.
+  [[nodiscard]] sink_options inner_options() const {
+    sink_options o = options_;
+    if (o.log)
+      o.log = [log = o.log, id = o.transactional_id](int level, const std::string& facility,
+                                                     const std::string& text) {
+        log(level, facility, tells_of_fencing(text) ? text + ": " + fenced_text(id) : text);
+      };
+    return o;
+  }
+
+  [[nodiscard]] std::string in_words(int code, const std::string& words) const {
+    return is_fenced(code) ? fenced_text(options_.transactional_id) : words;
+  }
+  [[nodiscard]] std::string in_words(const rd_kafka_error_t& error) const {
+    return in_words(rd_kafka_error_code(&error), rd_kafka_error_string(&error));
+  }
+
+  /// Why this producer is of no use any more; empty: it is.
+  [[nodiscard]] std::string why_lost() const {
+    const auto fatal = inner()->fatal();
+    return fatal.code == RD_KAFKA_RESP_ERR_NO_ERROR ? std::string() : in_words(fatal.code, fatal.words);
   }
 
   void say(int level, const std::string& text) const {
@@ -316,7 +347,7 @@ class librdkafka_transactions final : public transactional_sink {
   }
 
   void replace() {
-    auto fresh = std::shared_ptr<librdkafka_producer>(make_librdkafka_sink(options_));
+    auto fresh = std::shared_ptr<librdkafka_producer>(make_librdkafka_sink(inner_options()));
     listen(*fresh);
     {
       const std::lock_guard lock(inner_mutex_);
@@ -347,7 +378,7 @@ class librdkafka_transactions final : public transactional_sink {
         const error_ptr error(call());
         if (!error) return true;
         const auto code = rd_kafka_error_code(error.get());
-        r.why = std::string(what) + ": " + rd_kafka_error_string(error.get());
+        r.why = std::string(what) + ": " + in_words(*error);
         r.passing = of_the_group(code);
         if (rd_kafka_error_is_retriable(error.get()) && !out_of_patience()) {
           say(4, r.why);
@@ -363,6 +394,7 @@ class librdkafka_transactions final : public transactional_sink {
     unsure_ = true;  // from here on an error may come after the deed
     if (!attempt("commit", [&] { return rd_kafka_commit_transaction(handle, patience_ms()); })) return r;
     unsure_ = false;
+    inner()->committed();
     for (const cut& c : cuts) group_->committed(c.partition, c.generation, c.next_offset);
     return {true, false, {}};
   }
@@ -371,16 +403,9 @@ class librdkafka_transactions final : public transactional_sink {
   bool try_abort() {
     auto* handle = inner()->handle();
     for (;;) {
-      char fatal[256];
-      if (const auto code = rd_kafka_fatal_error(handle, fatal, sizeof fatal);
-          code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        std::string text = std::string("a new producer is needed: ") + fatal;
-        if (code == RD_KAFKA_RESP_ERR__FENCED || code == RD_KAFKA_RESP_ERR_PRODUCER_FENCED ||
-            code == RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH)
-          text +=
-              " (kafka.transactional_id '" + options_.transactional_id +
-              "'; if it is so again and again, another process has the same one: give each instance its own)";
-        say(4, text);
+      if (const std::string lost = why_lost(); !lost.empty()) {
+        say(4, "a new producer is needed: " + lost);
+        not_ready(lost);
         return false;
       }
       const error_ptr error(rd_kafka_abort_transaction(handle, patience_ms()));
@@ -389,7 +414,7 @@ class librdkafka_transactions final : public transactional_sink {
         return true;
       }
       if (rd_kafka_error_code(error.get()) == RD_KAFKA_RESP_ERR__STATE) return true;  // there is none
-      say(4, std::string("abort: ") + rd_kafka_error_string(error.get()));
+      say(4, "abort: " + in_words(*error));
       if (out_of_patience()) return true;
       if (!rd_kafka_error_is_retriable(error.get()) && !rd_kafka_error_is_fatal(error.get())) return false;
     }

@@ -45,7 +45,7 @@ struct delivery_report {
 class record_sink {
  public:
   virtual ~record_sink() = default;
-  /// Queues one record. queue_full: nothing was taken, try again after reports.
+  /// Queues one record. queue_full: nothing was taken, try again after reports. failed: failure() says why.
   virtual produced produce(const outgoing& record) = 0;
   /// Queues records in order, as many as fit at once; `stopped` says why the first one not taken was not.
   /// Cheaper than one by one for neighbours that go to the same partition.
@@ -66,6 +66,8 @@ class record_sink {
   /// Records taken and not yet reported.
   [[nodiscard]] virtual std::size_t in_flight() const = 0;
   [[nodiscard]] virtual link_status status() const = 0;
+  /// Why produce() last answered failed.
+  [[nodiscard]] virtual std::string failure() const { return status().reason; }
   /// The client's words for a report's code.
   [[nodiscard]] virtual std::string error_text(int code) const = 0;
   /// Drops what was not delivered (its reports say so) and closes the connections.

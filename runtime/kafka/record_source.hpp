@@ -64,6 +64,7 @@ struct link_status {
   bool fatal = false;
   std::string reason;    ///< empty while up
   bool refused = false;  ///< fatal: credentials or certificates, which no broker has ever accepted
+  std::vector<std::string> more = {};  ///< reasons besides the first, such as of another topic
 };
 
 class record_source {

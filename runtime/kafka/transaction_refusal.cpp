@@ -2,12 +2,17 @@
 
 #include <librdkafka/rdkafka.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
 
 namespace troupe::kafka {
 namespace {
 
 constexpr const char* instead = "; without transactions: kafka.delivery: at_least_once";
+
+constexpr std::array fencing = {RD_KAFKA_RESP_ERR__FENCED, RD_KAFKA_RESP_ERR_PRODUCER_FENCED,
+                                RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH};
 
 }  // namespace
 
@@ -41,6 +46,22 @@ std::string transaction_refusal(int code, std::string_view words, const std::str
     default:
       return "the broker refuses the " + who + " (" + std::string(words) + ")" + instead;
   }
+}
+
+bool is_fenced(int code) {
+  return std::find(fencing.begin(), fencing.end(), code) != fencing.end();
+}
+
+bool tells_of_fencing(std::string_view line) {
+  return std::any_of(fencing.begin(), fencing.end(), [&](rd_kafka_resp_err_t code) {
+    return line.find(rd_kafka_err2str(code)) != std::string_view::npos;
+  });
+}
+
+std::string fenced_text(const std::string& id) {
+  return "another producer took over the transactional id '" + id +
+         "' (fenced); if it is so again and again, two instances have the same kafka.transactional_id: give "
+         "each its own";
 }
 
 std::string only_acts(rd_kafka_s* producer) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "runtime/model/load_mistakes.hpp"
 #include "runtime/model/preprocess.hpp"
 
 namespace troupe::model {
@@ -16,8 +17,9 @@ constexpr std::size_t most_category_bytes = 256;
 
 class reader {
  public:
-  explicit reader(const std::filesystem::path& file) : file_(file) {}
+  reader(const std::filesystem::path& file, load_mistakes& wrong) : file_(file), wrong_(wrong) {}
 
+  /// What is wrong with its keys is noted, each.
   [[nodiscard]] preprocessing::feature feature(const YAML::Node& n) const;
 
   [[noreturn]] void fail(const YAML::Node& at, const std::string& what) const {
@@ -38,7 +40,14 @@ class reader {
     return at;
   }
 
+  /// Reads the key where it is there; what is wrong with it is noted.
+  template <class F>
+  void each(const YAML::Node& map, const char* key, F read) const {
+    if (const YAML::Node n = map[key]) wrong_.attempt([&] { read(n); });
+  }
+
   std::filesystem::path file_;
+  load_mistakes& wrong_;
 };
 
 void reader::categories(const YAML::Node& n, const std::string& key, cell_rule& rule) const {
@@ -69,12 +78,13 @@ preprocessing::feature reader::feature(const YAML::Node& n) const {
   }
   if (!n.IsMap()) fail(n, "features is a list of names and mappings; write a name or {name: ...}");
   std::set<std::string> seen;
-  for (const auto& entry : n) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
-    if (std::find(std::begin(known), std::end(known), key) == std::end(known))
-      fail(entry.first, "unknown key " + key + " of a feature; it can hold " + std::string(keys));
-    if (!seen.insert(key).second) fail(entry.first, key + " is there twice; take one out");
-  }
+  for (const auto& entry : n)
+    wrong_.attempt([&] {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+      if (std::find(std::begin(known), std::end(known), key) == std::end(known))
+        fail(entry.first, "unknown key " + key + " of a feature; it can hold " + std::string(keys));
+      if (!seen.insert(key).second) fail(entry.first, key + " is there twice; take one out");
+    });
   if (!n["name"] || !n["name"].IsScalar() || n["name"].Scalar().empty())
     fail(n, "a feature has no name; add name: ...");
   made.name = n["name"].Scalar();
@@ -82,44 +92,53 @@ preprocessing::feature reader::feature(const YAML::Node& n) const {
   auto rule = std::make_shared<cell_rule>();
   if (n["categories"]) {
     for (const char* key : {"minimum", "maximum", "outside", "mean", "scale"})
-      if (n[key]) fail(n[key], of + key + " is of numbers, and it has categories; take one of them out");
-    categories(n["categories"], of + "categories", *rule);
-    if (n["default"]) rule->missing = category(n["default"], of + "default", *rule);
-    if (const YAML::Node e = n["encode"]) {
+      each(n, key, [&](const YAML::Node& v) {
+        fail(v, of + key + " is of numbers, and it has categories; take one of them out");
+      });
+    wrong_.attempt([&] {
+      categories(n["categories"], of + "categories", *rule);
+      each(n, "default", [&](const YAML::Node& v) { rule->missing = category(v, of + "default", *rule); });
+      each(n, "unknown", [&](const YAML::Node& u) {
+        const bool category_called_so = u.IsScalar() && !std::isnan(rule->number_of(u.Scalar()));
+        if (category_called_so || !u.IsScalar() || (u.Scalar() != "reject" && u.Scalar() != "ignore"))
+          rule->unknown = category(u, of + "unknown (reject, ignore or a category)", *rule);
+        else if (u.Scalar() == "ignore")
+          rule->unknown = -1;
+      });
+    });
+    each(n, "encode", [&](const YAML::Node& e) {
       if (!e.IsScalar() || (e.Scalar() != "ordinal" && e.Scalar() != "one_hot"))
         fail(e, of + "encode is ordinal or one_hot; write one of them");
       made.one_hot = e.Scalar() == "one_hot";
-    }
-    if (const YAML::Node u = n["unknown"]) {
-      const bool category_called_so = u.IsScalar() && !std::isnan(rule->number_of(u.Scalar()));
-      if (category_called_so || !u.IsScalar() || (u.Scalar() != "reject" && u.Scalar() != "ignore"))
-        rule->unknown = category(u, of + "unknown (reject, ignore or a category)", *rule);
-      else if (u.Scalar() == "ignore")
-        rule->unknown = -1;
-    }
+    });
     made.rule = std::move(rule);
     return made;
   }
   for (const char* key : {"encode", "unknown"})
-    if (n[key]) fail(n[key], of + key + " is of categories, and it has none; add categories: [...]");
-  if (n["minimum"]) rule->minimum = number(n["minimum"], of + "minimum");
-  if (n["maximum"]) rule->maximum = number(n["maximum"], of + "maximum");
-  if (rule->minimum > rule->maximum) fail(n["minimum"], of + "minimum is above maximum; exchange them");
-  if (const YAML::Node o = n["outside"]) {
-    if (!o.IsScalar() || (o.Scalar() != "reject" && o.Scalar() != "clip"))
-      fail(o, of + "outside is reject or clip; write one of them");
-    if (!n["minimum"] && !n["maximum"]) fail(o, of + "outside of no bounds; add minimum: or maximum:");
-    rule->clip = o.Scalar() == "clip";
-  }
-  if (n["default"]) {
+    each(n, key, [&](const YAML::Node& v) {
+      fail(v, of + key + " is of categories, and it has none; add categories: [...]");
+    });
+  wrong_.attempt([&] {  // a default is looked at within bounds that are right
+    if (n["minimum"]) rule->minimum = number(n["minimum"], of + "minimum");
+    if (n["maximum"]) rule->maximum = number(n["maximum"], of + "maximum");
+    if (rule->minimum > rule->maximum) fail(n["minimum"], of + "minimum is above maximum; exchange them");
+    if (!n["default"]) return;
     const double x = number(n["default"], of + "default");
     if (x < rule->minimum || x > rule->maximum)
       fail(n["default"], of + "default is outside of the bounds; write a number " + rule->allowed());
     rule->missing = x;
-  }
-  if (n["mean"]) made.mean = number(n["mean"], of + "mean");
-  if (n["scale"]) made.scale = number(n["scale"], of + "scale");
-  if (made.scale == 0) fail(n["scale"], of + "scale is 0; take it out, or write what x - mean is divided by");
+  });
+  each(n, "outside", [&](const YAML::Node& o) {
+    if (!o.IsScalar() || (o.Scalar() != "reject" && o.Scalar() != "clip"))
+      fail(o, of + "outside is reject or clip; write one of them");
+    if (!n["minimum"] && !n["maximum"]) fail(o, of + "outside of no bounds; add minimum: or maximum:");
+    rule->clip = o.Scalar() == "clip";
+  });
+  each(n, "mean", [&](const YAML::Node& v) { made.mean = number(v, of + "mean"); });
+  each(n, "scale", [&](const YAML::Node& v) {
+    made.scale = number(v, of + "scale");
+    if (made.scale == 0) fail(v, of + "scale is 0; take it out, or write what x - mean is divided by");
+  });
   if (n["minimum"] || n["maximum"] || n["default"]) made.rule = std::move(rule);
   return made;
 }
@@ -128,7 +147,8 @@ preprocessing::feature reader::feature(const YAML::Node& n) const {
 
 std::unique_ptr<const preprocessing> read_preprocessing(std::string_view text,
                                                         const std::filesystem::path& file) {
-  const reader r(file);
+  load_mistakes wrong;
+  const reader r(file, wrong);
   const YAML::Node root = YAML::Load(std::string(text));
   if (!root.IsMap()) return nullptr;
   const YAML::Node list = root["features"];
@@ -137,11 +157,13 @@ std::unique_ptr<const preprocessing> read_preprocessing(std::string_view text,
     return nullptr;
   std::vector<preprocessing::feature> made;
   std::set<std::string> seen;
-  for (const auto& each : list) {
-    made.push_back(r.feature(each));
-    if (!seen.insert(made.back().name).second)
-      r.fail(each, "feature " + made.back().name + " is there twice; take one out");
-  }
+  for (const auto& each : list)
+    wrong.attempt([&] {
+      made.push_back(r.feature(each));
+      if (!seen.insert(made.back().name).second)
+        r.fail(each, "feature " + made.back().name + " is there twice; take one out");
+    });
+  wrong.end();
   try {
     return std::make_unique<const preprocessing>(std::move(made));
   } catch (const load_error& e) {

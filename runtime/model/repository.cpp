@@ -17,6 +17,7 @@
 
 #include "runtime/model/graph.hpp"
 #include "runtime/model/lightgbm.hpp"
+#include "runtime/model/load_mistakes.hpp"
 #include "runtime/model/preprocess.hpp"
 #include "runtime/model/skops.hpp"
 #include "runtime/model/tensor_yaml.hpp"
@@ -64,15 +65,18 @@ std::optional<YAML::Node> read_yaml(const fs::path& file, std::initializer_list<
   for (const auto k : known) keys.append(keys.empty() ? "" : ", ").append(k);
   if (!root.IsMap()) fail(file, "is not a mapping; it can hold " + keys);
   policy::keys_once seen;
-  for (const auto& entry : root) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
-    const int line = entry.first.Mark().line + 1;
-    const std::string where = "line " + std::to_string(line) + ": ";
-    if (std::find(known.begin(), known.end(), key) == known.end())
-      fail(file, where + "unknown key " + key + "; it can hold " + keys);
-    if (const std::string twice = seen.again(key, line); !twice.empty())
-      fail(file, where + key + " " + twice);
-  }
+  load_mistakes wrong;
+  for (const auto& entry : root)
+    wrong.attempt([&] {
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+      const int line = entry.first.Mark().line + 1;
+      const std::string where = "line " + std::to_string(line) + ": ";
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        fail(file, where + "unknown key " + key + "; it can hold " + keys);
+      if (const std::string twice = seen.again(key, line); !twice.empty())
+        fail(file, where + key + " " + twice);
+    });
+  wrong.end();
   return root;
 }
 
@@ -205,11 +209,15 @@ std::shared_ptr<const loaded_model> load_model(const fs::path& version_dir, std:
   if (const auto root = read_yaml(
           yaml, {"features", "classes", "classes_file", "input", "shapes", "outputs", "softmax", "top_k"})) {
     const std::string text = read_file(yaml, most_yaml_bytes);
-    before = read_preprocessing(text, yaml);
-    hints.features = before ? before->columns() : names(yaml, *root, "features");
-    hints.classes = names(yaml, *root, "classes");
     said = XXH3_64bits(text.data(), text.size());
-    read_tensor_hints(text, yaml, hints);
+    load_mistakes wrong;
+    wrong.attempt([&] {
+      before = read_preprocessing(text, yaml);
+      hints.features = before ? before->columns() : names(yaml, *root, "features");
+    });
+    wrong.attempt([&] { hints.classes = names(yaml, *root, "classes"); });
+    wrong.attempt([&] { read_tensor_hints(text, yaml, hints); });
+    wrong.end();
   }
   const onnx::limits most;
   const std::string bytes = read_file(file, most.file_bytes);

@@ -7,7 +7,9 @@
 #include <initializer_list>
 #include <limits>
 #include <string>
+#include <utility>
 
+#include "runtime/model/load_mistakes.hpp"
 #include "runtime/model/tensor.hpp"
 
 namespace troupe::model {
@@ -18,7 +20,18 @@ constexpr std::size_t most_classes = 1'000'000;
 
 class reader {
  public:
-  explicit reader(const std::filesystem::path& file) : file_(file) {}
+  reader(const std::filesystem::path& file, load_mistakes& wrong) : file_(file), wrong_(wrong) {}
+
+  /// Reads one part; what is wrong with it is noted.
+  template <class F>
+  void attempt(F part) const {
+    wrong_.attempt(std::move(part));
+  }
+  /// The same of a key of the mapping, where it is there.
+  template <class F>
+  void each(const YAML::Node& map, const char* key, F read) const {
+    if (const YAML::Node n = map[key]) attempt([&] { read(n, "input." + std::string(key)); });
+  }
 
   [[noreturn]] void fail(const YAML::Node& at, const std::string& what) const {
     throw load_error(file_.string() + ": line " + std::to_string(at.Mark().line + 1) + ": " + what);
@@ -33,7 +46,8 @@ class reader {
       const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "?";
       bool found = false;
       for (const auto k : known) found |= k == name;
-      if (!found) fail(entry.first, "unknown key " + key + "." + name + "; it can hold " + keys);
+      if (!found)
+        attempt([&] { fail(entry.first, "unknown key " + key + "." + name + "; it can hold " + keys); });
     }
   }
 
@@ -88,6 +102,7 @@ class reader {
 
  private:
   const std::filesystem::path& file_;
+  load_mistakes& wrong_;
 };
 
 input_step reader::image(const YAML::Node& n) const {
@@ -96,30 +111,40 @@ input_step reader::image(const YAML::Node& n) const {
   input_step s;
   s.is = input_step::kind::image;
   image_step& i = s.image;
-  const YAML::Node size = n["size"];
-  if (!size) fail(n, "input.size is missing: [height, width]");
-  if (!size.IsSequence() || size.size() != 2) fail(size, "input.size is [height, width]");
-  i.height = count(size[0], "input.size", 1, most_side);
-  i.width = count(size[1], "input.size", 1, most_side);
-  if (n["fit"])
-    i.how = std::array{fit::crop, fit::stretch,
-                       fit::pad}[one_of(n["fit"], "input.fit", {"crop", "stretch", "pad"})];
-  if (n["resize"]) {
-    if (i.how != fit::crop) fail(n["resize"], "input.resize is of fit: crop");
-    i.resize = count(n["resize"], "input.resize", std::max(i.height, i.width), most_side);
-  }
-  if (n["filter"]) i.bicubic = one_of(n["filter"], "input.filter", {"bilinear", "bicubic"}) == 1;
-  if (n["channels"]) {
-    const auto c = one_of(n["channels"], "input.channels", {"RGB", "BGR", "L"});
+  attempt([&] {
+    const YAML::Node size = n["size"];
+    if (!size) fail(n, "input.size is missing: [height, width]");
+    if (!size.IsSequence() || size.size() != 2) fail(size, "input.size is [height, width]");
+    i.height = count(size[0], "input.size", 1, most_side);
+    i.width = count(size[1], "input.size", 1, most_side);
+  });
+  each(n, "fit", [&](const YAML::Node& v, const std::string& key) {
+    i.how = std::array{fit::crop, fit::stretch, fit::pad}[one_of(v, key, {"crop", "stretch", "pad"})];
+  });
+  each(n, "resize", [&](const YAML::Node& v, const std::string& key) {
+    if (i.how != fit::crop) fail(v, key + " is of fit: crop");
+    i.resize = count(v, key, std::max(i.height, i.width), most_side);
+  });
+  each(n, "filter", [&](const YAML::Node& v, const std::string& key) {
+    i.bicubic = one_of(v, key, {"bilinear", "bicubic"}) == 1;
+  });
+  each(n, "channels", [&](const YAML::Node& v, const std::string& key) {
+    const auto c = one_of(v, key, {"RGB", "BGR", "L"});
     i.bgr = c == 1;
     i.channels = c == 2 ? 1 : 3;
-  }
-  if (n["layout"]) i.channels_last = one_of(n["layout"], "input.layout", {"NCHW", "NHWC"}) == 1;
-  if (n["mean"]) i.mean = channels(n["mean"], "input.mean", i.channels);
-  if (n["scale"]) i.scale = channels(n["scale"], "input.scale", i.channels);
-  for (std::size_t c = 0; c < i.channels; ++c)
-    if (i.scale[c] == 0) fail(n["scale"], "input.scale is 0: values are divided by it");
-  if (n["max_pixels"]) i.max_pixels = count(n["max_pixels"], "input.max_pixels", 1, 1'000'000'000);
+  });
+  each(n, "layout", [&](const YAML::Node& v, const std::string& key) {
+    i.channels_last = one_of(v, key, {"NCHW", "NHWC"}) == 1;
+  });
+  each(n, "mean",
+       [&](const YAML::Node& v, const std::string& key) { i.mean = channels(v, key, i.channels); });
+  each(n, "scale", [&](const YAML::Node& v, const std::string& key) {
+    i.scale = channels(v, key, i.channels);
+    for (std::size_t c = 0; c < i.channels; ++c)
+      if (i.scale[c] == 0) fail(v, key + " is 0: values are divided by it");
+  });
+  each(n, "max_pixels",
+       [&](const YAML::Node& v, const std::string& key) { i.max_pixels = count(v, key, 1, 1'000'000'000); });
   return s;
 }
 
@@ -128,12 +153,15 @@ input_step reader::bytes(const YAML::Node& n) const {
   input_step s;
   s.is = input_step::kind::bytes;
   bytes_step& b = s.bytes;
-  if (n["first"]) b.first = count(n["first"], "input.first", 0, 1'000'000);
-  if (n["last"]) b.last = count(n["last"], "input.last", 0, 1'000'000);
-  if (b.first + b.last == 0) fail(n, "input.first and input.last are both 0: say how many bytes are taken");
-  if (n["padding"]) b.padding = number(n["padding"], "input.padding");
-  if (n["strip"]) b.strip = truth(n["strip"], "input.strip");
-  if (n["window"]) b.window = count(n["window"], "input.window", 1, 1'000'000'000);
+  attempt([&] {
+    if (n["first"]) b.first = count(n["first"], "input.first", 0, 1'000'000);
+    if (n["last"]) b.last = count(n["last"], "input.last", 0, 1'000'000);
+    if (b.first + b.last == 0) fail(n, "input.first and input.last are both 0: say how many bytes are taken");
+  });
+  each(n, "padding", [&](const YAML::Node& v, const std::string& key) { b.padding = number(v, key); });
+  each(n, "strip", [&](const YAML::Node& v, const std::string& key) { b.strip = truth(v, key); });
+  each(n, "window",
+       [&](const YAML::Node& v, const std::string& key) { b.window = count(v, key, 1, 1'000'000'000); });
   return s;
 }
 
@@ -157,40 +185,45 @@ std::vector<std::string> reader::classes(const YAML::Node& n) const {
 }  // namespace
 
 void read_tensor_hints(std::string_view text, const std::filesystem::path& file, graph_hints& hints) {
-  const reader r(file);
+  load_mistakes wrong;
+  const reader r(file, wrong);
   const YAML::Node root = YAML::Load(std::string(text));
   if (!root.IsMap()) return;
-  if (const YAML::Node n = root["input"]) {
+  const auto read = [&](const char* key, const auto& part) {
+    if (const YAML::Node n = root[key]) wrong.attempt([&] { part(n); });
+  };
+  read("input", [&](const YAML::Node& n) {
     if (!n.IsMap() || !n["type"]) r.fail(n, "input is a mapping with a type: image or bytes");
     hints.input = r.one_of(n["type"], "input.type", {"image", "bytes"}) == 0 ? r.image(n) : r.bytes(n);
-  }
-  if (const YAML::Node n = root["shapes"]) {
-    if (!n.IsMap())
-      r.fail(n, "shapes is a mapping of an input's name to the shape of a row, [128] for instance");
-    for (const auto& entry : n) {
-      const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
-      const YAML::Node list = entry.second;
-      if (name.empty() || !list.IsSequence())
-        r.fail(entry.first,
-               "shapes is a mapping of an input's name to the shape of a row, [128] for instance");
-      auto& shape = hints.shapes[name];
-      for (const auto& d : list)
-        shape.push_back(static_cast<std::int64_t>(r.count(d, "shapes." + name, 1, onnx::limits{}.cells)));
-    }
-  }
-  if (const YAML::Node n = root["outputs"]) {
+  });
+  read("shapes", [&](const YAML::Node& n) {
+    constexpr const char* expected =
+        "shapes is a mapping of an input's name to the shape of a row, [128] for instance";
+    if (!n.IsMap()) r.fail(n, expected);
+    for (const auto& entry : n)
+      wrong.attempt([&] {
+        const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
+        const YAML::Node list = entry.second;
+        if (name.empty() || !list.IsSequence()) r.fail(entry.first, expected);
+        auto& shape = hints.shapes[name];
+        for (const auto& d : list)
+          shape.push_back(static_cast<std::int64_t>(r.count(d, "shapes." + name, 1, onnx::limits{}.cells)));
+      });
+  });
+  read("outputs", [&](const YAML::Node& n) {
     if (!n.IsSequence() || n.size() == 0) r.fail(n, "outputs is a list of names");
     for (const auto& o : n) {
       if (!o.IsScalar() || o.Scalar().empty()) r.fail(o, "outputs is a list of names");
       hints.outputs.push_back(o.Scalar());
     }
-  }
-  if (const YAML::Node n = root["softmax"]) hints.softmax = r.truth(n, "softmax");
-  if (const YAML::Node n = root["top_k"]) hints.top_k = r.count(n, "top_k", 1, onnx::limits{}.outputs);
-  if (const YAML::Node n = root["classes_file"]) {
+  });
+  read("softmax", [&](const YAML::Node& n) { hints.softmax = r.truth(n, "softmax"); });
+  read("top_k", [&](const YAML::Node& n) { hints.top_k = r.count(n, "top_k", 1, onnx::limits{}.outputs); });
+  read("classes_file", [&](const YAML::Node& n) {
     if (!hints.classes.empty()) r.fail(n, "classes and classes_file are both there; keep one of them");
     hints.classes = r.classes(n);
-  }
+  });
+  wrong.end();
 }
 
 }  // namespace troupe::model

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "runtime/observe/log.hpp"
 #include "tests/actors/stage.hpp"
 
 namespace troupe {
@@ -370,6 +371,20 @@ TEST(road, a_refused_delivery_is_sent_again) {
   s.settle(5'000'000'000);
   expect_one_answer_each(s, 10);
   EXPECT_EQ(s.queue->stored, end_of(10));
+}
+
+TEST(road, an_answer_that_the_client_does_not_take_is_told_with_the_reason_and_given_again) {
+  observe::open_log({});
+  testing::internal::CaptureStdout();
+  stage s;
+  s.sink->fail_next = 2;
+  for (int i = 0; i < 10; ++i) s.request(i);
+  s.settle(5'000'000'000);
+  const std::string log = testing::internal::GetCapturedStdout();
+  expect_one_answer_each(s, 10);
+  EXPECT_EQ(s.queue->stored, end_of(10));
+  EXPECT_NE(log.find(R"("event":"delivery_failed")"), std::string::npos) << log;
+  EXPECT_NE(log.find(R"("error":"simulated failure")"), std::string::npos) << log;
 }
 
 TEST(road, a_full_sink_holds_back_and_goes_on) {

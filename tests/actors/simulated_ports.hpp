@@ -94,6 +94,10 @@ class simulated_sink final : public kafka::record_sink {
   };
 
   kafka::produced produce(const kafka::outgoing& o) override {
+    if (fail_next > 0) {
+      --fail_next;
+      return kafka::produced::failed;
+    }
     if (waiting_.size() >= capacity) return kafka::produced::queue_full;
     if (o.value.size() > max_value) return kafka::produced::too_large;
     sent s{o.to, std::string(o.key), std::string(o.value), {}, o.timestamp_ms, o.opaque};
@@ -133,6 +137,7 @@ class simulated_sink final : public kafka::record_sink {
   void hurry() override { ++hurried; }
   std::size_t in_flight() const override { return waiting_.size(); }
   kafka::link_status status() const override { return {true, false, {}}; }
+  std::string failure() const override { return "simulated failure"; }
   std::string error_text(int) const override { return "simulated"; }
   void close() override {}
 
@@ -140,6 +145,7 @@ class simulated_sink final : public kafka::record_sink {
   std::size_t capacity = 1'000'000;
   std::size_t max_value = SIZE_MAX;
   int refuse_next = 0;
+  int fail_next = 0;  ///< calls of produce()
   bool refuse_as_too_large = false;
   int hurried = 0;
   [[nodiscard]] std::size_t waiting() const { return waiting_.size(); }

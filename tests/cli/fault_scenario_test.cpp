@@ -68,7 +68,7 @@ steps:
   EXPECT_EQ(s.steps[1].failed_at_most, 0U);
   EXPECT_EQ(s.steps[0].strikes_at_least, 1U);
   EXPECT_EQ(s.steps[1].strikes_at_least, 0U);
-  EXPECT_EQ(s.steps[1].place, "s.yaml:15: steps[1]");
+  EXPECT_EQ(s.steps[1].place, "s.yaml:15: step 2");
 }
 
 TEST(scenario, what_is_wrong_is_named_with_its_line) {
@@ -82,13 +82,13 @@ TEST(scenario, what_is_wrong_is_named_with_its_line) {
       {"steps: [{fault: redis_cut, strikes_at_least: many}]",
        "strikes_at_least: expected a whole number from 0"},
       {"steps: [{fault: redis_cut, failed_at_most: 0.5}]",
-       "steps[0].failed_at_most: expected a whole number from 0 to 1000000000000, not 0.5"},
+       "step 1: failed_at_most: expected a whole number from 0 to 1000000000000, not 0.5"},
       {"steady_state: {throughput: -1}", "throughput: expected a number from 0 to 1000000000000, not -1"},
       {"steps: [{fault: redis_cut, wiat: 1s}]",
-       "steps[0].wiat: no field of redis_cut; did you mean wait? allowed: fault, duration, wait, "
+       "step 1: wiat: no field of redis_cut; did you mean wait? allowed: fault, duration, wait, "
        "failed_at_most, strikes_at_least"},
       {"steps: [{duration: 1s}]",
-       "s.yaml:1: steps[0]: expected {\"fault\": \"NAME\", ...}; known: actor_crash"},
+       "s.yaml:1: step 1: expected {\"fault\": \"NAME\", ...}; known: actor_crash"},
       {"steps: []", "steps: expected at least one fault"},
       {"steps: 3", "steps: expected a list"},
       {"a: [", "s.yaml:"},
@@ -105,10 +105,11 @@ TEST(scenario, what_is_wrong_is_named_with_its_line) {
       {"warm_up:", "s.yaml:1: warm_up: has no value"},
       {"name: all\n", "s.yaml: steps: missing; expected a list of faults"},
       {"steps: [{fault: redis_cut, duration: 0s}]",
-       "steps[0].duration: expected a duration from 10ms to 1d (the most of faults.max_duration), not"},
-      {"steps:\n  - {fault: redis_cut}\n  - {fault: redis_cutt}", "s.yaml:3: steps[1]"},
+       "step 1: duration: expected a duration from 10ms to 1d (the most that a node can set as its "
+       "faults.max_duration), not"},
+      {"steps:\n  - {fault: redis_cut}\n  - {fault: redis_cutt}", "s.yaml:3: step 2"},
       {"steps: [{fault: redis_cut, delay: 1s}]", "delay: no field of redis_cut"},
-      {"steps: [{fault: redis_cut, wait: x}]", "steps[0].wait: expected a duration"},
+      {"steps: [{fault: redis_cut, wait: x}]", "step 1: wait: expected a duration"},
       {"steps: [redis_cut]", "expected keys and values"},
   };
   for (const auto& row : table) EXPECT_THAT(why(row.text), HasSubstr(row.says)) << row.text;
@@ -139,14 +140,14 @@ s.yaml:4: steady_state.pipeline.p95: expected a duration from 0 to 1d, written l
 s.yaml:4: steady_state.pipeline.errors: expected a share from 0 to 1, or a percentage from 0% to 100%, not 2
 s.yaml:5: steady_state.api: expected keys and values
 s.yaml:6: steady_state.ready: expected true or false, not perhaps
-s.yaml:9: steps[0].wait: expected a duration from 0 to 1d, written like 500ms or 5s, not x
-s.yaml:10: steps[0].delay: expected a duration from 1ms to 1m, written like 200ms or 30s, not "fast"
-s.yaml:11: steps[0].duration: expected a duration from 10ms to 1d (the most of faults.max_duration), not "0s"
-s.yaml:12: steps[0].strikes_at_least: expected a whole number from 0 to 1000000000000, not -1
-s.yaml:13: steps[1]: expected keys and values
-s.yaml:14: steps[2].fault: unknown: redis_cutt; did you mean redis_cut? known: actor_crash, shard_delay, shard_fail, shard_hang, redis_cut, redis_slow, redis_corrupt, kafka_cut, kafka_slow, kafka_corrupt, registry_cut, registry_slow, registry_corrupt, report_drop, report_duplicate, rebalance_storm, clock_jump, memory_pressure, freeze
-s.yaml:15: steps[3].actor: expected one value
-s.yaml:16: steps[4].fault: expected one value
+s.yaml:9: step 1: wait: expected a duration from 0 to 1d, written like 500ms or 5s, not x
+s.yaml:10: step 1: delay: expected a duration from 1ms to 1m, written like 200ms or 30s, not "fast"
+s.yaml:11: step 1: duration: expected a duration from 10ms to 1d (the most that a node can set as its faults.max_duration), not "0s"
+s.yaml:12: step 1: strikes_at_least: expected a whole number from 0 to 1000000000000, not -1
+s.yaml:13: step 2: expected keys and values
+s.yaml:14: step 3: fault: unknown: redis_cutt; did you mean redis_cut? known: actor_crash, shard_delay, shard_fail, shard_hang, redis_cut, redis_slow, redis_corrupt, kafka_cut, kafka_slow, kafka_corrupt, registry_cut, registry_slow, registry_corrupt, report_drop, report_duplicate, rebalance_storm, clock_jump, memory_pressure, freeze
+s.yaml:15: step 4: actor: expected one value
+s.yaml:16: step 5: fault: expected one value
 s.yaml:17: recover_within: expected a duration from 0 to 1d, written like 500ms or 5s, not never)");
 }
 
@@ -164,8 +165,8 @@ steps: [{fault: redis_slow}]
 )"),
             R"(s.yaml:2: window is given twice (first in line 1)
 s.yaml:3: steady_state.api.p95 is given twice (first in line 3)
-s.yaml:8: steps[0].duration is given twice (first in line 6)
-s.yaml:9: steps[0].wait is given twice (first in line 7)
+s.yaml:8: step 1: duration is given twice (first in line 6)
+s.yaml:9: step 1: wait is given twice (first in line 7)
 s.yaml:10: steps is given twice (first in line 4))");
 }
 
@@ -243,6 +244,10 @@ TEST(outcome, why_it_struck_nothing_and_what_to_do_is_said) {
                 "--model-version 3)"));
   EXPECT_THAT(idle("fault: shard_fail, probability: 0.001"),
               HasSubstr("none was hit with probability 0.001: raise it"));
+  EXPECT_THAT(idle("fault: shard_fail"),
+              testing::AllOf(HasSubstr("no batch was begun meanwhile: put more load"),
+                             testing::Not(HasSubstr("cache"))))
+      << "with the cache off";
   EXPECT_THAT(idle("fault: redis_cut"), HasSubstr("no connection to Redis, and none was tried"));
   EXPECT_THAT(
       idle("fault: redis_corrupt, probability: 0.1"),
@@ -333,6 +338,8 @@ TEST(outcome, the_document_says_what_was_done_where_when_and_against_what) {
   run.steps[0].strikes = 4;
   run.error = "a line\nanother";
   const auto j = nlohmann::json::parse(outcome_document(run));
+  EXPECT_TRUE(j["steps"][0]["answered"].is_number_unsigned()) << outcome_document(run);
+  EXPECT_EQ(j["steps"][0]["duration"], "3s");
   EXPECT_EQ(j["name"], "two steps.yaml") << "the file's, without a name in it";
   EXPECT_EQ(j["outcome"], "not_run");
   EXPECT_EQ(j["passed"], false);
@@ -394,6 +401,13 @@ TEST(watch, each_objective_is_looked_at) {
   look away = page(5, 1'000, 0, 0);
   away.ready = false;
   EXPECT_THAT(objections({}, between(page(0, 0, 0, 0), away)), ElementsAre("not ready"));
+}
+
+TEST(watch, what_shows_long_after_the_end_of_a_fault_is_not_its_sign) {
+  EXPECT_EQ(first_sign({}, -1), std::nullopt);
+  EXPECT_EQ(first_sign({"not ready", "lag"}, -1), "not ready");
+  EXPECT_EQ(first_sign({"lag"}, 0.25), "after its end: lag") << "lost reports are seen only then";
+  EXPECT_EQ(first_sign({"lag"}, 2.5), std::nullopt);
 }
 
 TEST(watch, what_an_errors_counter_did_before_is_no_sign) {

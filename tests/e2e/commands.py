@@ -24,9 +24,17 @@ def expect(status, *words, contains=(), environment=None):
     return done
 
 
+def told(done):
+    """What is wrong, a line each."""
+    return [line.removeprefix("troupe: ") for line in done.stderr.splitlines() if line.startswith("troupe: ")]
+
+
 def one_line(done):
-    lines = [line for line in done.stderr.splitlines() if line.startswith("troupe: ")]
-    assert len(lines) == 1 and done.stderr.count("\n") <= 2 and not done.stdout, (done.stdout, done.stderr)
+    assert len(told(done)) == 1 and done.stderr.count("\n") <= 2, (done.stdout, done.stderr)
+    if "--json" in done.args:
+        assert json.loads(done.stdout) == {"error": told(done)[0]}, (done.stdout, done.stderr)
+    else:
+        assert not done.stdout, (done.stdout, done.stderr)
 
 
 # --- help and usage
@@ -137,6 +145,34 @@ done = expect(2, "check", "--set", "metrics.prot=1", "--set", "kafka.properties.
 assert [re.match(r"troupe: (environment \w+|--\w+): ", line)[1] for line in done.stderr.splitlines()] == [
     "environment TROUPE_GRPC_PORT", "environment TROUPE_KAFKA_PROPERTIES_ACKZ", "--set", "--set"], done.stderr
 assert "--set: kafka.properties.lingr.ms: " in done.stderr and "did you mean 'linger.ms'?" in done.stderr, done.stderr
+done = expect(2, "check", "--set", "kafka.properties.acks=1", "--set", "bare", "--set", "http.tls_cert=c.pem", "--json")
+assert [line.partition(": ")[0] for line in told(done)] == ["--set bare", "--set", "--set"], done.stderr
+assert {line.split(": ")[1] for line in told(done)[1:]} == {"http.tls_cert", "kafka.properties.acks"}, done.stderr
+assert json.loads(done.stdout) == {"error": "\n".join(told(done))}, done.stdout
+done = expect(2, "replay", "--code", "nope", "--since", "lately", "--source-offset", "q", "--limit", "none", "--max-replays", "3")
+assert [line.split()[0] for line in told(done)] == ["--code", "--since", "--source-offset", "--limit"], done.stderr
+done = expect(2, "replay", "--brokers", "embedded", "--group", "inference-service", "--to", "inference-requests-dlq")
+assert [line.split()[0] for line in told(done)] == ["kafka.brokers", "--group", "--to"], done.stderr
+done = expect(2, "load", "--records", "0", "--rate", "fast", "--wait-for", "x", "--nope")
+assert [line.split()[0] for line in told(done)] == ["--records", "--rate", "--wait-for", "unknown"], done.stderr
+
+# What a command that asks a node comes to is a document also where it comes to none.
+
+(nowhere,) = t.free_ports(1)
+for words in (("fault", "list"), ("fault", "inject", "redis_cut"), ("fault", "stop", "--all"), ("tree",), ("health",), ("models", "status")):
+    there = (*words, "--url", f"127.0.0.1:{nowhere}", "--json")
+    one_line(expect(1, *there, environment={"TROUPE_ADMIN_TOKEN": "t"}, contains=[f"http://127.0.0.1:{nowhere}/", ": Connection refused"]))
+one_line(expect(2, "fault", "list", "--json", contains=["no admin token"]))
+one_line(expect(2, "fault", "inject", "redis_cutt", "--json", contains=["did you mean redis_cut?"]))
+
+# Help says what is meant.
+
+for command in ("serve", "replay", "check"):
+    assert re.search(r"^  --set KEY=VALUE  ", t.run(command, "--help").stdout, re.M), command
+said = t.run("fault", "inject", "--help").stdout
+for option, usual in (("duration", "30s"), ("delay", "200ms"), ("probability", "1"), ("model", "all"), ("every", "actor_crash strikes once")):
+    assert re.search(rf"--{option} [A-Z]+ +.*\(default: {usual}", re.sub(r"\n {20,}", " ", said)), (option, said)
+
 one_line(expect(2, "serve", contains=["USE_EVENTHUB", "'maybe'", "true"], environment={"USE_EVENTHUB": "maybe"}))
 
 # What only a node can't do without is asked of a node, not of the commands beside it.
@@ -151,6 +187,12 @@ assert t.run("config", "--set", "faults.enabled=true").returncode == 0
 # What is only idle is said, by check and in the log, and the rest goes on.
 
 (nobody,) = t.free_ports(1)
+weak = ("--set", "kafka.properties.enable.idempotence=false", "--set", f"kafka.brokers=127.0.0.1:{nobody}", *ELSEWHERE)
+done = expect(1, "check", *weak, "--set", "kafka.properties.acks=1")
+assert re.search(r"^warn +config: --set: kafka.properties.acks: 1 weakens at least once", done.stdout, re.M), done.stdout
+assert re.search(r"^warn +config: --set: kafka.properties.enable.idempotence: ", done.stdout, re.M), done.stdout
+for command in ("serve", "check"):
+    one_line(expect(2, command, *weak, "--set", "kafka.properties.acks=0", contains=["--set: kafka.properties.acks: 0 is not allowed"]))
 idle = ("--set", "kafka.transactional_id=scorer-0", "--set", f"kafka.brokers=127.0.0.1:{nobody}")
 done = expect(1, "check", *idle, *ELSEWHERE)
 assert re.search(r"^warn +config: kafka.transactional_id has no effect with kafka.delivery: at_least_once", done.stdout, re.M), done.stdout
@@ -169,6 +211,7 @@ for key, value, parts in (
     ("compression.type", "zip", ("'zip' is not allowed; expected none, gzip, snappy, lz4 or zstd",)),
     ("acks", "1", ("'1' is not allowed: acks must be set to all when enable.idempotence is true; correct or remove it",)),
     ("message.max.bytes", "20000000", ("fetch.max.bytes must be >= message.max.bytes", "set kafka.properties.fetch.max.bytes too (fetch.max.bytes is 8388608)")),
+    ("max.poll.interval.ms", "1000", ("max.poll.interval.ms must be >= session.timeout.ms",)),
     ("delivery.timeout.ms", "30000", ("delivery.timeout.ms must be set <= transaction.timeout.ms", "set kafka.transaction_timeout too")),
 ):
     whole = f"kafka.properties.{key}: "
@@ -249,8 +292,7 @@ with t.Stage() as stage:
         assert t.run("health", "--alive", *there).stdout == "alive\n"
         assert unreachable.running
         assert unreachable.stop(10) == 0, unreachable.stderr()
-    done = t.run("load", "--brokers", f"127.0.0.1:{nobody}", "--records", "1", "--json")
-    assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
+    one_line(expect(1, "load", "--brokers", f"127.0.0.1:{nobody}", "--records", "1", "--json", contains=[f"127.0.0.1:{nobody}"]))
     done = t.run("results", "--brokers", f"127.0.0.1:{nobody}", "--json")
     assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
     done = t.run("check", *embedded, *ELSEWHERE, "--set", "redis.host=127.0.0.1", "--set", f"redis.port={nobody}")

@@ -96,4 +96,12 @@ with t.Stage() as stage:
     for node in nodes:
         assert node.stop() == 0, node.stderr()
     assert len(kafka.client.read("inference-requests-dlq")) == 1
+    # Who looks for the reason finds it in each line about it: which option, and what to do.
+    lines = [line for node in nodes for line in node.log()]
+    fenced = [line for line in lines if "fenced" in json.dumps(line)]
+    assert {"TRANSACTION", "TXNERR"} <= {line["event"] for line in fenced}, fenced
+    for line in fenced:
+        assert "two instances have the same kafka.transactional_id: give each its own" in json.dumps(line), line
+        assert "'same'" in json.dumps(line), line
+    assert all(value for line in lines for value in line.values()), lines
     print("exactly once: ok")

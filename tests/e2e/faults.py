@@ -138,7 +138,7 @@ with t.Stage() as stage:
         assert status == 2 and says in err and err.count("\n") == 1 and not out, (words, status, err)
     status, out, err = cli("inject", "redis_slow", "--delay", "2h", "--duration", "soon")
     assert status == 2 and err == ('troupe: --delay: expected a duration from 1ms to 1m, not "2h"\n'
-                                   "troupe: --duration: expected a duration from 10ms to 1d (the most of faults.max_duration), "
+                                   "troupe: --duration: expected a duration from 10ms to 1d (the most that a node can set as its faults.max_duration), "
                                    'written like 200ms or 30s, not "soon"\n'), err
 
     # A scenario that passes, one that fails, one that finds no steady state. Without a floor quiet is steady.
@@ -182,6 +182,7 @@ with t.Stage() as stage:
                                    "  - {fault: redis_cut, duration: 1s}\n  - {fault: actor_crash, actor: random}\n")
     assert status == 1 and failed["outcome"] == "failed", failed
     assert [one["outcome"] for one in failed["steps"]] == ["failed", "not_run", "not_run"], failed
+    assert ["duration" in one for one in failed["steps"]] == [True, True, False], ("a single crash lasts no time", failed)
     assert "recovered" in failed["steps"][0]["why"] and failed["steps"][1]["why"] == "not begun: step 1 did not recover", failed
     assert re.search(r"^redis_cut  .*  not run  -\n  not begun: step 1 did not recover\n", err, re.M), err
 
@@ -204,9 +205,9 @@ with t.Stage() as stage:
     begun = time.monotonic()
     status, refused, err = scenario("refused.yaml", "warm_up: 30s\nsteps:\n  - {fault: redis_cut}\n  - {fault: shard_fail, model: NOBODY}\n"
                                     "  - {fault: actor_crash, actor: nobody}\n")
-    assert status == 3 and refused["outcome"] == "not_run" and refused["error"].startswith("nothing injected: "), refused
-    assert "refused.yaml:4: steps[1]: model: there is no model NOBODY" in refused["error"], refused
-    assert "refused.yaml:5: steps[2]: actor: there is no actor nobody" in refused["error"] and "steps[0]" not in refused["error"], refused
+    assert status == 3 and refused["outcome"] == "not_run" and refused["error"].startswith("nothing injected:\n  "), refused
+    assert "refused.yaml:4: step 2: model: there is no model NOBODY" in refused["error"], refused
+    assert "refused.yaml:5: step 3: actor: there is no actor nobody" in refused["error"] and "step 1" not in refused["error"], refused
     assert [one["outcome"] for one in refused["steps"]] == ["not_run"] * 3, refused
     assert [one["why"].split(":")[0] for one in refused["steps"]] == ["not begun", "model", "actor"], refused
     assert time.monotonic() - begun < 5 and "injecting" not in err, err
@@ -229,7 +230,9 @@ with t.Stage() as stage:
     status, told, err = scenario("wrong.yaml", "window: 1ms\nsteps:\n  - fault: redis_cut\n    duration: 1s\n    duration: 2s\n  - {fault: redis_cutt}\n")
     assert status == 2 and told["outcome"] == "not_run" and told["objectives"] is None and told["name"] == "wrong.yaml", told
     assert [re.sub(r".*/", "", line).split(": ")[:2] for line in told["error"].splitlines()] == [
-        ["wrong.yaml:1", "window"], ["wrong.yaml:5", "steps[0].duration is given twice (first in line 4)"], ["wrong.yaml:6", "steps[1].fault"]], told
+        ["wrong.yaml:1", "window"], ["wrong.yaml:5", "step 1"], ["wrong.yaml:6", "step 2"]], told
+    assert "step 1: duration is given twice (first in line 4)\n" in told["error"] and "step 2: fault: unknown: redis_cutt" in told["error"], told
+    assert told["url"] == f"http://127.0.0.1:{node.port}", ("as a URL, however it was given", told)
     assert err == "".join(f"troupe: {line}\n" for line in told["error"].splitlines()), err
     done = t.run("fault", "run", "/nowhere.yaml", "--json")
     assert done.returncode == 2 and json.loads(done.stdout)["outcome"] == "not_run", done
@@ -242,6 +245,7 @@ with t.Stage() as stage:
                                  "  - {fault: shard_fail, duration: 1s, strikes_at_least: 0}\n")
     assert status == 1 and not idle["passed"] and [one["passed"] for one in idle["steps"]] == [False, True], idle
     assert all(one["strikes"] == one["failed"] == 0 for one in idle["steps"]), idle
+    assert all(isinstance(one[count], int) for one in idle["steps"] for count in ("failed", "answered")), idle
     assert re.match(r"not exercised, it struck nothing: \d+ of \d+ answers came from the cache.*: send rows that differ", idle["steps"][0]["why"]), idle
     load.stop()
 

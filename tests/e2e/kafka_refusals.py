@@ -33,6 +33,30 @@ with t.Stage() as stage:
         status, body = node.get("/ready")
         return status == 503 and part in body.decode()
 
+    # --- what brokers want of a group's members
+
+    def member(name, value):
+        """-> what check says of the group, and a node's reason not to be ready."""
+        plain = {"kafka": {"brokers": kafka.bootstrap, "properties": {name: value}}}
+        node = stage.troupe(plain)
+        done = t.run("check", "--json", "--config", str(node.config), *(f"--set={key}={value}" for key, value in ELSEWHERE.items()))
+        (found,) = [one for one in json.loads(done.stdout)["checks"] if one["what"] == "group inference-service"] or [None]
+        key = f"kafka.properties.{name}"
+        t.wait_until(lambda: says(node, key), f"/ready names {key}", 30)
+        (why,) = json.loads(node.get("/ready")[1])["reasons"]
+        assert node.stop() == 0, node.stderr()
+        return found, why, node
+
+    found, why, node = member("session.timeout.ms", "1")
+    assert not found["ok"] and found["detail"].startswith(f"{node.config}:"), found
+    assert "kafka.properties.session.timeout.ms: 1 is not allowed by the brokers; expected 1000 to 1800000" in found["detail"], found
+    assert "refuse a session.timeout.ms of 1: set kafka.properties.session.timeout.ms" in why, why
+    (line,) = [one for one in node.log() if one["event"] == "INVALID_SESSION_TIMEOUT"]
+    assert "set kafka.properties.session.timeout.ms" in line["msg"], line
+    found, why, _ = member("group.protocol", "consumer")  # whose absence brokers of 3.9 pass over
+    assert not found["ok"] and "kafka.properties.group.protocol: the brokers have no 'consumer'" in found["detail"], found
+    assert "joining group inference-service; if it stays so, the brokers have no kafka.properties.group.protocol: consumer" in why, why
+
     # --- no room for the transaction log
 
     kafka.change({"transaction.state.log.replication.factor": "3", "transaction.state.log.min.isr": "2"})
@@ -67,5 +91,13 @@ with t.Stage() as stage:
     t.wait_until(lambda: says(node, "transactional id 'scorer-0': it needs Write and Describe"), "/ready says which right", 30)
     assert node.running, "somebody may give it the right"
     assert node.stop() == 0, node.stderr()
+
+    # What reading waits for does not hide that nothing could be written, or the other way round.
+    both = stage.troupe(settings(requests_topic="nowhere"))
+    t.wait_until(lambda: says(both, "it needs Write and Describe") and says(both, "nowhere: "), "/ready says both", 30)
+    reasons = json.loads(both.get("/ready")[1])["reasons"]
+    assert len(reasons) == 2 and sorted(why.partition(":")[0] for why in reasons) == ["Kafka", "Kafka producer"], reasons
+    assert both.stop() == 0, both.stderr()
+
     refused = [e for e in map(json.loads, node.stdout().splitlines()) if e["event"] == "TRANSACTION"]
     assert refused and all(e["level"] == "error" and "kafka-acls.sh" in e["msg"] for e in refused), refused

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""What stands against an actor is told to people: the open breaker of a model is in /ready, in `troupe tree` and in the
-reason of a scenario that failed over it, with the time of the next probe, and is gone once a probe has succeeded."""
+"""What stands against an actor is told to people: the open breaker of a model is in /ready, in `troupe tree`, in
+`troupe models status`, in the model's own readiness and in the reason of a scenario that failed over it, with the time of the next
+probe, and is gone once a probe has succeeded."""
 
 import json
 import re
 import signal
 import threading
 
+import http2
 import troupe_test as t
 
 SECRET = "secret-of-the-test"
 MODEL = "diabetes-rf-model"
 
 with t.Stage() as stage:
-    node = stage.troupe({"kafka": {"enabled": False}, "http": {}, "models": {"default": MODEL}, "cache": {"mode": "off"},
+    node = stage.troupe({"kafka": {"enabled": False}, "http": {}, "grpc": {}, "models": {"default": MODEL}, "cache": {"mode": "off"},
                          "breaker": {"open": "4s"}, "admin": {"token": SECRET}, "faults": {"enabled": True}})
     node.wait_ready()
 
@@ -27,7 +29,25 @@ with t.Stage() as stage:
     def degraded():
         return json.loads(node.get("/ready")[1]).get("degraded", [])
 
+    def asked(path, body=None):
+        status, answer = t.http("GET" if body is None else "POST", f"http://127.0.0.1:{node.http_port}{path}", body)
+        return status, json.loads(answer)
+
+    def listed(body):
+        return {one["state"] for one in asked("/v2/repository/index", body)[1] if one["name"] == MODEL and one["version"] == version}
+
+    def model_ready():
+        """ModelReady over gRPC: the answer's only field is `bool ready = 1`."""
+        with http2.Connection(node.grpc_port) as connection:
+            name = MODEL.encode()
+            reply = connection.call("/inference.GRPCInferenceService/ModelReady", b"\x0a" + bytes([len(name)]) + name)
+            assert reply.status == http2.OK, reply
+            return reply.message == b"\x08\x01"
+
     assert score() == 200 and degraded() == []
+    version = asked(f"/v2/models/{MODEL}")[1]["versions"][-1]
+    assert asked(f"/v2/models/{MODEL}/ready") == (200, {"name": MODEL, "ready": True}) and model_ready()
+    assert listed({"ready": True}) == {"READY"}
     assert cli("fault", "inject", "shard_fail", "--model", MODEL)[0] == 0
     t.wait_until(lambda: score() == 503, "the breaker is open")
     status, body = node.get("/ready")
@@ -36,6 +56,21 @@ with t.Stage() as stage:
     found = re.fullmatch(rf"(breaker {MODEL}/\d+) is open, the model keeps failing and its records wait; next probe in [1-4] s", said[0])
     assert found, said
     actor = found[1]
+
+    # Half-open, the next request is let in: it is the probe, and the model counts as ready for it.
+    def said_of_model():
+        status, answer = asked(f"/v2/models/{MODEL}/ready")
+        return answer if status == 503 else score() and None
+
+    answer = t.wait_until(said_of_model, "the model is not ready")
+    assert answer["ready"] is False and "its breaker is open; it is tried again" in answer["reason"], answer
+    t.wait_until(lambda: (score(), not model_ready())[1], "nor over gRPC")
+    t.wait_until(lambda: (score(), listed({}) == {"UNAVAILABLE"} and listed({"ready": True}) == set())[1], "nor in the index")
+    status, out, err = cli("models", "status")
+    assert status == 0 and re.search(rf"^{MODEL} +{version} .*\n    its breaker is (open|half-open)", out, re.M), out + err
+    (told,) = [v for v in json.loads(cli("models", "status", "--json")[1])["versions"] if "notice" in v]
+    assert told["model"] == MODEL and told["notice"].startswith("its breaker is "), told
+
     status, out, err = cli("tree")
     assert status == 0 and re.search(rf"{actor} +running .*  is (open|half-open).*$", out, re.M), out + err
     tree = json.loads(cli("tree", "--json")[1])
@@ -55,7 +90,8 @@ with t.Stage() as stage:
     assert cli("fault", "stop", "--all")[0] == 0
     t.wait_until(lambda: score() == 200, "a probe has succeeded")
     t.wait_until(lambda: degraded() == [], "/ready says nothing of it any more")
-    assert "notice" not in cli("tree", "--json")[1]
+    assert "notice" not in cli("tree", "--json")[1] + cli("models", "status", "--json")[1]
+    assert asked(f"/v2/models/{MODEL}/ready")[0] == 200 and model_ready() and listed({"ready": True}) == {"READY"}
 
     done = threading.Event()
     traffic = threading.Thread(target=lambda: [score() for _ in iter(done.is_set, True)])

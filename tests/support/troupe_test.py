@@ -480,6 +480,10 @@ class Troupe(Process):
     def get(self, path: str) -> Tuple[int, bytes]:
         return http("GET", f"http://127.0.0.1:{self.port}{path}")
 
+    def log(self) -> List[dict]:
+        """The lines of its log so far."""
+        return [json.loads(line) for line in self.stdout().splitlines() if line.startswith("{")]
+
     def wait_ready(self, deadline: float = 60):
         def ready():
             if not self.running:

@@ -369,9 +369,67 @@ TEST_F(Options, AllThatDoesNotGoTogetherIsToldAtOnce) {
       "x.yaml:5: redis.tls_ca: needs redis.tls: true\n"
       "x.yaml:6: faults.enabled: needs admin.token (or TROUPE_ADMIN_TOKEN, or admin.token_file): without it "
       "there is no /admin/faults to inject any through");
-  EXPECT_EQ(error_of(yaml + "metrics: {port: x}\n"),
-            "x.yaml:7: metrics.port: 'x' is not allowed; expected an integer from 0 to 65535")
-      << "what is no value goes together with nothing";
+  const std::string port =
+      "x.yaml:7: metrics.port: 'x' is not allowed; expected an integer from 0 to 65535\n";
+  const std::string all = error_of(yaml);
+  EXPECT_EQ(error_of(yaml + "metrics: {port: x}\n"), port + all) << "beside a value that is wrong for itself";
+  EXPECT_EQ(error_of(yaml, {}, {"bare"}), "--set bare: expected section.option=value\n" + all);
+}
+
+TEST_F(Options, WhatMayFollowFromAnotherMistakeIsNotTold) {
+  EXPECT_EQ(error_of("kafka: {gather_min: 50ms, gather_max: fast}\n"),
+            "x.yaml:1: kafka.gather_max: 'fast' is not allowed; expected a duration from 0 to 10s, written "
+            "like 250ms, 10s or 1h");
+  EXPECT_EQ(error_of("http: {tls_cert: c.pem, tls_kye: k.pem}\n"),
+            "x.yaml:1: unknown key 'http.tls_kye'; did you mean 'http.tls_key'?");
+  EXPECT_EQ(error_of("faults: {enabled: true}\nadmn: {token: t}\n", {}, {}, true),
+            "x.yaml:2: unknown section 'admn'; did you mean 'admin'?");
+  EXPECT_EQ(error_of("kafka: {class: urgent}\nclasses: [{name: urgent, target: soon}]\n"),
+            "x.yaml:2: classes.urgent.target: 'soon' is not allowed; expected a duration from 1us to 1d, "
+            "written like 250ms, 10s or 1h");
+}
+
+TEST_F(Options, PropertiesThatDoNotGoTogetherAreToldWithTheRest) {
+  sources from;
+  from.environment.emplace();
+  from.search = false;
+  from.set = {"kafka.properties.acks=1", "http.port=x"};
+  from.misfits = [](const settings& s) {
+    EXPECT_EQ(s.kafka.properties.at("acks"), "1");
+    return std::vector<misfit>{{"acks", "kafka.properties.acks: no"}};
+  };
+  const auto said = [&] {
+    try {
+      static_cast<void>(load(from));
+    } catch (const config_error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  const std::string port = "--set: http.port: 'x' is not allowed; expected an integer from 0 to 65535";
+  EXPECT_EQ(said(), port + "\n--set: kafka.properties.acks: no");
+  from.set.emplace_back("kafka.transaction_timeout=x");
+  EXPECT_THAT(said(), Not(HasSubstr("acks"))) << "what Kafka's clients are made of is not known";
+}
+
+TEST_F(Options, WeakerDeliveryIsWarnedOfOrRefused) {
+  const auto of = [&](const std::string& properties) {
+    return load_all("kafka:\n  properties: {" + properties + "}\n", {}, {}, true).warnings;
+  };
+  EXPECT_THAT(of("acks: all"), IsEmpty());
+  EXPECT_THAT(of("enable.idempotence: false"),
+              ElementsAre(testing::StartsWith("x.yaml:2: kafka.properties.enable.idempotence: without it")));
+  EXPECT_THAT(of("enable.idempotence: false, acks: -1"), testing::SizeIs(1));
+  EXPECT_THAT(of("enable.idempotence: false, acks: 1"),
+              testing::Contains(testing::AllOf(
+                  testing::StartsWith("x.yaml:2: kafka.properties.acks: 1 weakens at least once: "),
+                  testing::EndsWith("remove it, or set it to all"))));
+  EXPECT_THAT(of("enable.idempotence: false, request.required.acks: 1"),
+              testing::Contains(HasSubstr("kafka.properties.request.required.acks: 1 weakens")));
+  EXPECT_THAT(error_of("kafka:\n  properties: {enable.idempotence: false, acks: 0}\n", {}, {}, true),
+              testing::StartsWith("x.yaml:2: kafka.properties.acks: 0 is not allowed: "));
+  EXPECT_THAT(load_all("kafka: {properties: {enable.idempotence: false, acks: 1}}\n").warnings, IsEmpty())
+      << "of a node";
 }
 
 TEST_F(Options, AllThatIsWrongWithClassesAndRolloutsIsTold) {

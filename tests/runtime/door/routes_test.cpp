@@ -57,6 +57,7 @@ class fake final : public backend {
   bool live() const override { return true; }
   bool ready() const override { return true; }
   std::shared_ptr<const model::model_table> models() const override { return table; }
+  model_state state_of(const model::loaded_model&) const override { return state; }
   std::vector<codec::v2_model_stats> statistics(std::string_view, std::string_view) const override {
     return {};
   }
@@ -71,6 +72,7 @@ class fake final : public backend {
   }
 
   std::shared_ptr<const model::model_table> table = std::make_shared<const model::model_table>();
+  model_state state;
 };
 
 struct door {
@@ -160,6 +162,14 @@ TEST(Routes, ClientsOfKServesFirstProtocolFindTheirPages) {
   EXPECT_EQ(json::parse(d.ask("GET", "/v1/models/iris").body),
             json::parse(R"({"name":"iris","ready":true})"));
   EXPECT_EQ(d.ask("GET", "/v1/models/nobody").status, 404);
+  d.of.state = {false, "its breaker is open", 1'500 * policy::millisecond};
+  for (const char* path : {"/v1/models/iris", "/v2/models/iris/ready", "/v2/models/iris/versions/1/ready"}) {
+    const auto refused = d.ask("GET", path);
+    EXPECT_EQ(refused.status, 503) << path;
+    EXPECT_EQ(refused.body, R"({"name":"iris","ready":false,"reason":"its breaker is open"})");
+    EXPECT_THAT(refused.headers,
+                ::testing::Contains(std::pair<std::string, std::string>("Retry-After", "2")));
+  }
   EXPECT_EQ(d.ask("GET", "/v1/models/iris:predict").status, 405);
 }
 

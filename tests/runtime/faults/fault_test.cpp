@@ -61,16 +61,18 @@ TEST(faults, bounds_read_alike_from_either_side) {
     return why(R"({"fault": "redis_cut", "duration": ")" + std::string(text) + R"("})", bounds);
   };
   for (const char* text : {"0s", "9ms", "11m"})
-    EXPECT_EQ(duration(text), "duration: expected a duration from 10ms to 10m (faults.max_duration), not \"" +
-                                  std::string(text) + "\"");
+    EXPECT_EQ(duration(text),
+              "duration: expected a duration from 10ms to 10m (this node's faults.max_duration), not \"" +
+                  std::string(text) + "\"");
   for (const char* text : {"x", "-1s"})
     EXPECT_EQ(duration(text),
-              "duration: expected a duration from 10ms to 10m (faults.max_duration), written "
+              "duration: expected a duration from 10ms to 10m (this node's faults.max_duration), written "
               "like 200ms or 30s, not \"" +
                   std::string(text) + "\"");
   for (const char* text : {"0s", "25h"})
     EXPECT_EQ(duration(text, widest),
-              "duration: expected a duration from 10ms to 1d (the most of faults.max_duration), not \"" +
+              "duration: expected a duration from 10ms to 1d (the most that a node can set as its "
+              "faults.max_duration), not \"" +
                   std::string(text) + "\"")
         << "where the node's own bound is not known";
   EXPECT_EQ(duration("10ms"), "accepted");
@@ -82,14 +84,14 @@ TEST(faults, bounds_read_alike_from_either_side) {
               "shift: expected a duration from -366d to 366d" + std::string(says));
   for (const char* text : {"99ms", "11m"})
     EXPECT_EQ(why(R"({"fault": "rebalance_storm", "every": ")" + std::string(text) + R"("})"),
-              "every: expected a duration from 100ms to 10m (faults.max_duration), not \"" +
+              "every: expected a duration from 100ms to 10m (this node's faults.max_duration), not \"" +
                   std::string(text) + "\"");
 }
 
 TEST(faults, all_that_is_wrong_is_named_and_nothing_twice) {
   EXPECT_EQ(why(R"({"fault": "shard_delay", "delay": "fast", "duration": "0s", "modle": "m", "version": 3})"),
             "delay: expected a duration from 1ms to 1m, written like 200ms or 30s, not \"fast\"; "
-            "duration: expected a duration from 10ms to 10m (faults.max_duration), not \"0s\"; "
+            "duration: expected a duration from 10ms to 10m (this node's faults.max_duration), not \"0s\"; "
             "modle: no field of shard_delay; did you mean model? allowed: fault, duration, model, version, "
             "probability, delay; version: needs a model beside it");
   EXPECT_EQ(why(R"({"fault": "shard_delay", "model": ["m"], "version": 3})"), "model: expected a text");
@@ -127,7 +129,7 @@ TEST(faults, what_is_wrong_is_named) {
       {R"({"fault": "clock_jump", "shift": "0"})", "shift: expected"},
       {R"({"fault": "memory_pressure"})", "size: missing"},
       {R"({"fault": "memory_pressure", "size": "2GiB"})",
-       "size: expected a size from 1 to 1GiB (faults.max_memory), not \"2GiB\""},
+       "size: expected a size from 1 to 1GiB (this node's faults.max_memory), not \"2GiB\""},
       {R"({"fault": "memory_pressure", "size": -1})", "size: expected a size"},
       {R"({"fault": "rebalance_storm", "every": "1ns"})", "every: expected a duration"},
   };

@@ -40,6 +40,7 @@ class two_model_backend final : public serving::backend {
   bool live() const override { return true; }
   bool ready() const override { return true; }
   std::shared_ptr<const model::model_table> models() const override { return table_; }
+  serving::model_state state_of(const model::loaded_model&) const override { return {}; }
   std::vector<codec::v2_model_stats> statistics(std::string_view name, std::string_view) const override {
     std::vector<codec::v2_model_stats> all;
     for (const char* one : {"iris", "churn"}) {

@@ -59,6 +59,7 @@ class fake_backend final : public serving::backend {
   bool live() const override { return true; }
   bool ready() const override { return is_ready; }
   std::shared_ptr<const model::model_table> models() const override { return table; }
+  serving::model_state state_of(const model::loaded_model&) const override { return state; }
   std::vector<codec::v2_model_stats> statistics(std::string_view name, std::string_view) const override {
     codec::v2_model_stats s;
     s.name = name;
@@ -81,6 +82,7 @@ class fake_backend final : public serving::backend {
   command_result unload(std::string_view, std::string_view) override { return {409, "it is in use"}; }
 
   std::atomic<bool> is_ready{true};
+  serving::model_state state;
   std::shared_ptr<const model::model_table> table = two_models();
   std::string loaded;
 };
@@ -645,6 +647,10 @@ TEST_F(Server, StateOfServerAndModels) {
   which.set_version("v2");
   ASSERT_TRUE(ask(&GRPCInferenceService::Stub::ModelReady, which, model_ready).ok());
   EXPECT_TRUE(model_ready.ready());
+  backend->state = {false, "its breaker is open", 0};
+  ASSERT_TRUE(ask(&GRPCInferenceService::Stub::ModelReady, which, model_ready).ok());
+  EXPECT_FALSE(model_ready.ready());
+  backend->state = {};
   which.set_version("9");
   ASSERT_TRUE(ask(&GRPCInferenceService::Stub::ModelReady, which, model_ready).ok());
   EXPECT_FALSE(model_ready.ready());
@@ -715,6 +721,10 @@ TEST_F(Server, Health) {
   EXPECT_EQ(check("sum"), 1);
   EXPECT_EQ(check("sum/2"), 1);
   EXPECT_EQ(check("sum/7"), -static_cast<int>(StatusCode::NOT_FOUND));
+  backend->state = {false, "its breaker is open", 0};
+  EXPECT_EQ(check("sum"), 2) << "of the model";
+  EXPECT_EQ(check(""), 1) << "of the node";
+  backend->state = {};
   ::grpc::ClientContext context;
   request.set_service("");
   auto watched = stub_of_health->Watch(&context, request);

@@ -422,6 +422,21 @@ TEST(LinkMonitor, ARefusedTopicStaysRefusedWhileBrokersAnswer) {
   expect(m, true, false, "");
 }
 
+TEST(LinkMonitor, EachRefusedTopicIsTold) {
+  link_monitor m;
+  m.statistics(up);
+  m.error(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "a: unknown", "a");
+  m.error(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "b: not yours", "b");
+  m.error(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "a: still unknown", "a");
+  expect(m, false, true, "a: still unknown");
+  EXPECT_EQ(m.status().more, std::vector<std::string>{"b: not yours"});
+  m.delivered("a");
+  expect(m, false, true, "b: not yours");
+  EXPECT_TRUE(m.status().more.empty());
+  m.delivered("b");
+  expect(m, true, false, "");
+}
+
 TEST(LinkMonitor, ABrokenClientStaysBroken) {
   link_monitor m;
   m.broken("out of sequence");
@@ -458,6 +473,8 @@ TEST(Properties, WrongOnesAreNamed) {
       {{{"statistics.interval.ms", "0"}}, "kafka.properties.statistics.interval.ms: "},
       {{{"enabled_events", "0"}}, "kafka.properties.enabled_events: "},
       {{{"log.queue", "true"}}, "kafka.properties.log.queue: "},
+      {{{"dr_msg_cb", "x"}}, "kafka.properties.dr_msg_cb: is no setting, but a function or an object within"},
+      {{{"interceptors", "x"}}, "kafka.properties.interceptors: is no setting, but a function or an object"},
   };
   for (const auto& [own, expected] : table) {
     source_options in;

@@ -221,6 +221,20 @@ TEST_F(TensorYaml, EachMistakeIsNamedWithItsLine) {
     EXPECT_NE(refusal(row.yaml).find(row.text), std::string::npos) << row.yaml << refusal(row.yaml);
 }
 
+TEST_F(TensorYaml, AllMistakesAreToldAtOnce) {
+  const std::string text = refusal(
+      "input:\n  type: image\n  size: [4]\n  fit: squeeze\n  colour: red\n  mean: x\n"
+      "softmax: perhaps\ntop_k: 0\nfeatures:\n  - {name: a, mean: x, scale: 0}\n  - {name: a, minimum: y}\n");
+  for (const char* part :
+       {"line 3: input.size is [height", "line 4: input.fit", "line 5: unknown key input.colour",
+        "line 6: input.mean", "line 7: softmax", "line 8: top_k", ":10: feature a: mean",
+        ":10: feature a: scale is 0", ":11: feature a: minimum"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  const std::string keys = refusal("picture: 1\nlens: 2\n");
+  EXPECT_NE(keys.find("unknown key picture"), std::string::npos) << keys;
+  EXPECT_NE(keys.find("unknown key lens"), std::string::npos) << keys;
+}
+
 TEST_F(TensorYaml, TheWholeOfItTogether) {
   if (!fs::exists(onnxruntime::library_path({}))) GTEST_SKIP() << "no ONNX Runtime: run scripts/deps";
   std::string names;
