@@ -195,6 +195,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::atomic<bool> closed{false};
   std::atomic<std::uint64_t> next_shard{1};
   nanos started = steady_now();
+  std::atomic<nanos> asked_kafka{0};         // when the group was first joined
+  mutable std::atomic<bool> let_in{false};   // by the brokers, once
   memory_shares shares{};
   std::size_t slots = 1;     // batches at a time
   std::string kept_default;  // what an empty models.default meant at the start
@@ -232,6 +234,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       grpc->start([this](std::size_t thread, std::vector<std::unique_ptr<call>> calls) {
         grpc_desks[thread]->hand_in(std::move(calls));
       });
+    asked_kafka = steady_now();
     if (source) source->start(*this);
     follow_registry();
     up = true;
@@ -1198,6 +1201,20 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return all;
   }
 
+  /// What the brokers have yet to let us in for. Empty: nothing, or it is not waited for any more. A start
+  /// that can come to nothing must not look like one that went well: a rollout would end what still works.
+  [[nodiscard]] std::string kafka_awaited() const {
+    if (!source || broker || let_in || steady_now() - asked_kafka >= settings.kafka.ready_timeout) return {};
+    const auto why = [this](const kafka::link_status& of) {
+      return of.reason.empty() ? "connecting to " + bootstrap : of.reason;
+    };
+    if (const auto in = source->status(); !in.let_in) return why(in);
+    for (const auto& sink : sinks)
+      if (const auto out = sink->status(); !out.let_in) return why(out);
+    let_in = true;
+    return {};
+  }
+
   /// Why no broker will ever let us in; empty: one may.
   [[nodiscard]] std::string kafka_refused() const {
     if (!source || source->rebalances() != 0) return {};
@@ -1238,7 +1255,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     // A node that answers by another door still can when the broker is lost.
     const bool other_door = settings.http.enabled || settings.grpc.enabled;
-    for (auto& why : kafka_troubles()) {
+    std::vector<std::string> troubles;
+    if (std::string why = kafka_awaited(); !why.empty())
+      not_ready("starting: Kafka has not let this node in yet: " + why);
+    else
+      troubles = kafka_troubles();
+    for (auto& why : troubles) {
       if (other_door)
         h.degraded.push_back(std::move(why));
       else
@@ -1535,6 +1557,10 @@ bool node::ready() const {
 std::string node::kafka_away() const {
   return impl_->kafka_away();
 }
+std::string node::kafka_awaited() const {
+  return impl_->kafka_awaited();
+}
+
 std::string node::kafka_refused() const {
   return impl_->kafka_refused();
 }

@@ -56,11 +56,15 @@ class node {
   /// Ends at once what drain() did not.
   ~node();
 
-  /// 200 on /ready: models loaded, broker reachable, partitions assigned (or none left to assign).
+  /// 200 on /ready: models loaded, the brokers have let us in once, or were waited for long enough; where
+  /// Kafka is the only door, the group is joined.
   [[nodiscard]] bool ready() const;
 
   /// Why no records can come from Kafka; empty: they can, or Kafka is off.
   [[nodiscard]] std::string kafka_away() const;
+  /// What the brokers have yet to let us in for, before the node is ready; empty: nothing, or it does
+  /// without.
+  [[nodiscard]] std::string kafka_awaited() const;
   /// Why no broker has ever let us in, nor will: credentials or certificates. Empty: one may, or has.
   [[nodiscard]] std::string kafka_refused() const;
   /// Where clients reach the broker: the configured one, or the embedded one's address.

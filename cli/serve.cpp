@@ -26,11 +26,20 @@ void reload(node& n, const common_options& common) {
   }
 }
 
-/// Says, in every door's log and not often, that no records come.
+/// Says, in every door's log and not often, that no records come, or that the start waits for it.
 class kafka_watch {
  public:
-  void look(const std::string& away) {
+  void look(const std::string& awaited, const std::string& away) {
     const auto now = std::chrono::steady_clock::now();
+    if (!awaited.empty()) {
+      if (now - since_ < start_patience || (waits_ && now - last_ < often)) return;
+      waits_ = true;
+      last_ = now;
+      observe::log(observe::level::warn, "serve", "kafka_awaited",
+                   "not ready before Kafka has let this node in, or kafka.ready_timeout is over",
+                   {{"error", awaited}});
+      return;
+    }
     if (away.empty()) {
       if (told_) observe::log(observe::level::info, "serve", "kafka_back", "records come again");
       told_ = false;
@@ -46,10 +55,12 @@ class kafka_watch {
   }
 
  private:
+  static constexpr auto start_patience = std::chrono::seconds(2);
   static constexpr auto patience = std::chrono::seconds(10);  // a group is joined in less
   static constexpr auto often = std::chrono::minutes(5);
   std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now(), last_{};
   bool told_ = false;
+  bool waits_ = false;
 };
 
 /// Ends a start that can come to nothing. One broker of several may be behind the others: it has to last.
@@ -86,7 +97,7 @@ int serve(const serve_options& options) {
       std::fprintf(stderr, "troupe: Kafka: %s\n", why.c_str());
       return failed;
     }
-    kafka.look(n.kafka_away());
+    kafka.look(n.kafka_awaited(), n.kafka_away());
     const bool ready = n.ready();
     if (ready != was_ready) {
       was_ready = ready;

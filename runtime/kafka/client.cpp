@@ -824,13 +824,20 @@ void client_rescue::stop() {
 }
 
 void link_monitor::statistics(std::string_view json) {
-  const bool any = json.find(R"("state":"UP")") != std::string_view::npos;
+  const auto has = [json](std::string_view part) { return json.find(part) != std::string_view::npos; };
+  const bool any = has(R"("state":"UP")");
+  // A connection that is up may still be without the rights to read or write. A coordinator is only found for
+  // a group that may be joined, and a producer id only given to one that may write.
+  const bool given = has(R"("cgrp": { "state": "up")") || has(R"("idemp_state": "Assigned")");
   const std::lock_guard lock(mutex_);
   if (any && !wants_credentials_) {
     connected_ = ever_connected_ = true;
     hopeless_ = false;
     missed_ = 0;
     why_.clear();
+    const bool hopeless =
+        std::any_of(refusals_.begin(), refusals_.end(), [](const refusal& r) { return r.hopeless; });
+    if (given && !hopeless && broken_.empty()) let_in_ = true;
   } else if (++missed_ >= 2) {  // one may have fallen between two connections
     connected_ = false;
   }
@@ -848,6 +855,7 @@ void link_monitor::works() {
   if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
   up();
+  let_in_ = true;
   refusals_.clear();
   update();
 }
@@ -856,6 +864,7 @@ void link_monitor::delivered(std::string_view topic) {
   if (healthy_.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(mutex_);
   up();
+  let_in_ = true;
   std::erase_if(refusals_, [&](const refusal& r) { return r.topic.empty() || r.topic == topic; });
   update();
 }
@@ -873,10 +882,22 @@ void link_monitor::update() {
 
 link_status link_monitor::status() const {
   const std::lock_guard lock(mutex_);
-  if (!broken_.empty()) return {false, true, broken_, false};
-  if (!connected_) return {false, hopeless_, why_, hopeless_};
-  if (refusals_.empty()) return {true, false, {}, false};
-  link_status s{false, false, refusals_.front().text, false};
+  link_status s;
+  s.let_in = let_in_;
+  if (!broken_.empty()) {
+    s.fatal = true;
+    s.reason = broken_;
+    return s;
+  }
+  // Before the first statistics a refusal may be known, and nothing of the connection.
+  if (!connected_ && (ever_connected_ || !why_.empty() || refusals_.empty())) {
+    s.fatal = s.refused = hopeless_;
+    s.reason = why_;
+    return s;
+  }
+  s.up = connected_ && refusals_.empty();
+  if (refusals_.empty()) return s;
+  s.reason = refusals_.front().text;
   for (const auto& r : refusals_) s.fatal |= r.hopeless;
   for (auto r = refusals_.begin() + 1; r != refusals_.end(); ++r) s.more.push_back(r->text);
   return s;

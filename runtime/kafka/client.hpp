@@ -216,6 +216,7 @@ class link_monitor {
   std::atomic<bool> healthy_{false};  // the common case of works() and accepted(), without the lock
   bool connected_ = false;
   bool ever_connected_ = false;
+  bool let_in_ = false;
   bool hopeless_ = false;  // credentials or certificates, and no broker has ever accepted them
   int missed_ = 0;         // statistics in a row without a connected broker
   std::string why_;        // the last complaint about a connection

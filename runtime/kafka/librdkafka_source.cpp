@@ -525,7 +525,9 @@ class librdkafka_source final : public librdkafka_record_source {
       why +=
           "; if it stays so, the brokers have no kafka.properties.group.protocol: consumer, which is Kafka "
           "4.0's: remove it";
-    return {false, false, std::move(why)};
+    s.up = false;
+    s.reason = std::move(why);
+    return s;
   }
 
   std::shared_ptr<consumer_group> group() const override { return group_; }

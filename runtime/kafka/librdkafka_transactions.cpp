@@ -120,7 +120,8 @@ class librdkafka_transactions final : public transactional_sink {
   }
   link_status status() const override {
     auto s = inner()->status();
-    if (phase_ != transaction_phase::preparing) return s;
+    s.let_in = phase_ != transaction_phase::preparing;
+    if (s.let_in) return s;
     // A producer that was refused its transactions is broken by that, and the next one knows nothing yet.
     if (!s.up && (s.refused || (!s.fatal && !s.reason.empty()))) return s;
     const std::lock_guard lock(mutex_);

@@ -65,6 +65,7 @@ struct link_status {
   std::string reason;    ///< empty while up
   bool refused = false;  ///< fatal: credentials or certificates, which no broker has ever accepted
   std::vector<std::string> more = {};  ///< reasons besides the first, such as of another topic
+  bool let_in = false;  ///< it could work once: connected, authenticated, its group or producer id given
 };
 
 class record_source {

@@ -354,9 +354,14 @@ class Client:
         self.partitions(topic)
 
     def allow_transactional_ids(self, prefix: str, user: str):
-        """An ACL: ids that begin so are this user's (where an authorizer runs: and nobody else's)."""
-        transactional_id, prefixed, anything, allow = 5, 4, 2, 3
-        body = struct.pack(">ib", 1, transactional_id) + _string(prefix) + struct.pack(">b", prefixed)
+        self.allow("transactional id", prefix, user)
+
+    def allow(self, kind: str, prefix: str, user: str):
+        """An ACL: topics, groups or transactional ids that begin so are this user's (where an authorizer runs: and nobody
+        else's)."""
+        prefixed, anything, allow = 4, 2, 3
+        resource = {"topic": 2, "group": 3, "transactional id": 5}[kind]
+        body = struct.pack(">ib", 1, resource) + _string(prefix) + struct.pack(">b", prefixed)
         body += _string(f"User:{user}") + _string("*") + struct.pack(">bb", anything, allow)
 
         def create():

@@ -260,6 +260,36 @@ TEST(LinkMonitor, SaysWhyBrokersAreGoneAndWhenTheyAreBack) {
   expect(m, true, false, "");
 }
 
+TEST(LinkMonitor, IsLetInWithItsGroupOrProducerIdAndStaysSo) {
+  constexpr auto connected = R"({"brokers":{"h:1/1":{"state":"UP"}})";
+  const auto with = [&](const char* more) { return std::string(connected) + more; };
+  for (const char* given : {R"(, "cgrp": { "state": "up", "stateage": 1 }})",
+                            R"(, "eos": { "idemp_state": "Assigned", "idemp_stateage": 1 }})"}) {
+    link_monitor m;
+    m.statistics(with("}"));  // connections alone do not count
+    m.statistics(with(R"(, "cgrp": { "state": "query-coord" }})"));
+    m.statistics(with(R"(, "eos": { "idemp_state": "WaitPID" }})"));
+    EXPECT_TRUE(m.status().up);
+    EXPECT_FALSE(m.status().let_in);
+    m.statistics(with(given));
+    EXPECT_TRUE(m.status().let_in);
+    m.error(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "1/1 brokers are down");
+    EXPECT_FALSE(m.status().up);
+    EXPECT_TRUE(m.status().let_in);
+  }
+  link_monitor refused;
+  refused.error(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, "t: no");
+  EXPECT_EQ(refused.status().reason, "t: no");
+  refused.statistics(with(R"(, "cgrp": { "state": "up" }})"));
+  EXPECT_FALSE(refused.status().let_in);
+  refused.works();
+  EXPECT_TRUE(refused.status().let_in);
+  link_monitor absent;  // the topic may come by itself
+  absent.error(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, "t: not there");
+  absent.statistics(with(R"(, "cgrp": { "state": "up" }})"));
+  EXPECT_TRUE(absent.status().let_in);
+}
+
 TEST(ClusterWatch, OnlyWhoNeitherHasNorTriesAConnectionNeedsAddresses) {
   using need = cluster_watch::need;
   const auto statistics = [](const char* state, int connects) {

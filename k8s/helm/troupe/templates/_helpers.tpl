@@ -146,6 +146,7 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- $_ := unset $c.kafka "brokers" -}}
 {{- $_ := set $c.kafka "eventhub_connection_file" (printf "%s/eventhub/%s" $secrets $v.eventHub.key) -}}
 {{- end -}}
+{{- if and $c.kafka.enabled (ne (toString $c.kafka.brokers) "embedded") }}{{ include "troupe.default" (dict "in" $c "section" "kafka" "option" "ready_timeout" "value" "5m") }}{{ end -}}
 {{- $properties := $c.kafka.properties | default dict -}}
 {{- if $v.kafka.ca.secretName -}}
 {{- if not (hasKey $properties "ssl.ca.location") }}{{ $_ := set $properties "ssl.ca.location" (printf "%s/kafka-ca/%s" $secrets $v.kafka.ca.key) }}{{ end -}}
