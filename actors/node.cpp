@@ -1205,8 +1205,9 @@ struct node::impl final : kafka::assignment_listener, door_state {
   /// that can come to nothing must not look like one that went well: a rollout would end what still works.
   [[nodiscard]] std::string kafka_awaited() const {
     if (!source || broker || let_in || steady_now() - asked_kafka >= settings.kafka.ready_timeout) return {};
-    const auto why = [this](const kafka::link_status& of) {
-      return of.reason.empty() ? "connecting to " + bootstrap : of.reason;
+    const auto why = [this](const kafka::link_status& of) -> std::string {
+      if (!of.reason.empty()) return of.reason;
+      return of.up ? "no producer id yet" : "connecting to " + bootstrap;
     };
     if (const auto in = source->status(); !in.let_in) return why(in);
     for (const auto& sink : sinks)
