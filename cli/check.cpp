@@ -10,6 +10,7 @@
 #include "actors/node.hpp"
 #include "cli/commands.hpp"
 #include "cli/kafka_client.hpp"
+#include "cli/listeners.hpp"
 #include "runtime/guard/key_file.hpp"
 #include "runtime/guard/token_keys.hpp"
 #include "runtime/http/server.hpp"
@@ -257,6 +258,23 @@ finding check_tracing(const config::settings& s) {
   }
 }
 
+/// A node answers there, though its process is not seen: another container's, say.
+bool node_answers(const std::string& bind, int port) {
+  constexpr int patience_s = 2;
+  const std::string host = bind == "0.0.0.0"                     ? "127.0.0.1"
+                           : bind == "::"                        ? "[::1]"
+                           : bind.find(':') != std::string::npos ? "[" + bind + "]"
+                                                                 : bind;
+  try {
+    const auto said = nlohmann::json::parse(
+        http_call("GET", "http://" + host + ":" + std::to_string(port) + "/liveness", {}, {}, patience_s).body,
+        nullptr, false);
+    return said == nlohmann::json({{"status", "alive"}});
+  } catch (const std::runtime_error&) {  // nobody, or no HTTP
+    return false;
+  }
+}
+
 finding check_port(const std::string& option, const std::string& bind, int port) {
   const std::string what = option + " " + std::to_string(port);
   try {
@@ -267,7 +285,17 @@ finding check_port(const std::string& option, const std::string& bind, int port)
     const http::server probe(o, {});
     return {what, true, "free"};
   } catch (const http::bind_error& e) {
-    return {what, false, e.what()};
+    if (!e.in_use) return {what, false, e.what()};
+    // Beside a node that runs, as in its pod, that is as it should be.
+    const auto there = listening_on(bind, port);
+    for (const auto& one : there)
+      if (one.name == "troupe")
+        return {what, true, "a running troupe listens there (process " + std::to_string(one.pid) + ")"};
+    if (node_answers(bind, port)) return {what, true, "a running troupe listens there"};
+    if (there.empty()) return {what, false, e.what()};
+    return {what, false,
+            std::string(e.what()) + " (it is " + there.front().name + ", process " +
+                std::to_string(there.front().pid) + ")"};
   }
 }
 

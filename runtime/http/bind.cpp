@@ -24,9 +24,12 @@ bind_error not_an_address(const bind_address& what) {
 }
 
 bind_error bind_failed(const bind_address& what, int error) {
-  if (error == EADDRINUSE)
-    return bind_error(where(what) + " is in use: end the program that listens there, or set " + what.name +
-                      " to a free port (0 takes any)");
+  if (error == EADDRINUSE) {
+    bind_error taken(where(what) + " is in use: end the program that listens there, or set " + what.name +
+                     " to a free port (0 takes any)");
+    taken.in_use = true;
+    return taken;
+  }
   if (error == EACCES)
     return bind_error(where(what) + " is not allowed: ports below 1024 need a privilege; set " + what.name +
                       " to a higher one");

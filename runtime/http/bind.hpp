@@ -9,6 +9,7 @@ namespace troupe::http {
 /// The port can't be had. One line with the reason and the remedy.
 struct bind_error : std::runtime_error {
   using std::runtime_error::runtime_error;
+  bool in_use = false;  ///< somebody listens there
 };
 
 /// The address a server listens on, as the user has set it.

@@ -3,9 +3,11 @@
 of its own."""
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
 import time
 
 import troupe_test as t
@@ -257,6 +259,7 @@ with t.Stage() as stage:
         (found,) = [one for one in json.loads(done.stdout)["checks"] if not one["ok"]]
         assert found["what"] == f"metrics.port {port}" and "is in use" in found["detail"], found
         assert "metrics.port " + port not in found["detail"], ("said once", found)
+        assert f"process {os.getpid()})" in found["detail"] and "(it is python" in found["detail"], found
     refused(*embedded, *ELSEWHERE, "--set", "models.directory=/no/such/models", contains=["/no/such/models"])
     refused(*embedded, *ELSEWHERE, "--set", "models.default=nobody", contains=["nobody"])
     refused(*embedded, *ELSEWHERE, "--set", "kafka.properties.lingr.ms=5", contains=["lingr.ms"])
@@ -266,6 +269,20 @@ with t.Stage() as stage:
     refused(*embedded, *ELSEWHERE, "--set", f"models.directory={empty.parent.parent}", contains=["model.onnx"])
     (empty / "model.onnx").write_bytes(b"no model at all")
     refused(*embedded, *ELSEWHERE, "--set", f"models.directory={empty.parent.parent}", contains=["half/1/model.onnx"])
+
+    # --- beside a node that runs, as in its pod: its ports are its own, with TLS as well
+
+    key, certificate = stage.path("door.key"), stage.path("door.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2", "-keyout", str(key),
+                    "-out", str(certificate)], check=True, capture_output=True)
+    tls = {"tls_cert": str(certificate), "tls_key": str(key)}
+    beside = stage.troupe({"kafka": {"brokers": "embedded"}, "http": tls, "grpc": tls})
+    beside.wait_ready()
+    done = expect(0, "check", "--config", str(beside.config))
+    ports = [line for line in done.stdout.splitlines() if ".port " in line]
+    assert len(ports) == 3 and all(re.match(r"ok +\w+\.port \d+: a running troupe listens there \(process "
+                                            f"{beside.process.pid}\\)$", line) for line in ports), ports
+    assert beside.stop() == 0
 
     # --- a broker that can't be reached: check says so, serve stays up and says why it is not ready
 
