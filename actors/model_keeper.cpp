@@ -267,6 +267,7 @@ struct keeper_state {
       if (r->second.spec.version == version || m.production[model] == version)
         finish(self, model, "rolled_back", "removed", "a version of the rollout was removed from its source");
     }
+    it->second.error.clear();  // whatever was wrong with its files, they are gone
     auto loaded = std::exchange(it->second.model, nullptr);
     if (m.production[model] == version) {
       std::string next = m.previous[model];

@@ -183,7 +183,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   caf_line::system* actors = nullptr;  // owned, until stop()
   supervisor_actor supervisor;
 
-  mutable std::mutex mutex;                                     // guards the next five
+  mutable std::mutex mutex;                                     // guards the next six
+  std::vector<std::string> passed_over;                         // of the models directory, in words
   std::map<const model::loaded_model*, std::string> actor_ids;  // of each version: "churn/3", "churn/3@2"
   wiring who;
   std::map<const model::loaded_model*, breaker_actor> breakers;
@@ -495,6 +496,10 @@ struct node::impl final : kafka::assignment_listener, door_state {
     };
     o.problem = [](const std::string& what) {
       observe::log(observe::level::warn, "node", "models_directory_problem", what, {});
+    };
+    o.problems = [this](std::vector<std::string> all) {
+      const std::lock_guard lock(mutex);
+      passed_over = std::move(all);
     };
     loader = std::make_unique<model::version_loader>(std::move(o));
     note_source(without_registry(loader->first()));
@@ -1201,6 +1206,17 @@ struct node::impl final : kafka::assignment_listener, door_state {
     return all;
   }
 
+  /// What is there and can't be loaded, in words: it stays so until somebody corrects it, and the next start
+  /// ends over what of it is in the models directory.
+  [[nodiscard]] std::vector<std::string> models_failed() const {
+    std::vector<std::string> all;
+    for (const auto& v : kept->report().versions)
+      if (!v.error.empty()) all.push_back("model " + v.model + "/" + v.version + " can't be loaded: " + v.error);
+    const std::lock_guard lock(mutex);
+    for (const auto& what : passed_over) all.push_back("models: " + what);
+    return all;
+  }
+
   /// What the brokers have yet to let us in for. Empty: nothing, or it is not waited for any more. A start
   /// that can come to nothing must not look like one that went well: a rollout would end what still works.
   [[nodiscard]] std::string kafka_awaited() const {
@@ -1271,6 +1287,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
       const auto r = redis->status();
       if (!r.connected) h.degraded.push_back("redis: " + r.reason);
     }
+    constexpr std::size_t told = 8;  // a page, not a list of all that is on the disk
+    const auto refused = models_failed();
+    for (std::size_t i = 0; i < std::min(told, refused.size()); ++i) h.degraded.push_back(refused[i]);
+    if (refused.size() > told)
+      h.degraded.push_back(std::to_string(refused.size() - told) + " more models or versions can't be loaded");
     for (const auto& [actor, n] : notices->all())
       h.degraded.push_back(actor + " " + observe::in_words(n, steady_now()));
     if (injector)
@@ -1281,6 +1302,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
 
   [[nodiscard]] http::response metrics_page(std::string_view accept) const override {
     metrics->ready(health().ready);
+    metrics->models_failed(models_failed().size());
     if (source) {
       metrics->kafka_up(up && kafka_troubles().empty());
       metrics->assigned_partitions(source->assigned_partitions(), source->rebalances());

@@ -72,6 +72,7 @@ struct version_loader::impl {
     std::set<std::string> problems(source.problems().begin(), source.problems().end());
     for (const auto& p : problems)
       if (!told.contains(p)) options.problem(p);
+    if (options.problems && problems != told) options.problems({problems.begin(), problems.end()});
     told = std::move(problems);
     if (now == known && !settled) return;
     known = now;

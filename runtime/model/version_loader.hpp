@@ -27,7 +27,10 @@ struct loader_options {
   std::function<void(const version_on_disk&, std::shared_ptr<const loaded_model>, const warm_up_result&)>
       loaded;
   std::function<void(const version_on_disk&, const std::string& why)> failed;
+  /// Once for each that is new.
   std::function<void(const std::string& problem)> problem;
+  /// All there are, whenever they change: what is passed over until somebody corrects it.
+  std::function<void(std::vector<std::string>)> problems;
 };
 
 class version_loader {

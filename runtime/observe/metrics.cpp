@@ -283,6 +283,8 @@ struct metrics::impl {
       gauge("troupe_faults_active", "Injected faults that are active, by fault");
   prometheus::Family<Counter>& fault_injections =
       counter("troupe_fault_injections_total", "Times that an injected fault struck, by fault");
+  prometheus::Family<Gauge>& failed_models =
+      gauge("troupe_models_failed", "Models and versions that are there and could not be loaded");
   prometheus::Family<Gauge>& is_ready = gauge("troupe_ready", "1 while the node is ready");
   prometheus::Family<Gauge>& kafka_is_up =
       gauge("troupe_kafka_up", "1 while the brokers answer, the group is joined and answers can be written");
@@ -416,6 +418,7 @@ struct metrics::impl {
 
 metrics::metrics(const metrics_options& options) : impl_(std::make_unique<impl>(options)) {
   impl_->is_ready.Add({}).Set(0);
+  impl_->failed_models.Add({}).Set(0);
   impl_->delivery_failures.Add({});
   impl_->coalesced.Add({});
   impl_->rebalances.Add({});
@@ -469,6 +472,10 @@ void metrics::models(const std::vector<model_line>& all) {
     impl_->model_gauges.push_back(&g);
   }
   impl_->model_lines = all;
+}
+
+void metrics::models_failed(std::size_t n) {
+  impl_->failed_models.Add({}).Set(static_cast<double>(n));
 }
 
 metrics::model_use metrics::use_of(const model::loaded_model* model) const {

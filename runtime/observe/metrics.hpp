@@ -75,6 +75,8 @@ class metrics {
   };
   /// All versions that are known; replaces what was said before.
   void models(const std::vector<model_line>& all);
+  /// Models and versions that are there and can't be loaded, now.
+  void models_failed(std::size_t n);
   struct model_use {
     std::uint64_t rows = 0;
     std::uint64_t failed = 0;    ///< requests

@@ -259,6 +259,7 @@ TEST(Metrics, EveryFamilyHasHelpAndAConventionalName) {
 TEST(Metrics, SeriesOfTheNodeExistBeforeAnythingHappens) {
   const auto e = parse(metrics(three_classes()).text());
   EXPECT_EQ(e.at("troupe_ready"), 0);
+  EXPECT_EQ(e.at("troupe_models_failed"), 0);
   EXPECT_EQ(e.at("troupe_delivery_errors_total"), 0);
   EXPECT_EQ(e.at(R"(troupe_cache_hits_total{level="2"})"), 0);
   EXPECT_EQ(e.at(R"(troupe_shed_requests_total{class="bulk"})"), 0);
