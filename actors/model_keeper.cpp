@@ -512,8 +512,20 @@ struct keeper_state {
     if (!production_of(model)) return {404, "model " + model + " is not loaded"};
     const auto before = m.previous.find(model);
     const auto* v = before == m.previous.end() ? nullptr : find(model, before->second);
-    if (!v || !v->model)
-      return {409, "no rollout of model " + model + " runs, and no version before is loaded"};
+    if (!v || !v->model) {
+      std::string others;
+      for (const auto& [key, one] : m.versions)
+        if (key.first == model && one.model && key.second != m.production[model])
+          others += (others.empty() ? "" : ", ") + key.second;
+      return {409, "no rollout of model " + model + " runs, and " +
+                       (before == m.previous.end() || before->second.empty()
+                            ? "version " + m.production[model] +
+                                  " has been the production version since this node started"
+                            : "version " + before->second + ", the one before, is not loaded") +
+                       (others.empty() ? "; no other version is loaded"
+                                       : "; to go to another one (loaded: " + others + "): troupe models promote " +
+                                             model + " VERSION")};
+    }
     const std::string left = m.production[model];
     set_production(model, std::string(before->second), "rolled back");
     publish();

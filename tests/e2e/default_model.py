@@ -76,7 +76,23 @@ with t.Stage() as stage:
     (models / ".9.tmp").rename(models / "diabetes-linear/9")
     failed = t.wait_until(lambda: events(node, "model_load_failed"), "the broken version is told")
     assert failed[0]["version"] == "9" and failed[0]["running"] == str(version), failed
+    (models / "bad").mkdir()
+    (models / "bad/model.onnx").write_bytes(b"no model")
+    t.wait_until(lambda: node.metrics().total("troupe_models_failed") == 2, "both are counted as long as they are there")
+    wrong = json.loads(node.get("/ready")[1])["degraded"]
+    assert any(one.startswith("model diabetes-linear/9 can't be loaded: ") for one in wrong), wrong
+    assert any(str(models / "bad") in one for one in wrong), wrong
     shutil.rmtree(models / "diabetes-linear/9")
+    shutil.rmtree(models / "bad")
+    t.wait_until(lambda: node.metrics().total("troupe_models_failed") == 0, "they are gone")
+    assert b"can't be loaded" not in node.get("/ready")[1]
+
+    # --- a roll-back where there is nothing to go back to says what can be done
+
+    done = t.run("models", "rollback", "diabetes-rf-model", "--url", f"http://127.0.0.1:{node.port}",
+                 environment={"TROUPE_ADMIN_TOKEN": "secret-of-the-test"})
+    assert done.returncode == 1 and "version 3 has been the production version since this node started" in done.stderr, done.stderr
+    assert "(loaded: 1, 2): troupe models promote diabetes-rf-model VERSION" in done.stderr, done.stderr
 
     # --- the admin commands on the port of the HTTP door
 
