@@ -7,7 +7,10 @@
 #include <array>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <future>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -226,6 +229,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       throw startup_error(e.what());
     }
     open_doors();
+    watch_files();
     open_kafka();
     open_redis();
     start_actors();
@@ -588,16 +592,13 @@ struct node::impl final : kafka::assignment_listener, door_state {
                   std::chrono::milliseconds(settings.models.poll_interval / 1'000'000));
     std::string not_applied;
     const auto add = [](std::string& to, std::string_view key) { (to += to.empty() ? "" : ",") += key; };
-    const std::string why_guard = guard->reload(settings);
-    if (!settings.auth.keys_file.empty()) add(why_guard.empty() ? applied : not_applied, "auth.keys_file");
-    if (!why_guard.empty())
-      observe::log(observe::level::error, "guard", "guard_not_reloaded",
-                   "keys and limits can't be used; those in force stay", {{"error", why_guard}});
-    if (http && !settings.http.tls.certificate.empty()) {
-      const std::string why = http->front().reload_tls();
-      add(why.empty() ? applied : not_applied, "http.tls_cert");
-      if (!why.empty()) tell_tls("http", why);
-    }
+    watch_files();
+    const auto done = [&](const std::string& why, std::string_view key) {
+      add(why.empty() ? applied : not_applied, key);
+    };
+    const std::string why_guard = reload_guard();
+    if (!settings.auth.keys_file.empty()) done(why_guard, "auth.keys_file");
+    if (http && !settings.http.tls.certificate.empty()) done(reload_http_tls(), "http.tls_cert");
     if (grpc && !settings.grpc.tls.certificate.empty()) {
       const std::string why = grpc->reload_tls();
       add(why.empty() ? applied : not_applied, "grpc.tls_cert");
@@ -613,6 +614,66 @@ struct node::impl final : kafka::assignment_listener, door_state {
       observe::log(observe::level::warn, "node", "config_partly_reloaded",
                    "the configuration was read again, but not all of it can be used",
                    {{"applied", applied}, {"not_applied", not_applied}});
+  }
+
+  /// Empty: done.
+  std::string reload_guard() {
+    std::string why = guard->reload(settings);
+    if (!why.empty())
+      observe::log(observe::level::error, "guard", "guard_not_reloaded",
+                   "keys and limits can't be used; those in force stay", {{"error", why}});
+    return why;
+  }
+
+  /// The same.
+  std::string reload_http_tls() {
+    std::string why = http->front().reload_tls();
+    if (!why.empty()) tell_tls("http", why);
+    return why;
+  }
+
+  // --- files that others put in place without a signal: a Secret that Kubernetes mounts, say
+
+  /// Those of an option, whose contents count together.
+  struct watched_files {
+    std::string option;
+    std::vector<std::string> names;
+    std::size_t in_force = 0;  ///< a digest of what was read last
+    std::size_t seen = 0;      ///< of what the last look found
+    [[nodiscard]] std::size_t digest() const {
+      std::string all;
+      for (const auto& name : names) {
+        std::ifstream in(name, std::ios::binary);
+        all.append(std::istreambuf_iterator<char>(in), {}) += '\0';
+      }
+      return std::hash<std::string>()(all);
+    }
+  };
+
+  std::vector<watched_files> watched;  // of one thread, reload()'s
+
+  /// What is there now is in force.
+  void watch_files() {
+    watched.clear();
+    const auto& tls = settings.http.tls;
+    if (http && !tls.certificate.empty())
+      watched.push_back({"http.tls_cert", {tls.certificate, tls.key, tls.client_ca}});
+    if (!settings.auth.keys_file.empty()) watched.push_back({"auth.keys_file", {settings.auth.keys_file}});
+    for (auto& w : watched) w.in_force = w.seen = w.digest();
+  }
+
+  /// Those that changed and then stayed the same for one look are read again: who writes several of them, or
+  /// a long one, is done by then.
+  void look_at_files() {
+    for (auto& w : watched) {
+      const std::size_t now = w.digest();
+      if (std::exchange(w.seen, now) != now || now == w.in_force) continue;
+      w.in_force = now;
+      const std::string why = w.option == "auth.keys_file" ? reload_guard() : reload_http_tls();
+      if (why.empty())
+        observe::log(observe::level::info, "node", "config_reloaded", "changed files were read again",
+                     {{"applied", w.option}});
+    }
   }
 
   [[nodiscard]] codec::parser_options parser_of() const {
@@ -1596,6 +1657,10 @@ int node::metrics_port() const {
 
 void node::reload(config::settings settings) {
   impl_->reload(std::move(settings));
+}
+
+void node::look_at_files() {
+  impl_->look_at_files();
 }
 
 std::string node::failure() const {

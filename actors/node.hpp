@@ -76,6 +76,9 @@ class node {
   /// Puts the options of `settings` that are live into force and says of the others that changed that they
   /// need a restart. Looks at the directory of models at once.
   void reload(config::settings settings);
+  /// Reads certificates and keys of the HTTP door again that changed since; gRPC looks by itself. On the
+  /// thread of reload(), now and then: a change counts from the second look on that finds it.
+  void look_at_files();
 
   /// Why the node can't go on (a restart budget is spent, credentials are refused); empty while it can. May
   /// be polled from any thread; `on_failure` is called once, from any thread.

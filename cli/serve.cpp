@@ -87,12 +87,18 @@ int serve(const serve_options& options) {
   const auto& stop = stop_requested();
   std::signal(SIGHUP, [](int) { hang_up = true; });
   node n(std::move(loaded.values));
+  constexpr auto between_looks = std::chrono::seconds(5);  // two of them, and a changed file counts
+  auto next_look = std::chrono::steady_clock::now() + between_looks;
   bool was_ready = false;
   kafka_watch kafka;
   refusal_watch refusal;
   while (!stop && n.failure().empty()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     if (hang_up.exchange(false)) reload(n, common);
+    if (const auto now = std::chrono::steady_clock::now(); now >= next_look) {
+      next_look = now + between_looks;
+      n.look_at_files();
+    }
     if (const std::string why = refusal.look(n.kafka_refused()); !why.empty()) {
       std::fprintf(stderr, "troupe: Kafka: %s\n", why.c_str());
       return failed;
