@@ -523,8 +523,8 @@ struct keeper_state {
                                   " has been the production version since this node started"
                             : "version " + before->second + ", the one before, is not loaded") +
                        (others.empty() ? "; no other version is loaded"
-                                       : "; to go to another one (loaded: " + others + "): troupe models promote " +
-                                             model + " VERSION")};
+                                       : "; to go to another one (loaded: " + others +
+                                             "): troupe models promote " + model + " VERSION")};
     }
     const std::string left = m.production[model];
     set_production(model, std::string(before->second), "rolled back");

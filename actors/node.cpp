@@ -199,8 +199,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   std::atomic<bool> closed{false};
   std::atomic<std::uint64_t> next_shard{1};
   nanos started = steady_now();
-  std::atomic<nanos> asked_kafka{0};         // when the group was first joined
-  mutable std::atomic<bool> let_in{false};   // by the brokers, once
+  std::atomic<nanos> asked_kafka{0};        // when the group was first joined
+  mutable std::atomic<bool> let_in{false};  // by the brokers, once
   memory_shares shares{};
   std::size_t slots = 1;     // batches at a time
   std::string kept_default;  // what an empty models.default meant at the start
@@ -1272,7 +1272,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
   [[nodiscard]] std::vector<std::string> models_failed() const {
     std::vector<std::string> all;
     for (const auto& v : kept->report().versions)
-      if (!v.error.empty()) all.push_back("model " + v.model + "/" + v.version + " can't be loaded: " + v.error);
+      if (!v.error.empty())
+        all.push_back("model " + v.model + "/" + v.version + " can't be loaded: " + v.error);
     const std::lock_guard lock(mutex);
     for (const auto& what : passed_over) all.push_back("models: " + what);
     return all;
@@ -1352,7 +1353,8 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const auto refused = models_failed();
     for (std::size_t i = 0; i < std::min(told, refused.size()); ++i) h.degraded.push_back(refused[i]);
     if (refused.size() > told)
-      h.degraded.push_back(std::to_string(refused.size() - told) + " more models or versions can't be loaded");
+      h.degraded.push_back(std::to_string(refused.size() - told) +
+                           " more models or versions can't be loaded");
     for (const auto& [actor, n] : notices->all())
       h.degraded.push_back(actor + " " + observe::in_words(n, steady_now()));
     if (injector)

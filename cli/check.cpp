@@ -267,7 +267,8 @@ bool node_answers(const std::string& bind, int port) {
                                                                  : bind;
   try {
     const auto said = nlohmann::json::parse(
-        http_call("GET", "http://" + host + ":" + std::to_string(port) + "/liveness", {}, {}, patience_s).body,
+        http_call("GET", "http://" + host + ":" + std::to_string(port) + "/liveness", {}, {}, patience_s)
+            .body,
         nullptr, false);
     return said == nlohmann::json({{"status", "alive"}});
   } catch (const std::runtime_error&) {  // nobody, or no HTTP

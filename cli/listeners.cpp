@@ -44,7 +44,8 @@ bool is_any(const std::string& address) {
 /// "socket:[4711]" of each socket that listens there.
 std::set<std::string> listening_sockets(const std::string& bind, int port) {
   constexpr std::string_view listens = "0A";
-  constexpr std::string_view mapped = "0000000000000000FFFF0000";  // ::ffff:127.0.0.1, as the gRPC library binds
+  constexpr std::string_view mapped =
+      "0000000000000000FFFF0000";  // ::ffff:127.0.0.1, as the gRPC library binds
   const std::string wanted = in_kernel_words(bind);
   std::set<std::string> found;
   for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {

@@ -257,9 +257,10 @@ std::vector<binding> bind(settings& s) {
       "at a free port of the loopback that the log's line `started` names.",
       value_type::list);
   b.name("kafka.group", s.kafka.group, "Consumer group.");
-  b.duration("kafka.ready_timeout", s.kafka.ready_timeout, 0, 24 * hour,
-             "How long after its start a node is not ready before the brokers have let it in once; then it is "
-             "ready without them, and answers by its other doors. 0: at once.");
+  b.duration(
+      "kafka.ready_timeout", s.kafka.ready_timeout, 0, 24 * hour,
+      "How long after its start a node is not ready before the brokers have let it in once; then it is "
+      "ready without them, and answers by its other doors. 0: at once.");
   b.topic_name("kafka.requests_topic", s.kafka.requests_topic, false, "Topic that requests are read from.");
   b.topic_name("kafka.results_topic", s.kafka.results_topic, false,
                "Topic that results and error results are written to.");

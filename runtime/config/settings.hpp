@@ -43,11 +43,11 @@ struct kafka_settings {
   std::size_t transaction_records = 10'000;
   nanos transaction_timeout = 10 * policy::second;
   std::size_t transaction_groups = 1;
-  std::string transactional_id;        ///< empty: from instance_id, or unique to the process
-  std::string instance_id;             ///< empty: a new member each start
+  std::string transactional_id;               ///< empty: from instance_id, or unique to the process
+  std::string instance_id;                    ///< empty: a new member each start
   nanos ready_timeout = 30 * policy::second;  ///< 0: a node is ready without Kafka
   std::string default_class = "bulk";         ///< kafka.class
-  nanos queue_timeout = 0;             ///< 0: none
+  nanos queue_timeout = 0;                    ///< 0: none
   std::size_t max_record_bytes = std::size_t{1} << 20;
   std::size_t credit_records = 8192;  ///< a partition
   std::size_t credit_bytes = 0;       ///< a partition; 0: follows from memory.limit
