@@ -1334,13 +1334,15 @@ struct node::impl final : kafka::assignment_listener, door_state {
     }
     // A node that answers by another door still can when the broker is lost.
     const bool other_door = settings.http.enabled || settings.grpc.enabled;
-    std::vector<std::string> troubles;
-    if (std::string why = kafka_awaited(); !why.empty())
-      not_ready("starting: Kafka has not let this node in yet: " + why);
-    else
-      troubles = kafka_troubles();
+    const std::string awaited = kafka_awaited();
+    auto troubles = kafka_troubles();
+    if (!awaited.empty() && troubles.empty()) troubles.push_back(awaited);
     for (auto& why : troubles) {
-      if (other_door)
+      constexpr std::string_view of = "Kafka: ";
+      if (!awaited.empty())
+        not_ready("starting: Kafka has not let this node in yet: " +
+                  (why.starts_with(of) ? why.substr(of.size()) : why));
+      else if (other_door)
         h.degraded.push_back(std::move(why));
       else
         not_ready(std::move(why));
