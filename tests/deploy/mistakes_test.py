@@ -26,7 +26,8 @@ VALUES = [
     ("no pods, by CPU", "needs autoscaling.mode: keda", {"autoscaling": {"minReplicas": 0}}),
     ("an autoscaler without anything to go by", "has nothing to scale by", {"autoscaling": {"cpu": 0, "memory": 0}}),
     ("KEDA without a trigger", "has no trigger", {"autoscaling": {"mode": "keda", "cpu": 0, "memory": 0, "keda": {"kafka": {"enabled": False}}}}),
-    ("KEDA's fallback beside its CPU trigger", "fallback is not possible", {"autoscaling": {"mode": "keda", "keda": {"fallback": {"failureThreshold": 3, "replicas": 3}}}}),
+    ("KEDA's fallback with nothing to fall back from", "there is none besides cpu and memory", {"autoscaling": {"mode": "keda", "keda": {
+        "kafka": {"enabled": False}, "fallback": {"failureThreshold": 3, "replicas": 3}}}}),
     ("KEDA and a broker inside the pod", "can't see a broker inside the pod", {"autoscaling": {"mode": "keda"}, "config": {"kafka": {"brokers": "embedded"}}}),
     ("KEDA and Event Hubs without its host", "needs eventHub.host", {"autoscaling": {"mode": "keda"}, "eventHub": {"enabled": True}}),
     ("one identity for all pods", "config.kafka.instance_id would be the same in every pod", {"config": {"kafka": {"instance_id": "troupe"}}}),

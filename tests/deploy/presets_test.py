@@ -112,6 +112,17 @@ assert {key: deploy.program.effective[key] for key in wanted} == wanted, deploy.
 trigger = deploy.one(documents, "ScaledObject")["spec"]["triggers"][0]["metadata"]
 assert (trigger["consumerGroup"], trigger["topic"]) == ("$Default", "requests"), trigger
 
+# A number of a million, which Helm reads as a float, stays one that KEDA can read.
+spec = deploy.one(deploy.render({"autoscaling": {"mode": "keda", "keda": {"cooldownPeriod": 1_000_000, "fallback": {"failureThreshold": 3, "replicas": 6},
+                                                                          "kafka": {"lagThreshold": 1_000_000, "activationLagThreshold": 2_500_000}}}}), "ScaledObject")["spec"]
+trigger = spec["triggers"][0]["metadata"]
+assert (spec["cooldownPeriod"], trigger["lagThreshold"], trigger["activationLagThreshold"]) == (1_000_000, "1000000", "2500000"), spec
+# KEDA's webhook refuses a ScaledObject beside an autoscaler that does not say this, as it is for a moment in an upgrade from one to the other.
+annotations = deploy.one(default, "HorizontalPodAutoscaler")["metadata"]["annotations"]
+assert annotations == {"validations.keda.sh/hpa-ownership": "false"}, annotations
+documents = deploy.render({"autoscaling": {"mode": "keda", "keda": {"annotations": {"autoscaling.keda.sh/paused-replicas": "4"}}}})
+assert deploy.one(documents, "ScaledObject")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "4"}
+
 # The drain, the grace period and the threads follow from what they depend on.
 spec = deploy.one(deploy.render({"config": {"drain": {"deadline": "1m30s"}}, "preStopDelay": 15}), "Deployment")["spec"]["template"]["spec"]
 assert spec["terminationGracePeriodSeconds"] == 115, spec["terminationGracePeriodSeconds"]

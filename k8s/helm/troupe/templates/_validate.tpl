@@ -85,8 +85,8 @@
 {{- if and (eq (int $a.minReplicas) 0) (not (or $byKafka $k.prometheus.enabled $k.triggers)) -}}
 {{- fail "autoscaling.minReplicas: 0 needs a trigger besides cpu and memory, which nobody uses at 0 pods" -}}
 {{- end -}}
-{{- if and $k.fallback (or $a.cpu $a.memory) -}}
-{{- fail "autoscaling.keda.fallback is not possible together with triggers of cpu or memory: set autoscaling.cpu and autoscaling.memory to 0" -}}
+{{- if and $k.fallback (not (or $byKafka $k.prometheus.enabled $k.triggers)) -}}
+{{- fail "autoscaling.keda.fallback is for triggers whose server does not answer, and there is none besides cpu and memory: enable autoscaling.keda.kafka or autoscaling.keda.prometheus" -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.ingress.enabled (not $c.http.enabled) }}{{ fail "ingress.enabled needs config.http.enabled" }}{{ end -}}
