@@ -80,6 +80,7 @@ def drop(path):
 
 POD = ["spec", "template", "spec"]
 FIRST = [*POD, "containers", 0]
+CONFIGURATION = ["spec", "template", "metadata", "annotations", "troupe.yaml"]
 # Manifests: what is changed in which kind, who must say so, and the words in it.
 MANIFESTS = [
     ("a misspelt field of a Deployment", "Deployment", misspelt([*FIRST, "readinessProbe"], "readynessProbe"), "kubeconform", "readynessProbe"),
@@ -99,7 +100,7 @@ MANIFESTS = [
     ("a budget for other pods", "PodDisruptionBudget", put(["spec", "selector", "matchLabels", "app.kubernetes.io/name"], "group"), "references", "its selector chooses no pod"),
     ("a request above the limit", "Deployment", put([*FIRST, "resources", "requests", "cpu"], "3"), "references", "requests 3 of cpu, and its limit is 1000m"),
     ("a mount without a volume", "Deployment", put([*FIRST, "volumeMounts", 0, "name"], "conf"), "references", "there is no volume conf"),
-    ("a volume of a ConfigMap that is not there", "Deployment", put([*POD, "volumes", 0, "configMap", "name"], "troupe-config"), "references", "there is no ConfigMap troupe-config"),
+    ("a volume of a ConfigMap that is not there", "Deployment", put([*POD, "volumes", 0], {"name": "config", "configMap": {"name": "troupe-config"}}), "references", "there is no ConfigMap troupe-config"),
     ("a probe of an unknown port", "Deployment", put([*FIRST, "livenessProbe", "httpGet", "port"], "admin"), "references", "livenessProbe asks the port admin"),
     ("a Service's unknown port", "Service", put(["spec", "ports", 0, "targetPort"], "web"), "references", "its pods have no port web"),
     ("an autoscaler of nothing", "HorizontalPodAutoscaler", put(["spec", "scaleTargetRef", "name"], "group"), "references", "there is no Deployment group to scale"),
@@ -116,8 +117,9 @@ MANIFESTS = [
     ("kept capabilities", "Deployment", drop([*FIRST, "securityContext", "capabilities"]), "pod_security", "capabilities"),
     ("no seccomp profile", "Deployment", drop([*POD, "securityContext", "seccompProfile"]), "pod_security", "seccompProfile"),
     ("a folder of the node", "Deployment", put([*POD, "volumes", 1], {"name": "tmp", "hostPath": {"path": "/tmp"}}), "pod_security", "hostPath"),
-    ("an option that is none, in the ConfigMap", "ConfigMap", put(["data", "troupe.yaml"], "kafka:\n  broker: kafka:9092\n"), "program", "broker"),
-    ("an option out of its bounds", "ConfigMap", put(["data", "troupe.yaml"], "kafka:\n  credit_records: 0\n"), "program", "credit_records"),
+    ("no configuration", "Deployment", drop(CONFIGURATION), "references", "shows the annotation troupe.yaml, which the pod has not"),
+    ("an option that is none, in the configuration", "Deployment", put(CONFIGURATION, "kafka:\n  broker: kafka:9092\n"), "program", "broker"),
+    ("an option out of its bounds", "Deployment", put(CONFIGURATION, "kafka:\n  credit_records: 0\n"), "program", "credit_records"),
     ("a variable with a value that is none", "Deployment", put([*FIRST, "env", 2], {"name": "TROUPE_LOG_LEVEL", "value": "verbose"}), "program", "log.level"),
 ]
 

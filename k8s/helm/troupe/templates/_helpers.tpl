@@ -180,6 +180,18 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- toYaml $c -}}
 {{- end -}}
 
+{{/* The configuration is part of the pod, as the annotation that this file shows: an old pod keeps the old one, and going back brings it back. */}}
+{{- define "troupe.configAnnotation" -}}
+troupe.yaml: |
+  {{- include "troupe.config" . | nindent 2 }}
+{{- end -}}
+{{- define "troupe.configVolume" -}}
+- name: config
+  downwardAPI:
+    items:
+      - {path: troupe.yaml, fieldRef: {fieldPath: "metadata.annotations['troupe.yaml']"}}
+{{- end -}}
+
 {{/* Ports that Kafka's brokers are asked at, as a YAML list; empty where there is no broker outside the pod. */}}
 {{- define "troupe.kafkaPorts" -}}
 {{- $c := include "troupe.config" . | fromYaml -}}
@@ -284,8 +296,7 @@ capabilities: {drop: [ALL]}
 {{/* Volumes; "state" is left out where a StatefulSet has a claim for it: dict "root" $ "claimed" bool. */}}
 {{- define "troupe.volumes" -}}
 {{- $v := .root.Values -}}
-- name: config
-  configMap: {name: {{ include "troupe.fullname" .root }}}
+{{ include "troupe.configVolume" . }}
 - name: tmp
   emptyDir: {sizeLimit: 1Gi}
 {{- if not .claimed }}

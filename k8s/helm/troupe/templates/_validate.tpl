@@ -44,6 +44,9 @@
 {{- fail (printf "config.kafka.%s would be the same in every pod, and they would put each other out: leave it out (workload: statefulset gives each pod its own)" $option) -}}
 {{- end -}}
 {{- end -}}
+{{- if gt (include "troupe.config" . | len) 200000 -}}
+{{- fail (printf "config has %d bytes; it is an annotation of the pods, which have room for 256 KiB of them: put long texts into files (extraVolumes) that options name" (include "troupe.config" . | len)) -}}
+{{- end -}}
 {{- if and $v.state.persistent (ne $v.workload "statefulset") -}}
 {{- fail "state.persistent needs workload: statefulset, where each pod has a claim of its own" -}}
 {{- end -}}
