@@ -97,12 +97,12 @@ for preset, port, kind, least, most in (("port-5001", 5001, "HorizontalPodAutosc
     documents = deploy.render({}, (preset,))
     spec = deploy.one(documents, kind)["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (least, most), spec
-    assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == port
+    assert deploy.one(documents, "Service", "troupe")["spec"]["ports"][0]["port"] == port
 documents = deploy.render({}, ("port-9999",))
 spec = deploy.one(documents, "ScaledObject")["spec"]
 assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 5), spec
 assert {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}} in spec["triggers"], spec
-assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == 9999
+assert deploy.one(documents, "Service", "troupe")["spec"]["ports"][0]["port"] == 9999
 
 # Event Hubs has names of its own where the values leave them open.
 documents = deploy.render({**EVENT_HUB, "autoscaling": {"mode": "keda"}})
