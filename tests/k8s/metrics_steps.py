@@ -31,7 +31,7 @@ class Prometheus:
         """Debian's Prometheus is built without the discovery of Kubernetes. Its targets are what that would find for the chart's
         ServiceMonitor: the endpoints of the service at the port `metrics`."""
         targets = []
-        for one in self.c.get("endpointslices", "-l", "kubernetes.io/service-name=troupe", namespace=NAMESPACE)["items"]:
+        for one in self.c.get("endpointslices", "-l", "kubernetes.io/service-name=troupe-metrics", namespace=NAMESPACE)["items"]:
             for port in [p["port"] for p in one["ports"] or [] if p["name"] == "metrics"]:
                 for endpoint in one["endpoints"] or []:
                     targets.append({"targets": [f"{endpoint['addresses'][0]}:{port}"],

@@ -36,12 +36,18 @@ class Service:
     def helm_install(self, *options: str, **changes) -> float:
         """Installs or upgrades, and waits for the rollout; -> the seconds that it took."""
         self.values = merged(self.values, changes)
-        file = self.stage.path("values.json")
-        file.write_text(json.dumps(self.values))
+        return self.helm_run("upgrade", "--install", "troupe", self.chart, "--values", self.values_file(), "--wait", "--timeout", "180s", *options)
+
+    def helm_run(self, *words, check=True):
+        """-> the seconds that it took; with check=False what it printed."""
         begun = time.monotonic()
-        cluster.command(self.helm, "--kubeconfig", self.c.kubeconfig, "upgrade", "--install", "troupe", self.chart, "--namespace", NAMESPACE,
-                        "--values", file, "--wait", "--timeout", "180s", *options, deadline=240)
-        return time.monotonic() - begun
+        done = cluster.command(self.helm, "--kubeconfig", self.c.kubeconfig, *words, "--namespace", NAMESPACE, check=check, deadline=240)
+        return time.monotonic() - begun if check else done.stdout + done.stderr
+
+    def values_file(self, **changes) -> pathlib.Path:
+        file = self.stage.path("values.json")
+        file.write_text(json.dumps(merged(self.values, changes)))
+        return file
 
     def pods(self, ready=True):
         return self.c.pods(NAMESPACE, SELECTOR, ready)
@@ -134,10 +140,89 @@ def run(service: Service, full: bool):
         assert "ready" in events and "partitions_assigned" in events, events
         n["lines"] = len(lines)
 
+    held_rollout(service)
+    switches(service)
+    helm_test(service)
     rolling_update(service)
     kill_nine(service)
     scale(service)
     memory(service)
+
+
+def held_rollout(service: Service):
+    """A configuration that ends the process: the rollout is held, and what serves goes on with what it had, also after a crash."""
+    c = service.c
+    deployment = lambda: c.get("deployment", "troupe", namespace=NAMESPACE)
+    bad = {"models": {"default": "nowhere"}}
+
+    def hold():
+        service.helm_run("upgrade", "troupe", service.chart, "--values", service.values_file(config=bad))
+        t.wait_until(lambda: any(s.get("restartCount", 0) > 0 for p in service.pods(ready=False) for s in p["status"].get("containerStatuses", [])
+                                 if p["metadata"]["name"] not in old), "the new pod has ended with its configuration", 120)
+        assert {p["metadata"]["name"] for p in service.pods()} == old
+
+    def healed(how: str):
+        t.wait_until(lambda: {p["metadata"]["name"] for p in service.pods(ready=False)} == old and len(service.pods()) == 2, f"{how}: the old pods, and no other", 120)
+        assert "nowhere" not in deployment()["spec"]["template"]["metadata"]["annotations"]["troupe.yaml"]
+
+    with report.step("pods: a held rollout, a crash of an old pod meanwhile, and the way back") as n:
+        old = {p["metadata"]["name"] for p in service.pods()}
+        hold()
+        victim = service.pods()[0]
+        name = victim["metadata"]["name"]
+        os.kill(c.main_process(victim), signal.SIGKILL)
+        begun = time.monotonic()
+
+        def again():
+            pod = c.get("pod", name, namespace=NAMESPACE)
+            return pod["status"]["containerStatuses"][0]["restartCount"] == 1 and cluster.is_ready(pod)
+
+        t.wait_until(again, "the old pod came back, with the old configuration", 90)
+        n["old_pod_ready_again_after_s"] = round(time.monotonic() - begun, 1)
+        assert "nowhere" not in c.kubectl("exec", "-n", NAMESPACE, name, "--", "cat", "/etc/troupe/troupe.yaml")
+        c.kubectl("rollout", "undo", "deployment/troupe", "-n", NAMESPACE)
+        healed("kubectl rollout undo")
+        hold()
+        service.helm_run("rollback", "troupe", "1")
+        healed("helm rollback")
+        service.helm_install()
+        assert {p["metadata"]["name"] for p in service.pods()} == old, "the same values rolled the pods"
+
+
+def switches(service: Service):
+    """Changes of values, and what the pods make of them."""
+    names = lambda: {p["metadata"]["name"] for p in service.pods(ready=False)}
+    with report.step("pods: another Secret of the chart's rolls them; an autoscaler finds as many as there are") as n:
+        before = names()
+        n["redis_elsewhere_s"] = round(service.helm_install(redis={"port": service.redis.port + 1}), 1)
+        assert not before & names(), before
+        service.helm_install(redis={"port": service.redis.port})
+        before, least = names(), []
+        replicas = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["spec"]["replicas"]
+        generation = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["metadata"]["generation"]
+        was = generation()
+        service.helm_install(autoscaling={"mode": "hpa", "minReplicas": 2, "maxReplicas": 4})
+        # Not one write of the Deployment: it never had another number of replicas.
+        assert (generation(), replicas(), names()) == (was, 2, before), (was, generation(), replicas(), before, names())
+        service.helm_install(autoscaling={"mode": "none"})
+        assert names() == before
+
+
+def helm_test(service: Service):
+    with report.step("pods: helm test asks the service") as n:
+        c = service.c
+        address = c.get("service", "troupe", namespace=NAMESPACE)["spec"]["clusterIP"]
+        # This cluster has no DNS.
+        service.helm_install(hostAliases=[{"ip": address, "hostnames": ["troupe"]}])
+        n["seconds"] = round(service.helm_run("test", "troupe", "--timeout", "120s"), 1)
+        told = c.kubectl("logs", "troupe-score", "-n", NAMESPACE)
+        assert "predicted                1" in told, told
+        c.kubectl("scale", "deployment/troupe", "-n", NAMESPACE, "--replicas=0")
+        t.wait_until(lambda: not service.pods(ready=False), "there are no pods", 90)
+        refused = service.helm_run("test", "troupe", "--timeout", "120s", check=False)
+        assert "troupe-score failed" in refused or "pod troupe-score" in refused, refused
+        service.helm_install(hostAliases=[])
+        t.wait_until(lambda: len(service.pods()) == 2 and service.all_answer(), "two pods own all partitions", 90)
 
 
 def rolling_update(service: Service):

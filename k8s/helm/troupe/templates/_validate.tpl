@@ -201,7 +201,10 @@
 {{/* Variables win over the configuration, and probes, services, volumes and the grace period follow from the configuration. */}}
 {{- define "troupe.validateEnvironment" -}}
 {{- range .Values.env -}}
-{{- if regexMatch "^TROUPE_((HTTP|GRPC|METRICS)_(PORT|BIND)|(HTTP|GRPC|KAFKA)_ENABLED|DRAIN_DEADLINE|MODELS_DIRECTORY|KAFKA_INSTANCE_ID|KAFKA_TRANSACTIONAL_ID)$" .name -}}
+{{- if has .name (list "TROUPE_KAFKA_INSTANCE_ID" "TROUPE_KAFKA_TRANSACTIONAL_ID") -}}
+{{- fail (printf "env: %s would be the same in every pod, and they would put each other out: leave it out (workload: statefulset gives each pod its own)" .name) -}}
+{{- end -}}
+{{- if regexMatch "^TROUPE_((HTTP|GRPC|METRICS)_(PORT|BIND)|(HTTP|GRPC|KAFKA)_ENABLED|DRAIN_DEADLINE|MODELS_DIRECTORY)$" .name -}}
 {{- $words := .name | trimPrefix "TROUPE_" | lower | splitList "_" -}}
 {{- fail (printf "env: %s would win over the configuration, and what follows from that (probes, services, volumes, grace period) would not know: set config.%s.%s" .name (first $words) (rest $words | join "_")) -}}
 {{- end -}}
