@@ -143,6 +143,7 @@ def run(service: Service, full: bool):
     held_rollout(service)
     switches(service)
     helm_test(service)
+    first_prediction(service)
     rolling_update(service)
     kill_nine(service)
     scale(service)
@@ -223,6 +224,27 @@ def helm_test(service: Service):
         assert "troupe-score failed" in refused or "pod troupe-score" in refused, refused
         service.helm_install(hostAliases=[])
         t.wait_until(lambda: len(service.pods()) == 2 and service.all_answer(), "two pods own all partitions", 90)
+
+
+def first_prediction(service: Service):
+    with report.step("pods: three commands to a prediction, and what helm uninstall leaves") as n:
+        c = service.c
+        place = ["--namespace", "first"]
+        words = [service.helm, "--kubeconfig", c.kubeconfig]
+        repository, _, tag = service.image.rpartition(":")
+        begun = time.monotonic()
+        cluster.command(*words, "install", "troupe", service.chart, "-f", service.chart / "values-minimal.yaml", "--set", f"image.repository={repository}", "--set", f"image.tag={tag}",
+                        "--wait", "--timeout", "120s", *place, "--create-namespace", deadline=150)
+        n["install_s"] = round(time.monotonic() - begun, 1)
+        forward = service.stage.start([str(c.programs / "kubectl"), "--kubeconfig", str(c.kubeconfig), *place, "port-forward", "svc/troupe", "18080:8080"], "port-forward")
+        t.wait_until(lambda: "Forwarding from" in forward.stdout(), "kubectl forwards the port", 30)
+        status, body = t.http("POST", "http://127.0.0.1:18080/score", {"data": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0, 0.02, -0.02]]})
+        assert status == 200 and b"predictions" in body, (status, body)
+        n["prediction_after_s"] = round(time.monotonic() - begun, 1)
+        forward.stop()
+        cluster.command(*words, "uninstall", "troupe", "--wait", *place, deadline=120)
+        left = c.kubectl("get", "all,secret,pvc,networkpolicy,pdb,hpa,serviceaccount", "-l", "app.kubernetes.io/instance=troupe", "-o", "name", *place).split()
+        assert not left, left
 
 
 def rolling_update(service: Service):
