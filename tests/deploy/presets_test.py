@@ -56,8 +56,9 @@ def cases():
     yield "KServe alone", {"workload": "none", **PARTS["kserve"]}, ()
 
 
-# Without a budget or a policy there is what kube-score misses; one pod needs neither.
-EXCEPT = {"no policies": ("NetworkPolicy", "PodDisruptionBudget"), "preset minimal": ("PodDisruptionBudget", "anti-affinity")}
+# Without a budget or a policy there is what kube-score misses; one pod needs neither, and OpenShift gives the users.
+EXCEPT = {"no policies": ("NetworkPolicy", "PodDisruptionBudget"), "preset minimal": ("PodDisruptionBudget", "anti-affinity"),
+          "preset openshift": ("User Group ID",)}
 
 failed, rows = [], []
 for name, values, presets in cases():
