@@ -196,9 +196,12 @@ def switches(service: Service):
     with report.step("pods: another Secret of the chart's rolls them; an autoscaler finds as many as there are") as n:
         before = names()
         n["redis_elsewhere_s"] = round(service.helm_install(redis={"port": service.redis.port + 1}), 1)
-        assert not before & names(), before
+        # Helm waits for the new pods to be ready; the last old one goes minReadySeconds later.
+        t.wait_until(lambda: not before & names() and len(names()) == 2, "other pods", 60)
+        rolled = names()
         service.helm_install(redis={"port": service.redis.port})
-        before, least = names(), []
+        t.wait_until(lambda: not rolled & names() and len(names()) == 2, "other pods again", 60)
+        before = names()
         replicas = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["spec"]["replicas"]
         generation = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["metadata"]["generation"]
         was = generation()
@@ -215,6 +218,7 @@ def helm_test(service: Service):
         address = c.get("service", "troupe", namespace=NAMESPACE)["spec"]["clusterIP"]
         # This cluster has no DNS.
         service.helm_install(hostAliases=[{"ip": address, "hostnames": ["troupe"]}])
+        t.wait_until(lambda: len(service.pods(ready=False)) == 2, "the pods of before are gone", 60)
         n["seconds"] = round(service.helm_run("test", "troupe", "--timeout", "120s"), 1)
         told = c.kubectl("logs", "troupe-score", "-n", NAMESPACE)
         assert "predicted                1" in told, told
@@ -223,6 +227,7 @@ def helm_test(service: Service):
         refused = service.helm_run("test", "troupe", "--timeout", "120s", check=False)
         assert "troupe-score failed" in refused or "pod troupe-score" in refused, refused
         service.helm_install(hostAliases=[])
+        t.wait_until(lambda: len(service.pods(ready=False)) == 2, "the pods of before are gone", 60)
         t.wait_until(lambda: len(service.pods()) == 2 and service.all_answer(), "two pods own all partitions", 90)
 
 
@@ -254,8 +259,9 @@ def rolling_update(service: Service):
         served = lambda door: sum(service.metrics(p).total("inference_requests_total", door=door, status="success") for p in service.pods())
         t.wait_until(lambda: served("http") > 200 and served("kafka") > 500, "both doors are under load", 60)
         n["seconds"] = round(service.helm_install(podAnnotations={"example.org/rolled": "1"}), 1)
-        after = {p["metadata"]["name"] for p in service.pods()}
-        assert len(after) == 2 and not before & after, (before, after)
+        pods = lambda: {p["metadata"]["name"] for p in service.pods()}
+        # Helm waits for the new pods to be ready; the last old one goes minReadySeconds later.
+        t.wait_until(lambda: len(pods()) == 2 and not before & pods(), "two pods, and both new", 60)
         t.wait_until(lambda: not [p for p in service.c.get("pods", "-l", SELECTOR, namespace=NAMESPACE)["items"] if p["metadata"]["name"] in before],
                      "the old pods are gone", 90)
         t.wait_until(service.all_answer, "the new pods own all partitions", 60)
