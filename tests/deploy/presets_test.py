@@ -143,6 +143,7 @@ GONE = ("minReadySeconds", "revisionHistoryLimit", "strategy", "preStopDelay", "
 documents = deploy.render({**{value: None for value in GONE}, "check": {"features": None, "score": None, "args": None, "env": None},
                            "service": {value: None for value in ("labels", "ipFamilies", "ipFamilyPolicy", "loadBalancerSourceRanges", "externalTrafficPolicy")}})
 assert documents == deploy.render(), "values of an older release make other objects"
+assert deploy.render({"config": {"kafka": None}}) and deploy.render({"config": None}), "no section at all is no mistake"
 
 # The doors may be published; metrics, health and /admin stay inside.
 documents = deploy.render({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"], "externalTrafficPolicy": "Local", "labels": {"a": "b"},

@@ -254,7 +254,7 @@ troupe.yaml: |
 {{- end -}}
 
 {{- define "troupe.brokers" -}}
-{{- $brokers := .Values.config.kafka.brokers -}}
+{{- $brokers := (include "troupe.config" . | fromYaml).kafka.brokers | default "" -}}
 {{- if kindIs "slice" $brokers }}{{ join "," $brokers }}{{ else }}{{ $brokers }}{{ end -}}
 {{- end -}}
 
