@@ -248,8 +248,8 @@ def first_prediction(service: Service):
         n["prediction_after_s"] = round(time.monotonic() - begun, 1)
         forward.stop()
         cluster.command(*words, "uninstall", "troupe", "--wait", *place, deadline=120)
-        left = c.kubectl("get", "all,secret,pvc,networkpolicy,pdb,hpa,serviceaccount", "-l", "app.kubernetes.io/instance=troupe", "-o", "name", *place).split()
-        assert not left, left
+        left = lambda: c.kubectl("get", "all,secret,pvc,networkpolicy,pdb,hpa,serviceaccount", "-l", "app.kubernetes.io/instance=troupe", "-o", "name", *place).split()
+        t.wait_until(lambda: not left(), "nothing is left, once the pod has drained", 60)
 
 
 def rolling_update(service: Service):
