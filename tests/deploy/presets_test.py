@@ -182,7 +182,10 @@ assert not {"runAsUser", "fsGroup"} & set(deploy.one(deploy.render({}, ("openshi
 
 # helm test asks the service where it can; KServe's names, ports and runtime.
 score = lambda values: [p["spec"]["containers"][0]["args"] for p in deploy.each(deploy.render(values), "Pod") if p["metadata"]["name"] == "troupe-score"]
-assert "--http=http://troupe:80" in score({"service": {"httpPort": 80}})[0] and "--grpc=troupe:8081" in score({"config": {"http": {"enabled": False}}})[0]
+assert "--http=http://troupe:80" in score({"service": {"httpPort": 80}})[0] and not score({"config": {"http": {"enabled": False}}})
+for values in ({"check": {"model": "m"}}, {"config": {"models": {"default": "m"}}}):
+    (args,) = score({**values, "config": {**values.get("config", {}), "http": {"enabled": False}}})
+    assert {"--grpc=troupe:8081", "--model=m"} <= set(args), args
 assert not score({"tls": {"secretName": "t"}}) and "--http=https://troupe:8080" in score({"tls": {"secretName": "t"}, "check": {"args": ["--tls-ca=/x"]}})[0]
 assert not score({"apiKeys": {"secretName": "k"}}) and not score(PARTS["Kafka alone"])
 documents = deploy.render({"workload": "none", "kserve": {"servingRuntime": {"enabled": True, "grpc": True}, "inferenceService": {"enabled": True, "storageUri": "pvc://m/iris"}}},

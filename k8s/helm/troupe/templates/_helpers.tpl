@@ -372,13 +372,15 @@ initContainers:
 {{- end }}
 {{- end -}}
 
-{{/* "true" where `helm test` asks the service. Where it wants TLS or a key, only with what check.args or check.env has for that. */}}
+{{/* "true" where `helm test` asks the service. Where it wants TLS or a key, only with what check.args or check.env has for that;
+     over gRPC only with a model that is named. */}}
 {{- define "troupe.scoreCheck" -}}
 {{- $c := include "troupe.config" . | fromYaml -}}
 {{- $k := .Values.check -}}
 {{- if and $k.enabled (ne .Values.workload "none") (or $c.http.enabled $c.grpc.enabled) (ne (toString $k.score) "false") -}}
 {{- $guarded := or (ne .Values.tls.secretName "") (eq (($c.auth).mode | default "off") "required") -}}
-{{- if or (not $guarded) $k.args $k.env }}true{{ end -}}
+{{- $named := or $c.http.enabled $k.model (get $c.models "default") -}}
+{{- if and $named (or (not $guarded) $k.args $k.env) }}true{{ end -}}
 {{- end -}}
 {{- end -}}
 
