@@ -42,6 +42,7 @@ VALUES = [
     ("an Ingress for nobody", "needs ingress.hosts", {"ingress": {"enabled": True}}),
     ("a route without a Gateway", "needs gateway.parentRefs", {"gateway": {"enabled": True}}),
     ("a Secret's misspelt name of a key", "'secret' not allowed", {"tls": {"secret": "x"}}),
+    ("a load over gRPC without a model", "needs loadTest.model", {"loadTest": {"enabled": True, "door": "grpc"}}),
     ("a claim that nothing mounts", "set models.source: pvc", {"models": {"pvc": {"claimName": "models"}}}),
     ("an image of models that nothing copies", "set models.source: image", {"models": {"image": {"reference": "models:3"}}}),
     ("Redis' address without its switch", "redis.host does nothing without redis.enabled", {"redis": {"host": "redis"}}),

@@ -106,6 +106,9 @@
 {{- if and $v.loadTest.enabled (ne $v.loadTest.door "kafka") (not (get $c $v.loadTest.door).enabled) -}}
 {{- fail (printf "loadTest.door: %s needs config.%s.enabled" $v.loadTest.door $v.loadTest.door) -}}
 {{- end -}}
+{{- if and $v.loadTest.enabled (eq $v.loadTest.door "grpc") (not (or $v.loadTest.model (get $c.models "default"))) -}}
+{{- fail "loadTest.door: grpc needs loadTest.model: every request over gRPC names its model" -}}
+{{- end -}}
 {{- if and $v.loadTest.enabled (eq $v.loadTest.door "kafka") (or (not $c.kafka.enabled) (eq (toString $c.kafka.brokers) "embedded")) -}}
 {{- fail "loadTest.door: kafka needs a broker outside the pods: config.kafka.brokers" -}}
 {{- end -}}
