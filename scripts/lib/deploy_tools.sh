@@ -8,6 +8,7 @@ declare -A go_digest=(
   [x86_64]=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
   [aarch64]=ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8
 )
+keda_version=v2.19.0  # whose libraries are those of Kubernetes 1.34
 kyverno_version=v1.14.4
 kubernetes_version=1.34.0
 schemas_version=1.37.0  # of kubernetes-validate, which carries those of many Kubernetes versions
@@ -21,7 +22,7 @@ go_tools=(  # name, package, version, options of the linker
   "helm|helm.sh/helm/v3/cmd/helm|$helm_version|-X helm.sh/helm/v3/internal/version.version=$helm_version -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/lint/rules.k8sVersionMinor=34"
 )
 crd_modules=(  # module@version and the files in it
-  "github.com/kedacore/keda/v2@v2.17.2 config/crd/bases/keda.sh_scaledobjects.yaml config/crd/bases/keda.sh_triggerauthentications.yaml"
+  "github.com/kedacore/keda/v2@$keda_version config/crd/bases/keda.sh_scaledobjects.yaml config/crd/bases/keda.sh_triggerauthentications.yaml"
   "github.com/prometheus-operator/prometheus-operator@v0.85.0 example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"
   "sigs.k8s.io/gateway-api@v1.3.0 config/crd/standard/gateway.networking.k8s.io_httproutes.yaml config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml"
   "github.com/kserve/kserve@v0.15.2 config/crd/full/serving.kserve.io_servingruntimes.yaml config/crd/full/serving.kserve.io_inferenceservices.yaml"

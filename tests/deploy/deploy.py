@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,10 @@ def references(documents):
             wanted = volume.get("configMap", {}).get("name")
             if wanted and ("ConfigMap", wanted) not in made:
                 problems.append(f"{name}: there is no ConfigMap {wanted}")
+            for item in volume.get("downwardAPI", {}).get("items") or []:
+                key = re.fullmatch(r"metadata\.annotations\['(.*)'\]", item["fieldRef"]["fieldPath"])
+                if key and key[1] not in (metadata.get("annotations") or {}):
+                    problems.append(f"{name}: the volume {volume['name']} shows the annotation {key[1]}, which the pod has not")
         mounted = set()
         for container in (spec.get("initContainers") or []) + spec["containers"]:
             for mount in container.get("volumeMounts") or []:
@@ -270,17 +275,20 @@ def seconds(text):
     return total
 
 
+def configuration_text(documents):
+    """troupe.yaml as the server's pods see it: an annotation of theirs."""
+    for document in each(documents, "Deployment", "StatefulSet"):
+        return (document["spec"]["template"]["metadata"].get("annotations") or {}).get("troupe.yaml")
+    return None
+
+
 def configuration(documents):
-    """troupe.yaml of the ConfigMap that the server's pods mount."""
-    for document in each(documents, "ConfigMap"):
-        if "troupe.yaml" in document.get("data", {}):
-            return yaml.safe_load(document["data"]["troupe.yaml"]) or {}
-    return {}
+    return yaml.safe_load(configuration_text(documents) or "") or {}
 
 
 def program(documents):
     """The program's own opinion of the configuration, with the environment of the pod. Secrets are there, with some text in them."""
-    text = next((d["data"]["troupe.yaml"] for d in each(documents, "ConfigMap") if "troupe.yaml" in d.get("data", {})), None)
+    text = configuration_text(documents)
     if text is None:
         return []
     with tempfile.TemporaryDirectory() as folder:

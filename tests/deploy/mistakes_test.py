@@ -26,7 +26,8 @@ VALUES = [
     ("no pods, by CPU", "needs autoscaling.mode: keda", {"autoscaling": {"minReplicas": 0}}),
     ("an autoscaler without anything to go by", "has nothing to scale by", {"autoscaling": {"cpu": 0, "memory": 0}}),
     ("KEDA without a trigger", "has no trigger", {"autoscaling": {"mode": "keda", "cpu": 0, "memory": 0, "keda": {"kafka": {"enabled": False}}}}),
-    ("KEDA's fallback beside its CPU trigger", "fallback is not possible", {"autoscaling": {"mode": "keda", "keda": {"fallback": {"failureThreshold": 3, "replicas": 3}}}}),
+    ("KEDA's fallback with nothing to fall back from", "there is none besides cpu and memory", {"autoscaling": {"mode": "keda", "keda": {
+        "kafka": {"enabled": False}, "fallback": {"failureThreshold": 3, "replicas": 3}}}}),
     ("KEDA and a broker inside the pod", "can't see a broker inside the pod", {"autoscaling": {"mode": "keda"}, "config": {"kafka": {"brokers": "embedded"}}}),
     ("KEDA and Event Hubs without its host", "needs eventHub.host", {"autoscaling": {"mode": "keda"}, "eventHub": {"enabled": True}}),
     ("one identity for all pods", "config.kafka.instance_id would be the same in every pod", {"config": {"kafka": {"instance_id": "troupe"}}}),
@@ -41,6 +42,30 @@ VALUES = [
     ("an Ingress for nobody", "needs ingress.hosts", {"ingress": {"enabled": True}}),
     ("a route without a Gateway", "needs gateway.parentRefs", {"gateway": {"enabled": True}}),
     ("a Secret's misspelt name of a key", "'secret' not allowed", {"tls": {"secret": "x"}}),
+    ("a load over gRPC without a model", "needs loadTest.model", {"loadTest": {"enabled": True, "door": "grpc"}}),
+    ("a claim that nothing mounts", "set models.source: pvc", {"models": {"pvc": {"claimName": "models"}}}),
+    ("an image of models that nothing copies", "set models.source: image", {"models": {"image": {"reference": "models:3"}}}),
+    ("Redis' address without its switch", "redis.host does nothing without redis.enabled", {"redis": {"host": "redis"}}),
+    ("a password for a Secret that is not made", "name its key as redis.passwordKey", {"redis": {"enabled": True, "password": "p"}}),
+    ("a connection string without its switch", "eventHub.connectionString does nothing", {"eventHub": {"connectionString": "Endpoint=x"}}),
+    ("a token's Secret without its switch", "admin.secretName does nothing", {"admin": {"secretName": "x"}}),
+    ("clients' authority without TLS", "tls.clientCaKey is a key of tls.secretName", {"tls": {"clientCaKey": "ca.crt"}}),
+    ("a route without its switch", "gateway.grpc does nothing", {"gateway": {"grpc": True}}),
+    ("source ranges of no load balancer", "it is for LoadBalancer", {"service": {"loadBalancerSourceRanges": ["192.0.2.0/24"]}}),
+    ("a misspelt alert", "there is no alert TroupeLagHihg", {"monitoring": {"prometheusRule": {"disabled": ["TroupeLagHihg"]}}}),
+    ("a port by the environment", "set config.metrics.port", {"env": [{"name": "TROUPE_METRICS_PORT", "value": "9000"}]}),
+    ("one identity by the environment", "TROUPE_KAFKA_INSTANCE_ID would be the same", {"env": [{"name": "TROUPE_KAFKA_INSTANCE_ID", "value": "x"}]}),
+    ("Redis' password in clear", "config.redis.password is a secret in clear", {"config": {"redis": {"password": "p"}}}),
+    ("the token in clear", "config.admin.token is a secret in clear", {"config": {"admin": {"token": "t"}}}),
+    ("MLflow's password in clear", "models.mlflow.passwordKey", {"config": {"mlflow": {"password": "p"}}}),
+    ("the connection string in clear", "set eventHub.enabled", {"config": {"kafka": {"eventhub_connection": "Endpoint=x"}}}),
+    ("Kafka's password in clear", "kafka.auth.secretName", {"config": {"kafka": {"properties": {"sasl.password": "p"}}}}),
+    ("a key's password in clear", "TROUPE_KAFKA_PROPERTIES_SSL_KEY_PASSWORD", {"config": {"kafka": {"properties": {"ssl.key.password": "p"}}}}),
+    ("a broker at a port that is none", "ports are 1 to 65535", {"config": {"kafka": {"brokers": "a:9092,b:92000"}}}),
+    ("a tag with the image's name in it", "/image/tag", {"image": {"tag": "troupe:1"}}),
+    ("a misspelt affinity", "'nodeaffinity' not allowed", {"affinity": {"nodeaffinity": {}}}),
+    ("an InferenceService without a runtime", "needs a runtime", {"workload": "none", "kserve": {"inferenceService": {"enabled": True, "storageUri": "pvc://m/iris"}}}),
+    ("a configuration too large for a pod", "room for 256 KiB", {"config": {"models": {"default": "x" * 200000}}}),
     ("retraining without an image", "needs retraining.image", {"retraining": {"enabled": True}}),
 ]
 
@@ -79,6 +104,7 @@ def drop(path):
 
 POD = ["spec", "template", "spec"]
 FIRST = [*POD, "containers", 0]
+CONFIGURATION = ["spec", "template", "metadata", "annotations", "troupe.yaml"]
 # Manifests: what is changed in which kind, who must say so, and the words in it.
 MANIFESTS = [
     ("a misspelt field of a Deployment", "Deployment", misspelt([*FIRST, "readinessProbe"], "readynessProbe"), "kubeconform", "readynessProbe"),
@@ -98,7 +124,7 @@ MANIFESTS = [
     ("a budget for other pods", "PodDisruptionBudget", put(["spec", "selector", "matchLabels", "app.kubernetes.io/name"], "group"), "references", "its selector chooses no pod"),
     ("a request above the limit", "Deployment", put([*FIRST, "resources", "requests", "cpu"], "3"), "references", "requests 3 of cpu, and its limit is 1000m"),
     ("a mount without a volume", "Deployment", put([*FIRST, "volumeMounts", 0, "name"], "conf"), "references", "there is no volume conf"),
-    ("a volume of a ConfigMap that is not there", "Deployment", put([*POD, "volumes", 0, "configMap", "name"], "troupe-config"), "references", "there is no ConfigMap troupe-config"),
+    ("a volume of a ConfigMap that is not there", "Deployment", put([*POD, "volumes", 0], {"name": "config", "configMap": {"name": "troupe-config"}}), "references", "there is no ConfigMap troupe-config"),
     ("a probe of an unknown port", "Deployment", put([*FIRST, "livenessProbe", "httpGet", "port"], "admin"), "references", "livenessProbe asks the port admin"),
     ("a Service's unknown port", "Service", put(["spec", "ports", 0, "targetPort"], "web"), "references", "its pods have no port web"),
     ("an autoscaler of nothing", "HorizontalPodAutoscaler", put(["spec", "scaleTargetRef", "name"], "group"), "references", "there is no Deployment group to scale"),
@@ -115,8 +141,9 @@ MANIFESTS = [
     ("kept capabilities", "Deployment", drop([*FIRST, "securityContext", "capabilities"]), "pod_security", "capabilities"),
     ("no seccomp profile", "Deployment", drop([*POD, "securityContext", "seccompProfile"]), "pod_security", "seccompProfile"),
     ("a folder of the node", "Deployment", put([*POD, "volumes", 1], {"name": "tmp", "hostPath": {"path": "/tmp"}}), "pod_security", "hostPath"),
-    ("an option that is none, in the ConfigMap", "ConfigMap", put(["data", "troupe.yaml"], "kafka:\n  broker: kafka:9092\n"), "program", "broker"),
-    ("an option out of its bounds", "ConfigMap", put(["data", "troupe.yaml"], "kafka:\n  credit_records: 0\n"), "program", "credit_records"),
+    ("no configuration", "Deployment", drop(CONFIGURATION), "references", "shows the annotation troupe.yaml, which the pod has not"),
+    ("an option that is none, in the configuration", "Deployment", put(CONFIGURATION, "kafka:\n  broker: kafka:9092\n"), "program", "broker"),
+    ("an option out of its bounds", "Deployment", put(CONFIGURATION, "kafka:\n  credit_records: 0\n"), "program", "credit_records"),
     ("a variable with a value that is none", "Deployment", put([*FIRST, "env", 2], {"name": "TROUPE_LOG_LEVEL", "value": "verbose"}), "program", "log.level"),
 ]
 

@@ -56,8 +56,9 @@ def cases():
     yield "KServe alone", {"workload": "none", **PARTS["kserve"]}, ()
 
 
-# Without a budget or a policy there is what kube-score misses; one pod needs neither.
-EXCEPT = {"no policies": ("NetworkPolicy", "PodDisruptionBudget"), "preset minimal": ("PodDisruptionBudget", "anti-affinity")}
+# Without a budget or a policy there is what kube-score misses; one pod needs neither, and OpenShift gives the users.
+EXCEPT = {"no policies": ("NetworkPolicy", "PodDisruptionBudget"), "preset minimal": ("PodDisruptionBudget", "anti-affinity"),
+          "preset openshift": ("User Group ID",)}
 
 failed, rows = [], []
 for name, values, presets in cases():
@@ -97,12 +98,12 @@ for preset, port, kind, least, most in (("port-5001", 5001, "HorizontalPodAutosc
     documents = deploy.render({}, (preset,))
     spec = deploy.one(documents, kind)["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (least, most), spec
-    assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == port
+    assert deploy.one(documents, "Service", "troupe")["spec"]["ports"][0]["port"] == port
 documents = deploy.render({}, ("port-9999",))
 spec = deploy.one(documents, "ScaledObject")["spec"]
 assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, 5), spec
 assert {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "50"}} in spec["triggers"], spec
-assert deploy.one(documents, "Service")["spec"]["ports"][0]["port"] == 9999
+assert deploy.one(documents, "Service", "troupe")["spec"]["ports"][0]["port"] == 9999
 
 # Event Hubs has names of its own where the values leave them open.
 documents = deploy.render({**EVENT_HUB, "autoscaling": {"mode": "keda"}})
@@ -111,6 +112,17 @@ wanted = {"kafka.group": "$Default", "kafka.results_topic": "requests-results", 
 assert {key: deploy.program.effective[key] for key in wanted} == wanted, deploy.program.effective
 trigger = deploy.one(documents, "ScaledObject")["spec"]["triggers"][0]["metadata"]
 assert (trigger["consumerGroup"], trigger["topic"]) == ("$Default", "requests"), trigger
+
+# A number of a million, which Helm reads as a float, stays one that KEDA can read.
+spec = deploy.one(deploy.render({"autoscaling": {"mode": "keda", "keda": {"cooldownPeriod": 1_000_000, "fallback": {"failureThreshold": 3, "replicas": 6},
+                                                                          "kafka": {"lagThreshold": 1_000_000, "activationLagThreshold": 2_500_000}}}}), "ScaledObject")["spec"]
+trigger = spec["triggers"][0]["metadata"]
+assert (spec["cooldownPeriod"], trigger["lagThreshold"], trigger["activationLagThreshold"]) == (1_000_000, "1000000", "2500000"), spec
+# KEDA's webhook refuses a ScaledObject beside an autoscaler that does not say this, as it is for a moment in an upgrade from one to the other.
+annotations = deploy.one(default, "HorizontalPodAutoscaler")["metadata"]["annotations"]
+assert annotations == {"validations.keda.sh/hpa-ownership": "false"}, annotations
+documents = deploy.render({"autoscaling": {"mode": "keda", "keda": {"annotations": {"autoscaling.keda.sh/paused-replicas": "4"}}}})
+assert deploy.one(documents, "ScaledObject")["metadata"]["annotations"] == {"autoscaling.keda.sh/paused-replicas": "4"}
 
 # The drain, the grace period and the threads follow from what they depend on.
 spec = deploy.one(deploy.render({"config": {"drain": {"deadline": "1m30s"}}, "preStopDelay": 15}), "Deployment")["spec"]["template"]["spec"]
@@ -125,6 +137,63 @@ policies = {p["metadata"]["name"] for p in deploy.each(deploy.render(
     {"redis": {"enabled": True}, "config": {"mlflow": {"uri": "http://m:5000"}, "tracing": {"endpoint": "http://c:4318"}}}), "NetworkPolicy")}
 assert policies == {"troupe", "troupe-from-clients", *(f"troupe-to-{d}" for d in ("dns", "kafka", "redis", "mlflow", "tracing"))}, policies
 
+# With --reuse-values a newer chart finds the values of an older release, without its own new ones: what protects the pods is there all the same.
+GONE = ("minReadySeconds", "revisionHistoryLimit", "strategy", "preStopDelay", "terminationMargin", "podSecurityContext", "securityContext",
+        "hostAliases", "dnsConfig", "runtimeClassName", "initContainers", "extraContainers", "extraObjects")
+documents = deploy.render({**{value: None for value in GONE}, "check": {"features": None, "score": None, "args": None, "env": None},
+                           "service": {value: None for value in ("labels", "ipFamilies", "ipFamilyPolicy", "loadBalancerSourceRanges", "externalTrafficPolicy")}})
+assert documents == deploy.render(), "values of an older release make other objects"
+assert deploy.render({"config": {"kafka": None}}) and deploy.render({"config": None}), "no section at all is no mistake"
+
+# The doors may be published; metrics, health and /admin stay inside.
+documents = deploy.render({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"], "externalTrafficPolicy": "Local", "labels": {"a": "b"},
+                                       "ipFamilies": ["IPv6"]}, "monitoring": {"serviceMonitor": {"enabled": True}}})
+doors, metrics = (deploy.one(documents, "Service", name) for name in ("troupe", "troupe-metrics"))
+assert [port["name"] for port in doors["spec"]["ports"]] == ["http", "grpc"] and doors["spec"]["loadBalancerSourceRanges"] == ["192.0.2.0/24"], doors
+assert metrics["spec"]["type"] == "ClusterIP" and [port["name"] for port in metrics["spec"]["ports"]] == ["metrics"], metrics
+assert {"targetLabel": "job", "replacement": "troupe"} in deploy.one(documents, "ServiceMonitor")["spec"]["endpoints"][0]["relabelings"]
+assert {deploy.configuration(documents)[door]["bind"] for door in ("http", "grpc", "metrics")} == {"::"}
+assert not deploy.program(documents)
+
+# What the chart's Secrets hold is part of the pods' revision; a random token is not. Two releases have Secrets of their own.
+annotations = lambda values: deploy.one(deploy.render(values), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+redis = lambda host: {"redis": {"enabled": True, "host": host}, "admin": {"enabled": True}}
+assert annotations(redis("a")) == annotations(redis("a")) != annotations(redis("b"))
+assert {s["metadata"]["name"] for s in deploy.each(deploy.render({**redis("a"), **EVENT_HUB}), "Secret")} == {"troupe-redis", "troupe-eventhub", "troupe-admin"}
+environment = deploy.one(deploy.render({"redis": {"enabled": True}}), "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+assert {"name": "TROUPE_REDIS_HOST", "valueFrom": {"secretKeyRef": {"name": "redis-config", "key": "host"}}} in environment, environment
+
+# The rest of what a pod may want.
+documents = deploy.render({"strategy": {"type": "Recreate"}, "revisionHistoryLimit": 3, "minReadySeconds": 0, "runtimeClassName": "gvisor",
+                           "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["kafka"]}], "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                           "initContainers": [{"name": "wait", "image": "wait:1"}], "extraContainers": [{"name": "beside", "image": "beside:1"}],
+                           "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}],
+                           "podDisruptionBudget": {"minAvailable": "50%"}, "serviceAccount": {"labels": {"a": "b"}},
+                           "models": {"source": "image", "image": {"reference": "models:3"}}})
+assert not deploy.kubeconform(documents)
+spec = deploy.one(documents, "Deployment")["spec"]
+assert (spec["strategy"], spec["revisionHistoryLimit"], spec["minReadySeconds"]) == ({"type": "Recreate"}, 3, 0), spec
+spec = spec["template"]["spec"]
+assert [c["name"] for c in spec["initContainers"]] == ["wait", "models"] and [c["name"] for c in spec["containers"]] == ["troupe", "beside"], spec
+assert spec["hostAliases"] and spec["dnsConfig"] and spec["runtimeClassName"] == "gvisor"
+assert "maxUnavailable" not in deploy.one(documents, "PodDisruptionBudget")["spec"]
+assert deploy.one(documents, "ConfigMap", "troupe-more") and deploy.one(documents, "ServiceAccount")["metadata"]["labels"]["a"] == "b"
+assert not {"runAsUser", "fsGroup"} & set(deploy.one(deploy.render({}, ("openshift",)), "Deployment")["spec"]["template"]["spec"]["securityContext"])
+
+# helm test asks the service where it can; KServe's names, ports and runtime.
+score = lambda values: [p["spec"]["containers"][0]["args"] for p in deploy.each(deploy.render(values), "Pod") if p["metadata"]["name"] == "troupe-score"]
+assert "--http=http://troupe:80" in score({"service": {"httpPort": 80}})[0] and not score({"config": {"http": {"enabled": False}}})
+for values in ({"check": {"model": "m"}}, {"config": {"models": {"default": "m"}}}):
+    (args,) = score({**values, "config": {**values.get("config", {}), "http": {"enabled": False}}})
+    assert {"--grpc=troupe:8081", "--model=m"} <= set(args), args
+assert not score({"tls": {"secretName": "t"}}) and "--http=https://troupe:8080" in score({"tls": {"secretName": "t"}, "check": {"args": ["--tls-ca=/x"]}})[0]
+assert not score({"apiKeys": {"secretName": "k"}}) and not score(PARTS["Kafka alone"])
+documents = deploy.render({"workload": "none", "kserve": {"servingRuntime": {"enabled": True, "grpc": True}, "inferenceService": {"enabled": True, "storageUri": "pvc://m/iris"}}},
+                          (), *deploy.WITH_OPERATORS)
+assert sorted(d["kind"] for d in documents) == ["InferenceService", "ServingRuntime"], documents
+runtime = deploy.one(documents, "ServingRuntime")["spec"]
+assert runtime["protocolVersions"] == ["grpc-v2"] and runtime["containers"][0]["ports"][0]["containerPort"] == 8081, runtime
+
 # What helm says when it is done.
 for values, words in (
     ({}, "Consumers beyond the partition count sit idle: up to 20 pods share the partitions of inference-requests."),
@@ -133,6 +202,9 @@ for values, words in (
     ({"config": {"kafka": {"brokers": "embedded"}}}, "each pod has a broker of its own"),
     ({"config": {"scheduler": {"slots": 4}}}, "WARNING: config.scheduler.slots is 4, the CPU limit 1000m"),
     ({"resources": {"limits": {"cpu": None}}}, "WARNING: without resources.limits.cpu"),
+    ({}, "WARNING: without image.registry that is docker.io/library/troupe"),
+    ({}, "Those of Troupe's image are examples."),
+    ({}, "port-forward svc/troupe-metrics 8000:8000"),
 ):
     notes = deploy.notes(values)
     if words not in notes:

@@ -41,9 +41,8 @@ class MetricsApis:
         urllib.request.urlopen(request, context=context, timeout=5).close()
 
 
-def run(stage: t.Stage, service):
+def run(service, apis: MetricsApis):
     c = service.c
-    apis = MetricsApis(stage, c)
     hpa = lambda: c.get("hpa", "troupe", namespace=NAMESPACE)
     replicas = lambda: c.get("deployment", "troupe", namespace=NAMESPACE)["spec"]["replicas"]
     # Faster than the chart's defaults, or a test would wait five minutes to see it come back.

@@ -7,8 +7,12 @@ all within the namespaces (network, processes, mounts) that scripts/test-k8s mad
         c.get("pods", namespace="troupe")
 
 Addresses are of the ranges for documentation. There is no DNS, and a NetworkPolicy is stored, but not enforced.
+
+What other projects extend the API server with (interfaces of metrics, webhooks) are processes of the node as well: `serve` leads a Service to
+one, and `certificate` gives it one of the authority that the API server knows.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -140,8 +144,25 @@ state = "{self.folder}/containerd-state"
         command("tar", "-C", self.folder, "-cf", archive, "manifest.json", "config.json", "layer.tar")
         self.import_image(archive)
 
+    def certificate(self, name: str, *hosts: str) -> pathlib.Path:
+        """Of the cluster's authority, for both ends of a connection; -> a folder with ca.crt, tls.crt and tls.key."""
+        authority, folder = self.folder / "authority", self.folder / f"certificate-{name}"
+        if not authority.exists():
+            authority.mkdir()
+            command("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority", "-keyout", authority / "ca.key",
+                    "-out", authority / "ca.crt")
+        folder.mkdir()
+        (folder / "ca.crt").write_text((authority / "ca.crt").read_text())
+        names = ",".join(f"{'IP' if host[0].isdigit() else 'DNS'}:{host}" for host in [*hosts, name])
+        (folder / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        command("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", folder / "tls.key", "-out", folder / "request")
+        command("openssl", "x509", "-req", "-days", "2", "-in", folder / "request", "-CA", authority / "ca.crt", "-CAkey", authority / "ca.key",
+                "-set_serial", str(len(list(self.folder.glob("certificate-*")))), "-extfile", folder / "extensions", "-out", folder / "tls.crt")
+        return folder
+
     def _control_plane(self):
         data = self.folder
+        own = self.certificate("aggregator")
         peer = f"http://{NODE}:2380"
         self._start("etcd", "etcd", "--data-dir", data / "etcd", "--listen-client-urls", f"http://{NODE}:2379", "--advertise-client-urls",
                     f"http://{NODE}:2379", "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster",
@@ -158,7 +179,12 @@ state = "{self.folder}/containerd-state"
                     "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={data}/service-accounts.key",
                     f"--service-account-signing-key-file={data}/service-accounts.key", f"--token-auth-file={data}/tokens.csv",
                     "--authorization-mode=Node,RBAC", f"--service-cluster-ip-range={SERVICES}", "--kubelet-preferred-address-types=InternalIP",
-                    "--endpoint-reconciler-type=none")
+                    "--endpoint-reconciler-type=none",
+                    # As whom it asks the extensions of its interface, and how it tells them who asked.
+                    f"--proxy-client-cert-file={own}/tls.crt", f"--proxy-client-key-file={own}/tls.key", f"--requestheader-client-ca-file={own}/ca.crt",
+                    f"--client-ca-file={own}/ca.crt",
+                    "--requestheader-allowed-names=aggregator", "--requestheader-username-headers=X-Remote-User",
+                    "--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-")
         t.wait_until(lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok", "the API server is ready", 120, 0.2)
         own = [f"--kubeconfig={self.kubeconfig}", f"--authentication-kubeconfig={self.kubeconfig}", f"--authorization-kubeconfig={self.kubeconfig}",
                f"--bind-address={NODE}", "--leader-elect=false"]
@@ -205,6 +231,28 @@ state = "{self.folder}/containerd-state"
         """Its output; with check=False also of what failed, errors included."""
         done = command(self.programs / "kubectl", "--kubeconfig", self.kubeconfig, *words, stdin=stdin, check=check, deadline=deadline)
         return done.stdout if check else done.stdout + done.stderr
+
+    def apply(self, *documents: dict):
+        self.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)}))
+
+    def serve(self, namespace: str, name: str, port: int, process_port: int):
+        """A Service that leads to a process of the node."""
+        self.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {"ports": [{"name": "https", "port": port}]}},
+                   {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                    "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+                    "ports": [{"name": "https", "port": process_port}], "endpoints": [{"addresses": [NODE], "conditions": {"ready": True}}]})
+
+    @staticmethod
+    def bundle(certificates: pathlib.Path) -> str:
+        """The authority of a `certificate`, as objects of the API name it."""
+        return base64.b64encode((certificates / "ca.crt").read_bytes()).decode()
+
+    def kubeconfig_of(self, namespace: str, account: str) -> pathlib.Path:
+        """With a token of that service account, so that a controller has the rights that it has in a cluster, and no others."""
+        token = self.kubectl("create", "token", account, "-n", namespace, "--duration=24h").strip()
+        file = self.folder / f"kubeconfig-{account}"
+        file.write_text(self.kubeconfig.read_text().replace(TOKEN, token))
+        return file
 
     def get(self, *words, namespace: Optional[str] = None) -> dict:
         return json.loads(self.kubectl("get", *words, *(["-n", namespace] if namespace else []), "-o", "json"))

@@ -16,22 +16,29 @@ class Prometheus:
     def __init__(self, stage: t.Stage, c: cluster.Cluster, rules=()):
         folder = stage.path("prometheus")
         folder.mkdir()
-        # Debian's Prometheus is built without the discovery of Kubernetes. Its targets are what that would find for the chart's
-        # ServiceMonitor: the endpoints of the service at the port `metrics`.
-        targets = []
-        for one in c.get("endpointslices", "-l", "kubernetes.io/service-name=troupe", namespace=NAMESPACE)["items"]:
-            port = next(p["port"] for p in one["ports"] if p["name"] == "metrics")
-            for endpoint in one["endpoints"]:
-                targets.append({"targets": [f"{endpoint['addresses'][0]}:{port}"],
-                                "labels": {"namespace": NAMESPACE, "service": "troupe", "pod": endpoint["targetRef"]["name"]}})
+        self.c, self.targets = c, folder / "targets.json"
+        self.find_pods()
         (folder / "prometheus.yml").write_text(json.dumps({
             "global": {"scrape_interval": "2s", "evaluation_interval": "2s"}, "rule_files": [str(r) for r in rules],
-            "scrape_configs": [{"job_name": "troupe", "static_configs": targets}]}))
+            "scrape_configs": [{"job_name": "troupe", "file_sd_configs": [{"files": [str(self.targets)]}]}]}))
         self.process = stage.start(["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
                                     f"--web.listen-address={cluster.NODE}:{PORT}"], "prometheus")
         t.wait_until(lambda: t.http("GET", f"{self.url}/-/ready")[0] == 200, "Prometheus is ready", 30)
 
     url = f"http://{cluster.NODE}:{PORT}"
+
+    def find_pods(self):
+        """Debian's Prometheus is built without the discovery of Kubernetes. Its targets are what that would find for the chart's
+        ServiceMonitor: the endpoints of the service at the port `metrics`."""
+        targets = []
+        for one in self.c.get("endpointslices", "-l", "kubernetes.io/service-name=troupe-metrics", namespace=NAMESPACE)["items"]:
+            for port in [p["port"] for p in one["ports"] or [] if p["name"] == "metrics"]:
+                for endpoint in one["endpoints"] or []:
+                    targets.append({"targets": [f"{endpoint['addresses'][0]}:{port}"],
+                                    "labels": {"namespace": NAMESPACE, "service": "troupe", "pod": endpoint["targetRef"]["name"]}})
+        new = self.targets.with_suffix(".new")
+        new.write_text(json.dumps(targets))
+        new.rename(self.targets)
 
     def ask(self, path: str, **words) -> dict:
         status, body = t.http("GET", f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(words)}")

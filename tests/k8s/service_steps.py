@@ -36,12 +36,18 @@ class Service:
     def helm_install(self, *options: str, **changes) -> float:
         """Installs or upgrades, and waits for the rollout; -> the seconds that it took."""
         self.values = merged(self.values, changes)
-        file = self.stage.path("values.json")
-        file.write_text(json.dumps(self.values))
+        return self.helm_run("upgrade", "--install", "troupe", self.chart, "--values", self.values_file(), "--wait", "--timeout", "180s", *options)
+
+    def helm_run(self, *words, check=True):
+        """-> the seconds that it took; with check=False what it printed."""
         begun = time.monotonic()
-        cluster.command(self.helm, "--kubeconfig", self.c.kubeconfig, "upgrade", "--install", "troupe", self.chart, "--namespace", NAMESPACE,
-                        "--values", file, "--wait", "--timeout", "180s", *options, deadline=240)
-        return time.monotonic() - begun
+        done = cluster.command(self.helm, "--kubeconfig", self.c.kubeconfig, *words, "--namespace", NAMESPACE, check=check, deadline=240)
+        return time.monotonic() - begun if check else done.stdout + done.stderr
+
+    def values_file(self, **changes) -> pathlib.Path:
+        file = self.stage.path("values.json")
+        file.write_text(json.dumps(merged(self.values, changes)))
+        return file
 
     def pods(self, ready=True):
         return self.c.pods(NAMESPACE, SELECTOR, ready)
@@ -134,10 +140,116 @@ def run(service: Service, full: bool):
         assert "ready" in events and "partitions_assigned" in events, events
         n["lines"] = len(lines)
 
+    held_rollout(service)
+    switches(service)
+    helm_test(service)
+    first_prediction(service)
     rolling_update(service)
     kill_nine(service)
     scale(service)
     memory(service)
+
+
+def held_rollout(service: Service):
+    """A configuration that ends the process: the rollout is held, and what serves goes on with what it had, also after a crash."""
+    c = service.c
+    deployment = lambda: c.get("deployment", "troupe", namespace=NAMESPACE)
+    bad = {"models": {"default": "nowhere"}}
+
+    def hold():
+        service.helm_run("upgrade", "troupe", service.chart, "--values", service.values_file(config=bad))
+        t.wait_until(lambda: any(s.get("restartCount", 0) > 0 for p in service.pods(ready=False) for s in p["status"].get("containerStatuses", [])
+                                 if p["metadata"]["name"] not in old), "the new pod has ended with its configuration", 120)
+        assert {p["metadata"]["name"] for p in service.pods()} == old
+
+    def healed(how: str):
+        t.wait_until(lambda: {p["metadata"]["name"] for p in service.pods(ready=False)} == old and len(service.pods()) == 2, f"{how}: the old pods, and no other", 120)
+        assert "nowhere" not in deployment()["spec"]["template"]["metadata"]["annotations"]["troupe.yaml"]
+
+    with report.step("pods: a held rollout, a crash of an old pod meanwhile, and the way back") as n:
+        old = {p["metadata"]["name"] for p in service.pods()}
+        hold()
+        victim = service.pods()[0]
+        name = victim["metadata"]["name"]
+        os.kill(c.main_process(victim), signal.SIGKILL)
+        begun = time.monotonic()
+
+        def again():
+            pod = c.get("pod", name, namespace=NAMESPACE)
+            return pod["status"]["containerStatuses"][0]["restartCount"] == 1 and cluster.is_ready(pod)
+
+        t.wait_until(again, "the old pod came back, with the old configuration", 90)
+        n["old_pod_ready_again_after_s"] = round(time.monotonic() - begun, 1)
+        assert "nowhere" not in c.kubectl("exec", "-n", NAMESPACE, name, "--", "cat", "/etc/troupe/troupe.yaml")
+        c.kubectl("rollout", "undo", "deployment/troupe", "-n", NAMESPACE)
+        healed("kubectl rollout undo")
+        hold()
+        service.helm_run("rollback", "troupe", "1")
+        healed("helm rollback")
+        service.helm_install()
+        assert {p["metadata"]["name"] for p in service.pods()} == old, "the same values rolled the pods"
+
+
+def switches(service: Service):
+    """Changes of values, and what the pods make of them."""
+    names = lambda: {p["metadata"]["name"] for p in service.pods(ready=False)}
+    with report.step("pods: another Secret of the chart's rolls them; an autoscaler finds as many as there are") as n:
+        before = names()
+        n["redis_elsewhere_s"] = round(service.helm_install(redis={"port": service.redis.port + 1}), 1)
+        # Helm waits for the new pods to be ready; the last old one goes minReadySeconds later.
+        t.wait_until(lambda: not before & names() and len(names()) == 2, "other pods", 60)
+        rolled = names()
+        service.helm_install(redis={"port": service.redis.port})
+        t.wait_until(lambda: not rolled & names() and len(names()) == 2, "other pods again", 60)
+        before = names()
+        replicas = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["spec"]["replicas"]
+        generation = lambda: service.c.get("deployment", "troupe", namespace=NAMESPACE)["metadata"]["generation"]
+        was = generation()
+        service.helm_install(autoscaling={"mode": "hpa", "minReplicas": 2, "maxReplicas": 4})
+        # Not one write of the Deployment: it never had another number of replicas.
+        assert (generation(), replicas(), names()) == (was, 2, before), (was, generation(), replicas(), before, names())
+        service.helm_install(autoscaling={"mode": "none"})
+        assert names() == before
+
+
+def helm_test(service: Service):
+    with report.step("pods: helm test asks the service") as n:
+        c = service.c
+        address = c.get("service", "troupe", namespace=NAMESPACE)["spec"]["clusterIP"]
+        # This cluster has no DNS.
+        service.helm_install(hostAliases=[{"ip": address, "hostnames": ["troupe"]}])
+        t.wait_until(lambda: len(service.pods(ready=False)) == 2, "the pods of before are gone", 60)
+        n["seconds"] = round(service.helm_run("test", "troupe", "--timeout", "120s"), 1)
+        told = c.kubectl("logs", "troupe-score", "-n", NAMESPACE)
+        assert "predicted                1" in told, told
+        c.kubectl("scale", "deployment/troupe", "-n", NAMESPACE, "--replicas=0")
+        t.wait_until(lambda: not service.pods(ready=False), "there are no pods", 90)
+        refused = service.helm_run("test", "troupe", "--timeout", "120s", check=False)
+        assert "troupe-score failed" in refused or "pod troupe-score" in refused, refused
+        service.helm_install(hostAliases=[])
+        t.wait_until(lambda: len(service.pods(ready=False)) == 2, "the pods of before are gone", 60)
+        t.wait_until(lambda: len(service.pods()) == 2 and service.all_answer(), "two pods own all partitions", 90)
+
+
+def first_prediction(service: Service):
+    with report.step("pods: three commands to a prediction, and what helm uninstall leaves") as n:
+        c = service.c
+        place = ["--namespace", "first"]
+        words = [service.helm, "--kubeconfig", c.kubeconfig]
+        repository, _, tag = service.image.rpartition(":")
+        begun = time.monotonic()
+        cluster.command(*words, "install", "troupe", service.chart, "-f", service.chart / "values-minimal.yaml", "--set", f"image.repository={repository}", "--set", f"image.tag={tag}",
+                        "--wait", "--timeout", "120s", *place, "--create-namespace", deadline=150)
+        n["install_s"] = round(time.monotonic() - begun, 1)
+        forward = service.stage.start([str(c.programs / "kubectl"), "--kubeconfig", str(c.kubeconfig), *place, "port-forward", "svc/troupe", "18080:8080"], "port-forward")
+        t.wait_until(lambda: "Forwarding from" in forward.stdout(), "kubectl forwards the port", 30)
+        status, body = t.http("POST", "http://127.0.0.1:18080/score", {"data": [[0.04, 0.05, 0.06, 0.02, -0.04, -0.03, -0.04, 0, 0.02, -0.02]]})
+        assert status == 200 and b"predictions" in body, (status, body)
+        n["prediction_after_s"] = round(time.monotonic() - begun, 1)
+        forward.stop()
+        cluster.command(*words, "uninstall", "troupe", "--wait", *place, deadline=120)
+        left = lambda: c.kubectl("get", "all,secret,pvc,networkpolicy,pdb,hpa,serviceaccount", "-l", "app.kubernetes.io/instance=troupe", "-o", "name", *place).split()
+        t.wait_until(lambda: not left(), "nothing is left, once the pod has drained", 60)
 
 
 def rolling_update(service: Service):
@@ -147,8 +259,9 @@ def rolling_update(service: Service):
         served = lambda door: sum(service.metrics(p).total("inference_requests_total", door=door, status="success") for p in service.pods())
         t.wait_until(lambda: served("http") > 200 and served("kafka") > 500, "both doors are under load", 60)
         n["seconds"] = round(service.helm_install(podAnnotations={"example.org/rolled": "1"}), 1)
-        after = {p["metadata"]["name"] for p in service.pods()}
-        assert len(after) == 2 and not before & after, (before, after)
+        pods = lambda: {p["metadata"]["name"] for p in service.pods()}
+        # Helm waits for the new pods to be ready; the last old one goes minReadySeconds later.
+        t.wait_until(lambda: len(pods()) == 2 and not before & pods(), "two pods, and both new", 60)
         t.wait_until(lambda: not [p for p in service.c.get("pods", "-l", SELECTOR, namespace=NAMESPACE)["items"] if p["metadata"]["name"] in before],
                      "the old pods are gone", 90)
         t.wait_until(service.all_answer, "the new pods own all partitions", 60)

@@ -215,8 +215,8 @@ class Stage:
         self.processes.append(process)
         return process
 
-    def kafka(self, nodes: int = 1, tls: bool = False) -> "Kafka":
-        return Kafka(self, nodes, tls)
+    def kafka(self, nodes: int = 1, tls: bool = False, port: int = 0) -> "Kafka":
+        return Kafka(self, nodes, tls, port)
 
     def cluster(self, topics: Sequence[str], partitions: int = 4, nodes: int = 3) -> "Kafka":
         """A cluster that survives the loss of a node: replication factor 3, min.insync.replicas 2, for these topics and for
@@ -314,11 +314,11 @@ class Process:
 
 class Kafka:
     """A real cluster. Node numbers begin at 1. bootstrap: the plain listeners; tls_bootstrap: SASL_SSL, with `secret` as
-    password, which is the connection string of an Event Hubs namespace."""
+    password, which is the connection string of an Event Hubs namespace; with `port` at port + 2."""
 
     KEY = "dGhlLWtleS1vZi10aGUtdGVzdA=="
 
-    def __init__(self, stage: Stage, nodes: int, tls: bool):
+    def __init__(self, stage: Stage, nodes: int, tls: bool, port: int = 0):
         self.stage = stage
         stage.count += 1
         self.folder = stage.path(f"{stage.count}-kafka")
@@ -326,7 +326,7 @@ class Kafka:
         self.ports: Dict[int, int] = {}
         secured = []
         if tls:
-            first = free_run(10 * nodes)
+            first = port or free_run(10 * nodes)
             self.secret = f"Endpoint=sb://localhost:{first + 2}/;SharedAccessKeyName=test;SharedAccessKey={self.KEY}"
             secured = ["--port", str(first), "--tls", "--secret", self.secret]
         self._run("--nodes", str(nodes), *secured)

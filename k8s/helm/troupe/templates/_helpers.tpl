@@ -67,6 +67,41 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{ .Values.admin.secretName | default (printf "%s-admin" (include "troupe.fullname" .)) }}
 {{- end -}}
 
+{{/* Made by the chart they are the release's own; without content each is one that exists, by its known name. */}}
+{{- define "troupe.redisSecretName" -}}
+{{ .Values.redis.secretName | default (ternary (printf "%s-redis" (include "troupe.fullname" .)) "redis-config" (ne .Values.redis.host "")) }}
+{{- end -}}
+{{- define "troupe.eventHubSecretName" -}}
+{{ .Values.eventHub.secretName | default (ternary (printf "%s-eventhub" (include "troupe.fullname" .)) "eventhub-secret" (ne .Values.eventHub.connectionString "")) }}
+{{- end -}}
+
+{{/* Of the Secrets that the values have the content of: other content is another pod. The random token is not among them. */}}
+{{- define "troupe.secretsChecksum" -}}
+{{- $all := list -}}
+{{- if and .Values.eventHub.enabled .Values.eventHub.connectionString }}{{ $all = append $all .Values.eventHub.connectionString }}{{ end -}}
+{{- if and .Values.redis.enabled .Values.redis.host }}{{ $all = concat $all (list .Values.redis.host (toString .Values.redis.port) .Values.redis.password) }}{{ end -}}
+{{- if $all }}{{ toJson $all | sha256sum }}{{ end -}}
+{{- end -}}
+
+{{/* A number that counts also where the values are those of a release that did not know it (--reuse-values): list VALUE DEFAULT. */}}
+{{- define "troupe.number" -}}
+{{- if kindIs "invalid" (first .) }}{{ last . }}{{ else }}{{ first . | int64 }}{{ end -}}
+{{- end -}}
+{{- define "troupe.preStopDelay" -}}{{ include "troupe.number" (list .Values.preStopDelay 5) }}{{- end -}}
+
+{{/* How many pods an autoscaled workload has now. The field can't be left out: the API server would make it 1 when it goes. Empty
+     where no cluster is asked (helm template, Argo CD). */}}
+{{- define "troupe.liveReplicas" -}}
+{{- $kind := ternary "StatefulSet" "Deployment" (eq .Values.workload "statefulset") -}}
+{{- $least := int .Values.autoscaling.minReplicas -}}
+{{- $live := lookup "apps/v1" $kind .Release.Namespace (include "troupe.fullname" .) -}}
+{{- if $live -}}
+{{- max $least (int ($live.spec).replicas) -}}
+{{- else if lookup "v1" "ConfigMap" .Release.Namespace "kube-root-ca.crt" -}}
+{{- $least -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "troupe.modelsClaimName" -}}
 {{ .Values.models.pvc.claimName | default (printf "%s-models" (include "troupe.fullname" .)) }}
 {{- end -}}
@@ -132,6 +167,9 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- include "troupe.default" (dict "in" $c "section" "http" "option" "port" "value" 8080) -}}
 {{- include "troupe.default" (dict "in" $c "section" "grpc" "option" "port" "value" 8081) -}}
 {{- include "troupe.default" (dict "in" $c "section" "metrics" "option" "port" "value" 8000) -}}
+{{- if has "IPv6" (($v.service).ipFamilies | default list) -}}
+{{- range $door := list "http" "grpc" "metrics" }}{{ include "troupe.default" (dict "in" $c "section" $door "option" "bind" "value" "::") }}{{ end -}}
+{{- end -}}
 {{- include "troupe.default" (dict "in" $c "section" "kafka" "option" "enabled" "value" true) -}}
 {{- include "troupe.default" (dict "in" $c "section" "http" "option" "enabled" "value" true) -}}
 {{- include "troupe.default" (dict "in" $c "section" "grpc" "option" "enabled" "value" true) -}}
@@ -181,6 +219,18 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- toYaml $c -}}
 {{- end -}}
 
+{{/* The configuration is part of the pod, as the annotation that this file shows: an old pod keeps the old one, and going back brings it back. */}}
+{{- define "troupe.configAnnotation" -}}
+troupe.yaml: |
+  {{- include "troupe.config" . | nindent 2 }}
+{{- end -}}
+{{- define "troupe.configVolume" -}}
+- name: config
+  downwardAPI:
+    items:
+      - {path: troupe.yaml, fieldRef: {fieldPath: "metadata.annotations['troupe.yaml']"}}
+{{- end -}}
+
 {{/* Ports that Kafka's brokers are asked at, as a YAML list; empty where there is no broker outside the pod. */}}
 {{- define "troupe.kafkaPorts" -}}
 {{- $c := include "troupe.config" . | fromYaml -}}
@@ -205,7 +255,7 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- end -}}
 
 {{- define "troupe.brokers" -}}
-{{- $brokers := .Values.config.kafka.brokers -}}
+{{- $brokers := (include "troupe.config" . | fromYaml).kafka.brokers | default "" -}}
 {{- if kindIs "slice" $brokers }}{{ join "," $brokers }}{{ else }}{{ $brokers }}{{ end -}}
 {{- end -}}
 
@@ -216,29 +266,22 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | tr
 {{- $port | default (ternary "443" "80" (eq $host.scheme "https")) -}}
 {{- end -}}
 
+{{/* Restricted also where the values are those of a release that did not know these (--reuse-values). */}}
 {{- define "troupe.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
+{{- toYaml (.Values.podSecurityContext | default (dict "runAsNonRoot" true "runAsUser" 10001 "runAsGroup" 10001 "fsGroup" 10001 "fsGroupChangePolicy" "OnRootMismatch" "seccompProfile" (dict "type" "RuntimeDefault"))) -}}
 {{- end -}}
 
 {{- define "troupe.containerSecurity" -}}
-runAsNonRoot: true
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
+{{- toYaml (.Values.securityContext | default (dict "runAsNonRoot" true "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")))) -}}
 {{- end -}}
 
 {{/* Environment of every container that runs troupe. */}}
 {{- define "troupe.env" -}}
 {{- if .Values.redis.enabled }}
 - name: TROUPE_REDIS_HOST
-  valueFrom: {secretKeyRef: {name: {{ .Values.redis.secretName }}, key: host}}
+  valueFrom: {secretKeyRef: {name: {{ include "troupe.redisSecretName" . }}, key: host}}
 - name: TROUPE_REDIS_PORT
-  valueFrom: {secretKeyRef: {name: {{ .Values.redis.secretName }}, key: port}}
+  valueFrom: {secretKeyRef: {name: {{ include "troupe.redisSecretName" . }}, key: port}}
 {{- end }}
 {{- if .Values.kafka.auth.secretName }}
 - name: TROUPE_KAFKA_PROPERTIES_SASL_USERNAME
@@ -272,8 +315,8 @@ capabilities: {drop: [ALL]}
 {{- define "troupe.secretMounts" -}}
 {{- $v := .Values -}}
 {{- $all := list -}}
-{{- if $v.eventHub.enabled }}{{ $all = append $all (dict "name" "eventhub" "secret" $v.eventHub.secretName) }}{{ end -}}
-{{- if and $v.redis.enabled (or $v.redis.password $v.redis.passwordKey) }}{{ $all = append $all (dict "name" "redis" "secret" $v.redis.secretName) }}{{ end -}}
+{{- if $v.eventHub.enabled }}{{ $all = append $all (dict "name" "eventhub" "secret" (include "troupe.eventHubSecretName" .)) }}{{ end -}}
+{{- if and $v.redis.enabled (or $v.redis.password $v.redis.passwordKey) }}{{ $all = append $all (dict "name" "redis" "secret" (include "troupe.redisSecretName" .)) }}{{ end -}}
 {{- if $v.admin.enabled }}{{ $all = append $all (dict "name" "admin" "secret" (include "troupe.adminSecretName" .)) }}{{ end -}}
 {{- if $v.apiKeys.secretName }}{{ $all = append $all (dict "name" "api-keys" "secret" $v.apiKeys.secretName) }}{{ end -}}
 {{- if $v.tls.secretName }}{{ $all = append $all (dict "name" "tls" "secret" $v.tls.secretName) }}{{ end -}}
@@ -285,8 +328,7 @@ capabilities: {drop: [ALL]}
 {{/* Volumes; "state" is left out where a StatefulSet has a claim for it: dict "root" $ "claimed" bool. */}}
 {{- define "troupe.volumes" -}}
 {{- $v := .root.Values -}}
-- name: config
-  configMap: {name: {{ include "troupe.fullname" .root }}}
+{{ include "troupe.configVolume" . }}
 - name: tmp
   emptyDir: {sizeLimit: 1Gi}
 {{- if not .claimed }}
@@ -310,8 +352,13 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "troupe.initContainers" -}}
-{{- if eq .Values.models.source "image" }}
+{{- if or (eq .Values.models.source "image") .Values.initContainers }}
 initContainers:
+  {{- with .Values.initContainers }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- if eq .Values.models.source "image" }}
   - name: models
     image: {{ .Values.models.image.reference }}
     imagePullPolicy: {{ .Values.models.image.pullPolicy }}
@@ -326,6 +373,27 @@ initContainers:
 {{- end }}
 {{- end -}}
 
+{{/* "true" where `helm test` asks the service. Where it wants TLS or a key, only with what check.args or check.env has for that;
+     over gRPC only with a model that is named. */}}
+{{- define "troupe.scoreCheck" -}}
+{{- $c := include "troupe.config" . | fromYaml -}}
+{{- $k := .Values.check -}}
+{{- if and $k.enabled (ne .Values.workload "none") (or $c.http.enabled $c.grpc.enabled) (ne (toString $k.score) "false") -}}
+{{- $guarded := or (ne .Values.tls.secretName "") (eq (($c.auth).mode | default "off") "required") -}}
+{{- $named := or $c.http.enabled $k.model (get $c.models "default") -}}
+{{- if and $named (or (not $guarded) $k.args $k.env) }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "troupe.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
 {{/* Where a release's own pods find the doors. */}}
 {{- define "troupe.httpPort" -}}
 {{- .Values.service.httpPort | default (include "troupe.config" . | fromYaml).http.port | int -}}
@@ -334,12 +402,30 @@ initContainers:
 {{- .Values.service.grpcPort | default (include "troupe.config" . | fromYaml).grpc.port | int -}}
 {{- end -}}
 
+{{/* Where a pod finds names, and what runs it. */}}
+{{- define "troupe.podSurroundings" -}}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* What the pods of the release's jobs have in common. */}}
 {{- define "troupe.jobPod" -}}
 restartPolicy: Never
 serviceAccountName: {{ include "troupe.serviceAccountName" . }}
 automountServiceAccountToken: false
 enableServiceLinks: false
+{{- with include "troupe.podSurroundings" . | trim }}
+{{- . | nindent 0 }}
+{{- end }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
