@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "actors/overload.hpp"
 #include "actors/tally.hpp"
 #include "messages/own_thread.hpp"
 #include "messages/reply_turn.hpp"
@@ -24,6 +25,7 @@ struct gateway_state {
   gateway_args args;
   wiring to;
   delivery_tally tally;
+  overload too_many;
 
   ~gateway_state() {
     if (args.desk) (void)args.desk->attend(gateway_actor());
@@ -93,7 +95,9 @@ void take_calls(self_ptr self) {
   std::size_t over = n;
   const std::size_t all = desk.open_calls();
   if (all > s.args.max_calls) over -= std::min(over, all - s.args.max_calls);
-  const reply_turn turn;  // of refusals
+  s.too_many.refused("gateway", "http.max_requests", {}, n - over, now);
+  std::vector<std::size_t> late(s.args.class_names.size() + 1);  // refused, by class
+  const reply_turn turn;                                         // of refusals
   for (std::size_t i = 0; i < n; ++i) {
     record& r = batch.records.emplace_back();
     r.batch = &batch;
@@ -119,11 +123,15 @@ void take_calls(self_ptr self) {
       if (const auto away = s.args.admission->refuse(r.cls, now, std::min(r.target, r.expiry))) {
         s.refuse(open, r,
                  {error_code::unavailable, "the request would wait longer than its class may", *away}, now);
+        ++late[std::min<std::size_t>(r.cls, s.args.class_names.size())];
         continue;
       }
     }
     good.push_back(&r);
   }
+  for (std::size_t c = 0; c < late.size(); ++c)
+    s.too_many.refused("gateway", "http.admission", c < s.args.class_names.size() ? s.args.class_names[c] : "?",
+                       late[c], now);
   if (!good.empty()) {
     auto rows = std::make_shared<row_refs>();
     rows->add_many(good);

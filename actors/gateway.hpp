@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "actors/gateway_desk.hpp"
 #include "runtime/policy/admission.hpp"
@@ -31,6 +32,7 @@ struct gateway_args {
   std::shared_ptr<policy::admission> admission;  ///< may be null: everything is let in
   std::shared_ptr<const model::stalls> stalls;   ///< when to come again; may be null
   std::size_t max_calls = 10'000;                ///< open at a time; more are refused at once
+  std::vector<std::string> class_names;          ///< of the log
   std::shared_ptr<observe::metrics> metrics;
 };
 

@@ -863,6 +863,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
         if (settings.http.admission && via != door::batch) a.admission = admission;
         a.stalls = stalls;
         a.max_calls = max_calls ? max_calls : settings.http.max_requests;
+        for (const auto& c : settings.classes) a.class_names.push_back(c.name);
         a.metrics = metrics;
         return caf_line::untyped(spawn_gateway(*actors, std::move(a), neighbours()));
       });

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "actors/answering.hpp"
+#include "actors/overload.hpp"
 #include "messages/own_thread.hpp"
 #include "runtime/codec/result_writer.hpp"
 #include "runtime/model/model.hpp"
@@ -89,6 +90,7 @@ struct scheduler_state {
   std::vector<policy::sla_queue::ended_item> ended;
   std::vector<const record*> refused;  // to be answered, a count of each held
   codec::result_writer writer;
+  overload too_many;
 
   ~scheduler_state() {
     std::vector<policy::sla_item> left;
@@ -252,6 +254,7 @@ void answer_ended(self_ptr self) {
   if (s.ended.empty()) return;
   row_refs rows;
   answering out(s.writer);
+  std::vector<std::size_t> shed(s.args.classes.size());
   for (const auto& e : s.ended) {
     const record* r = scheduler_state::record_of(e.item);
     rows.adopt(r);
@@ -262,8 +265,12 @@ void answer_ended(self_ptr self) {
       out.failed(*r, error_code::unavailable,
                  "the request could not be scored within its class's target and was shed");
       s.args.metrics->shed(e.cls, 1);
+      ++shed[e.cls];
     }
   }
+  for (std::size_t c = 0; c < shed.size(); ++c)
+    s.too_many.refused("scheduler", "classes." + s.args.classes[c].name + ".on_late", s.args.classes[c].name, shed[c],
+                       caf_line::now(self));
   s.ended.clear();
   out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
 }

@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "runtime/observe/log.hpp"
 #include "tests/actors/stage.hpp"
 
 namespace troupe {
@@ -278,6 +279,32 @@ TEST(gateway, more_calls_than_allowed_are_refused_at_the_limit_and_not_before) {
   for (int i = 0; i < 12; ++i) EXPECT_EQ(o.predictions.contains(i), i < 10) << i;
   EXPECT_EQ(o.failures[10], std::vector{error_code::unavailable});
   EXPECT_EQ(o.failures[11], std::vector{error_code::unavailable});
+}
+
+TEST(gateway, the_log_says_how_many_of_which_class_an_overload_refuses_and_by_which_option) {
+  observe::log_options lines;
+  lines.format = observe::log_format::json;
+  testing::internal::CaptureStdout();
+  observe::open_log(lines);
+  {
+    stage_options options;
+    options.max_calls = 10;
+    outcomes o;
+    stage s(options);
+    hand_in(s, o, 0, 12);
+    s.system.advance(500'000'000);
+    s.admission->observe(1, 50'000'000);
+    const std::uint64_t waiting[] = {10, 1'000};
+    s.admission->publish(waiting);
+    hand_in(s, o, 20, 3, {error_code::none, 20'000'000, 0});
+    s.system.run();
+  }
+  const std::string text = testing::internal::GetCapturedStdout();
+  observe::open_log({});
+  const auto has = [&](const char* what) { return text.find(what) != std::string::npos; };
+  EXPECT_TRUE(has(R"("event":"overload")")) << text;
+  EXPECT_TRUE(has(R"("option":"http.max_requests","count":"2"})")) << text;
+  EXPECT_TRUE(has(R"("option":"http.admission","count":"3","class":"interactive"})")) << text;
 }
 
 TEST(gateway, closing_the_desk_ends_what_is_open) {

@@ -181,6 +181,7 @@ class stage {
       a.admission = admission;
       a.stalls = stalls;
       a.max_calls = options.max_calls;
+      a.class_names = {"interactive", "bulk"};
       a.metrics = metrics;
       return caf_line::untyped(spawn_gateway(system.actors, std::move(a), who));
     });

@@ -16,8 +16,8 @@ FLOORS = ["messages", "runtime", "actors", "cli"]
 PARTS = {"batches": {"codec", "model"}, "codec": {"model"}, "door": {"batches", "codec", "guard", "http", "model", "observe"},
          "faults": {"config", "kafka"}, "grpc": {"codec", "door", "guard", "model", "observe"}, "registry": {"config", "model"}}
 # Headers of the actors' floor that are not an actor's: any file of the floor may include them.
-SHARED_ACTOR_HEADERS = {"actors/answering.hpp", "actors/gateway_desk.hpp", "actors/sending.hpp",
-                        "actors/tally.hpp"}
+SHARED_ACTOR_HEADERS = {"actors/answering.hpp", "actors/gateway_desk.hpp", "actors/overload.hpp",
+                        "actors/sending.hpp", "actors/tally.hpp"}
 GENERATED = {"troupe_version.hpp"}
 CAF_SEAM = "messages/caf.hpp"
 VENDORS = {

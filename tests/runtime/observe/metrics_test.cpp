@@ -100,7 +100,9 @@ TEST(Metrics, CountsWhatWasAnswered) {
   EXPECT_EQ(e.at(R"(troupe_rows_total{model="diabetes",version="3"})"), 51);
   EXPECT_EQ(e.at(R"(troupe_late_requests_total{class="bulk"})"), 2);
   EXPECT_EQ(e.at(R"(troupe_late_requests_total{class="interactive"})"), 0);
-  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka"})"), 10);
+  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"), 5);
+  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="error"})"), 5)
+      << "quick refusals are not among the latencies of answers";
   EXPECT_EQ(m.totals().requests, 11U);
   EXPECT_EQ(m.totals().errors, 5U);
 }
@@ -378,7 +380,7 @@ TEST(Metrics, NothingIsLostBetweenThreads) {
   const auto e = parse(m.text());
   EXPECT_EQ(m.totals().requests, 4U * each * 2U);
   EXPECT_EQ(e.at(R"(inference_latency_seconds_count{model="m",version="1"})"), 4 * each * 3);
-  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka"})"), 4 * each * 2);
+  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"), 4 * each * 2);
 }
 
 TEST(Histogram, AgreesWithCountingByHand) {
