@@ -14,7 +14,9 @@ DASHBOARDS = sorted((ROOT / "k8s/helm/troupe/files/dashboards").glob("*.json"))
 
 TARGET = {"namespace", "job", "instance"}  # of every series that is scraped
 # Not of the program: Prometheus' own, and what an evaluation pushes (docs/alerts.md, TroupeAccuracyLow).
-FOREIGN = {"up": TARGET, "ALERTS": TARGET | {"alertname", "alertstate", "severity", "model"}, "ml_accuracy_ratio": TARGET | {"model", "version"}}
+FOREIGN = {"kube_deployment_spec_replicas": TARGET | {"deployment"}, "kube_statefulset_replicas": TARGET | {"statefulset"},  # kube-state-metrics
+           "kube_pod_container_status_restarts_total": TARGET | {"pod", "container"},
+           "up": TARGET, "ALERTS": TARGET | {"alertname", "alertstate", "severity", "model"}, "ml_accuracy_ratio": TARGET | {"model", "version"}}
 WORDS = {"and", "or", "unless", "on", "ignoring", "by", "without", "group_left", "group_right", "offset", "bool", "inf", "nan"}
 VALUES = {"$__rate_interval": "30s", "$__interval": "30s", "$__range": "1h"}
 

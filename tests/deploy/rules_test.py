@@ -69,7 +69,7 @@ class Rules(unittest.TestCase):
         pages = "".join((ROOT / "docs" / page).read_text() for page in ("operations.md", "rollout.md", "onnxruntime.md", "metrics.md", "formats.md", "faults.md"))
         known = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", pages))
         for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", BOOK.read_text()):
-            if name not in ("runbook_url", "rule_files", "honor_labels", "evicted_keys", "ml_accuracy_ratio", "container_cpu_cfs_throttled_periods_total"):
+            if not name.startswith("kube_") and name not in ("runbook_url", "rule_files", "honor_labels", "evicted_keys", "ml_accuracy_ratio", "container_cpu_cfs_throttled_periods_total"):
                 self.assertTrue(name in known, name)
 
 
