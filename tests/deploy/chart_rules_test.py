@@ -43,15 +43,18 @@ class Chart(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_values_change_and_leave_out_alerts(self):
-        page = "https://git.example.org/docs/alerts.md"
+        base = "https://git.example.org/troupe/blob/main"
         found = by_name(rendered("monitoring.prometheusRule.disabled={TroupeSpansLost}", "monitoring.prometheusRule.overrides.TroupeLagHigh.for=7m",
-                                 "monitoring.prometheusRule.overrides.TroupeLagHigh.labels.team=ml", f"monitoring.prometheusRule.runbookUrl={page}"))
+                                 "monitoring.prometheusRule.overrides.TroupeLagHigh.labels.team=ml", f"monitoring.prometheusRule.runbookBaseUrl={base}/",
+                                 "monitoring.prometheusRule.overrides.TroupeRedisDown.annotations.runbook_url=https://wiki.example.org/redis"))
         usual = by_name(yaml.safe_load(queries.RULES.read_text()))
         self.assertEqual(set(usual) - set(found), {"TroupeSpansLost"})
         lag = found["TroupeLagHigh"]
         self.assertEqual((lag["for"], lag["labels"]), ("7m", {"severity": "2", "team": "ml"}))
         self.assertEqual(lag["expr"], usual["TroupeLagHigh"]["expr"])
-        self.assertEqual(lag["annotations"]["runbook_url"], page + "#troupelaghigh")
+        self.assertEqual(lag["annotations"]["runbook_url"], base + "/docs/alerts.md#troupelaghigh")
+        self.assertEqual(found["TroupeRedisDown"]["annotations"]["runbook_url"], "https://wiki.example.org/redis")
+        self.assertNotEqual(helm("prometheusrule.yaml", "monitoring.prometheusRule.runbookBaseUrl=docs").returncode, 0, "no link")
 
     def test_an_alert_that_is_not_there_is_refused(self):
         for value in ("disabled={TroupeLagHihg}", "overrides.TroupeLagHihg.for=1m"):
