@@ -34,6 +34,12 @@ class Dashboards(unittest.TestCase):
             used = set(re.findall(r"\$\{?(\w+)\}?", file.read_text())) - {"__rate_interval", "__all"}
             self.assertEqual(used, defined, file.name)
 
+    def test_each_panel_says_what_it_shows(self):
+        for file in queries.DASHBOARDS:
+            for panel in json.loads(file.read_text())["panels"]:
+                if panel["type"] != "row":
+                    self.assertRegex(panel["description"], r"\w{2,}", f"{file.name}: {panel['title']}")
+
     def test_panels_do_not_overlap_and_have_their_own_ids(self):
         for file in queries.DASHBOARDS:
             taken, ids = set(), []
