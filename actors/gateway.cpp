@@ -130,8 +130,8 @@ void take_calls(self_ptr self) {
     good.push_back(&r);
   }
   for (std::size_t c = 0; c < late.size(); ++c)
-    s.too_many.refused("gateway", "http.admission", c < s.args.class_names.size() ? s.args.class_names[c] : "?",
-                       late[c], now);
+    s.too_many.refused("gateway", "http.admission",
+                       c < s.args.class_names.size() ? s.args.class_names[c] : "?", late[c], now);
   if (!good.empty()) {
     auto rows = std::make_shared<row_refs>();
     rows->add_many(good);

@@ -1,6 +1,6 @@
 #pragma once
-// Requests that were refused because more come than can be scored: counted by one actor, told by a line in the
-// log now and then, which names the class and the option that refused them.
+// Requests that were refused because more come than can be scored: counted by one actor, told by a line in
+// the log now and then, which names the class and the option that refused them.
 
 #include <cstddef>
 #include <map>

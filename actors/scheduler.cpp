@@ -269,8 +269,8 @@ void answer_ended(self_ptr self) {
     }
   }
   for (std::size_t c = 0; c < shed.size(); ++c)
-    s.too_many.refused("scheduler", "classes." + s.args.classes[c].name + ".on_late", s.args.classes[c].name, shed[c],
-                       caf_line::now(self));
+    s.too_many.refused("scheduler", "classes." + s.args.classes[c].name + ".on_late", s.args.classes[c].name,
+                       shed[c], caf_line::now(self));
   s.ended.clear();
   out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
 }

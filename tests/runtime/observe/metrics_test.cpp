@@ -100,7 +100,8 @@ TEST(Metrics, CountsWhatWasAnswered) {
   EXPECT_EQ(e.at(R"(troupe_rows_total{model="diabetes",version="3"})"), 51);
   EXPECT_EQ(e.at(R"(troupe_late_requests_total{class="bulk"})"), 2);
   EXPECT_EQ(e.at(R"(troupe_late_requests_total{class="interactive"})"), 0);
-  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"), 5);
+  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"),
+            5);
   EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="error"})"), 5)
       << "quick refusals are not among the latencies of answers";
   EXPECT_EQ(m.totals().requests, 11U);
@@ -380,7 +381,8 @@ TEST(Metrics, NothingIsLostBetweenThreads) {
   const auto e = parse(m.text());
   EXPECT_EQ(m.totals().requests, 4U * each * 2U);
   EXPECT_EQ(e.at(R"(inference_latency_seconds_count{model="m",version="1"})"), 4 * each * 3);
-  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"), 4 * each * 2);
+  EXPECT_EQ(e.at(R"(inference_request_duration_seconds_count{class="bulk",door="kafka",status="success"})"),
+            4 * each * 2);
 }
 
 TEST(Histogram, AgreesWithCountingByHand) {

@@ -72,7 +72,8 @@ TEST(openmetrics, requests_that_are_traced_are_exemplars_of_their_buckets) {
   const auto open = m.expose("application/openmetrics-text");
   EXPECT_EQ(open.type, openmetrics_type);
   const std::regex line(
-      "inference_request_duration_seconds_bucket\\{class=\"interactive\",door=\"http\",status=\"success\",le=\"0.025\"\\} 3 # "
+      "inference_request_duration_seconds_bucket\\{class=\"interactive\",door=\"http\",status=\"success\",le="
+      "\"0.025\"\\} 3 # "
       "\\{trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\"\\} 0.02 \\d+\\.\\d{3}\n");
   EXPECT_TRUE(std::regex_search(open.text, line)) << open.text;
   std::istringstream in(open.text);
