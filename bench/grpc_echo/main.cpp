@@ -126,6 +126,7 @@ class one_model_backend final : public serving::backend {
   bool live() const override { return true; }
   bool ready() const override { return true; }
   std::shared_ptr<const model::model_table> models() const override { return table_; }
+  serving::model_state state_of(const model::loaded_model&) const override { return {}; }
   std::vector<codec::v2_model_stats> statistics(std::string_view, std::string_view) const override {
     return {};
   }
