@@ -82,8 +82,6 @@ def wrong_kubectl(words):
         if kind in KINDS and name and not any(each["kind"] == KINDS[kind] and each["metadata"]["name"] == name for each in made):
             return f"the chart makes no {word}"
     if words[1] in ("rollout", "describe", "get", "logs", "debug", "delete", "scale"):
-        if words[1:3] == ["rollout", "undo"]:
-            return "leaves the ConfigMap as it is: helm rollback"
         return None
     if words[1] == "exec":
         if "--" not in words:
@@ -93,9 +91,13 @@ def wrong_kubectl(words):
             return f"{words[at - 1]} is no pod of a default installation"
         return wrong_troupe(words[at + 1:]) if words[at + 1] == "troupe" else f"the image has no {words[at + 1]}"
     if words[1] == "port-forward":
-        service = next(each for each in made if each["kind"] == "Service")
-        port = int(words[3].rsplit(":")[-1])
-        return None if port in [each["port"] for each in service["spec"]["ports"]] else f"the Service has no port {port}"
+        port, (kind, _, name) = int(words[3].rsplit(":")[-1]), words[2].partition("/")
+        if kind == "svc":
+            ports = [p["port"] for each in made if each["kind"] == "Service" and each["metadata"]["name"] == name for p in each["spec"]["ports"]]
+        else:
+            pods = next(each for each in made if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+            ports = [p["containerPort"] for each in pods["containers"] for p in each.get("ports", [])]
+        return None if port in ports else f"{words[2]} has no port {port}"
     return f"kubectl {words[1]} is not looked at here"
 
 
@@ -124,7 +126,7 @@ class Commands(unittest.TestCase):
     def test_the_reader_finds_what_is_wrong(self):
         for command in ("troupe modles status", "troupe models stauts", "troupe tree --deep", "kubectl exec troupe-0 -- troupe tree", "kubectl exec deploy/troupe -- curl x",
                         "kubectl exec deploy/other -- troupe tree", "kubectl exec deploy/troupe troupe tree", "kubectl logs -l app=troupe", "kubectl port-forward svc/troupe 9999",
-                        "kubectl rollout undo deploy/troupe"):
+                        "kubectl port-forward svc/troupe 8000", "kubectl rollout undo deploy/other"):
             self.assertIsNotNone(wrong(shlex.split(command)), command)
         self.assertEqual(commands("a `troupe tree | grep x` b\n```sh\nfor pod in $(kubectl get pods -o name); do\n  kubectl exec \"$pod\" -- troupe tree  # it\ndone\n```\n"),
                          [["kubectl", "get", "pods", "-o", "name"], ["kubectl", "exec", "$pod", "--", "troupe", "tree"], ["troupe", "tree"]])
