@@ -223,7 +223,8 @@ def helm_test(service: Service):
         told = c.kubectl("logs", "troupe-score", "-n", NAMESPACE)
         assert "predicted                1" in told, told
         c.kubectl("scale", "deployment/troupe", "-n", NAMESPACE, "--replicas=0")
-        t.wait_until(lambda: not service.pods(ready=False), "there are no pods", 90)
+        # Nor any that still drains: a Service whose pods all leave goes on sending to those that answer.
+        t.wait_until(lambda: not c.get("pods", "-l", SELECTOR, namespace=NAMESPACE)["items"], "there are no pods", 90)
         refused = service.helm_run("test", "troupe", "--timeout", "120s", check=False)
         assert "troupe-score failed" in refused or "pod troupe-score" in refused, refused
         service.helm_install(hostAliases=[])
