@@ -26,7 +26,7 @@ BUGS = [
      "      }\n    }\n    hand_over();"),
     ("all_of_a_run_again", "actors/producer.cpp", "auto* back = static_cast<answer*>(rest[i].opaque);",
      "auto* back = static_cast<answer*>(run[i].opaque);"),
-    ("answers_mix_rows", "actors/model_shard.cpp", "outputs->data() + at * m.output().width,", "outputs->data(),"),
+    ("answers_mix_rows", "actors/model_shard.cpp", "!out.predicted(r, outputs->data() + at * width,", "!out.predicted(r, outputs->data(),"),
     ("equal_rows_of_any_model", "actors/cache_client.cpp", "return codec::row_key(r.model->digest(), {row, width});",
      "return codec::row_key(1, {row, width});"),
     ("nothing_submitted_again", "actors/partition_consumer.cpp", "        if (!lost_some) return;\n", "        return;\n"),
