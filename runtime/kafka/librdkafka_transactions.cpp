@@ -432,7 +432,9 @@ class librdkafka_transactions final : public transactional_sink {
       rd_kafka_topic_partition_list_add(at.get(), group_->topic().c_str(), one->partition);
       const auto code = rd_kafka_committed(group_->consumer(), at.get(), patience_ms());
       if (code == RD_KAFKA_RESP_ERR_NO_ERROR && at->elems[0].err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        if (at->elems[0].offset < one->next_offset) return {false, true, "fenced before the commit"};
+        if (at->elems[0].offset < one->next_offset) {
+          return {false, true, "it was aborted before its commit came through"};
+        }
         for (const cut& c : cuts) group_->committed(c.partition, c.generation, c.next_offset);
         return {true, false, {}};
       }
