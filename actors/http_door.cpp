@@ -31,8 +31,7 @@ std::size_t http_door::open_calls() const {
   return all;
 }
 
-bool http_door::drain(nanos deadline) {
-  front_.drain();
+bool http_door::wait_drained(nanos deadline) {
   const auto now = [] {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(
                std::chrono::steady_clock::now().time_since_epoch())

@@ -31,9 +31,11 @@ class http_door {
   [[nodiscard]] http::front& front() { return front_; }
   [[nodiscard]] const std::vector<std::shared_ptr<gateway_desk>>& desks() const { return desks_; }
   [[nodiscard]] std::size_t open_calls() const;
-  /// No new connections; waits for the calls that are open, to the deadline (steady clock). True: none is
-  /// left.
-  bool drain(nanos deadline);
+  /// No new connections; does not wait.
+  void drain() { front_.drain(); }
+  /// After drain(): waits for the calls and connections that are open, to the deadline (steady clock). True:
+  /// no call is left.
+  bool wait_drained(nanos deadline);
   /// Ends everything; the gateways must have ended.
   void stop();
 

@@ -1464,13 +1464,15 @@ struct node::impl final : kafka::assignment_listener, door_state {
     const nanos deadline = steady_now() + settings.drain.deadline;
     observe::log(observe::level::info, "node", "drain_started", "not ready; stopping intake", {});
     if (source) source->stop_intake();
+    if (http) http->drain();
     if (grpc) grpc->drain();
     if (batches) batches->stop();
-    bool answered = !http || http->drain(deadline);
+    // First, for others wait for the partitions. Revokes: waits for what is in flight, commits, leaves.
+    if (source) source->close(deadline);
+    bool answered = !http || http->wait_drained(deadline);
     while (grpc && grpc->open() != 0 && steady_now() < deadline)
       std::this_thread::sleep_for(std::chrono::milliseconds(2));
     answered &= !grpc || grpc->open() == 0;
-    if (source) source->close(deadline);  // revokes: waits for what is in flight, commits, leaves
     const std::size_t left = answers_under_way();
     observe::log(
         left ? observe::level::warn : observe::level::info, "node", "drain_finished",

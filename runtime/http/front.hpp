@@ -77,7 +77,8 @@ class front {
   /// Reads certificate and key again; connections that are open keep theirs. Empty: done; else why not, and
   /// the old ones stay.
   [[nodiscard]] std::string reload_tls();
-  /// No new connections, and those that are open end after the request they are in (Connection: close).
+  /// No new connections, and those that are open end after the request they are in (Connection: close); those
+  /// in none, after a second in which they could begin one.
   void drain();
   /// Closes everything and ends the threads; not from `take`. Idempotent.
   void stop();

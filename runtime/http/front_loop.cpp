@@ -62,9 +62,11 @@ constexpr std::size_t read_bytes = 16 * 1024;
 constexpr std::size_t body_step = 64 * 1024;
 constexpr std::size_t worth_compressing = 1024;
 constexpr std::size_t accepts_a_turn = 64;
+constexpr std::size_t drain_turns = 64;  // a queue of 4096, as long as Linux' default lets one be
 constexpr int reads_a_turn = 16;
 constexpr nanos sweep_period = 250'000'000;
 constexpr nanos linger_time = 1'000'000'000;
+constexpr nanos last_words = 1'000'000'000;  // for idle connections, from the beginning of a drain
 front_connection* const no_connection = nullptr;
 constexpr std::string_view end_of_head = "\r\n\r\n";
 
@@ -190,7 +192,7 @@ struct front_loop::impl {
   void end();
 
   // Connections.
-  void accept();
+  std::size_t accept();
   void adopt(loop_port::incoming&& one);
 
   // Reading.
@@ -247,7 +249,7 @@ struct front_loop::impl {
   void idle(front_connection& c) {
     c.now = phase::head;
     c.started = false;
-    c.deadline = now + nanos_of(options.idle_timeout);
+    c.deadline = now + (drained ? last_words : nanos_of(options.idle_timeout));
   }
 
   front_shared& shared;
@@ -390,42 +392,39 @@ void front_loop::impl::timed_out(front_connection& c) {
   }
 }
 
+/// Nobody can tell a client that its idle connection ends before it has sent the next request, except in the
+/// reply to that one: whoever speaks within a moment still gets it, with Connection: close. And clients whose
+/// connection the kernel has taken already may have sent theirs.
 void front_loop::impl::drain() {
   if (std::exchange(drained, true)) return;
   if (listener >= 0) {
+    for (std::size_t turns = 0; turns < drain_turns && accept() == accepts_a_turn; ++turns) {
+    }
     ::close(listener);
     listener = -1;
   }
-  for (std::size_t i = all.size(); i-- > 0;) {
-    if (i >= all.size()) continue;
-    front_connection& c = *all[i];
-    if (c.now == phase::handshake) {
-      close(c);
-    } else if (c.now == phase::head && !c.started) {
-      // A request may have come in the meantime.
-      c.readable = true;
-      advance(c);
-      if (c.now == phase::head && !c.started) close(c);
-    }
-  }
+  for (const auto& c : all)
+    if ((c->now == phase::head && !c->started) || c->now == phase::handshake)
+      c->deadline = std::min(c->deadline, now + last_words);
 }
 
 // Connections
 
-void front_loop::impl::accept() {
+/// How many it took.
+std::size_t front_loop::impl::accept() {
   for (std::size_t i = 0; i < accepts_a_turn; ++i) {
     sockaddr_storage from{};
     socklen_t length = sizeof from;
     const int socket =
         ::accept4(listener, reinterpret_cast<sockaddr*>(&from), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (socket < 0) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return i;
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         // Later there may be some: the next sweep looks again.
         ::epoll_ctl(epoll, EPOLL_CTL_DEL, listener, nullptr);
         accepting = false;
         if (next_sweep < now) next_sweep = now + sweep_period;
-        return;
+        return i;
       }
       continue;  // that one has gone again
     }
@@ -446,6 +445,7 @@ void front_loop::impl::accept() {
       shared.connections.fetch_sub(1, std::memory_order_relaxed);
     }
   }
+  return accepts_a_turn;
 }
 
 void front_loop::impl::adopt(loop_port::incoming&& one) {
@@ -465,12 +465,11 @@ void front_loop::impl::adopt(loop_port::incoming&& one) {
     if (const auto tls = one.refused ? nullptr : shared.tls()) {
       c.tls = std::make_unique<tls_session>(*tls, c.socket);
       c.now = phase::handshake;
-      c.deadline = now + nanos_of(options.read_timeout);
+      c.deadline = now + (drained ? last_words : nanos_of(options.read_timeout));
     }
   } catch (const std::exception&) {
     return close(c);
   }
-  if (drained) return close(c);
   if (one.refused) refuse(c, {503, "too many connections"});
 }
 

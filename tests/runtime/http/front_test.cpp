@@ -8,6 +8,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -908,26 +909,67 @@ TEST(Front, HalfClosedClientsAreServed) {
   EXPECT_TRUE(c.closed());
 }
 
-TEST(Front, DrainEndsIdleConnectionsAndTheOthersAfterTheirReply) {
+TEST(Front, DrainEndsEachConnectionWithItsNextReplyAndIdleOnesAfterAMoment) {
   holding f;
   raw_client idle(f.server->port());
+  raw_client speaks_again(f.server->port());
   raw_client busy(f.server->port());
-  idle.send(get);
-  f.next()->reply(text("first"));
-  EXPECT_EQ(idle.next().body, "first");
+  for (raw_client* c : {&idle, &speaks_again}) {
+    c->send(get);
+    f.next()->reply(text("first"));
+    EXPECT_EQ(c->next().body, "first");
+  }
   busy.send(std::string(get) + get);
   const exchange_ptr e = f.next();
   f.server->drain();
-  EXPECT_TRUE(idle.closed());
   e->reply(text("last"));
   const answer a = busy.next();
   EXPECT_EQ(a.body, "last");
   EXPECT_EQ(a.field("connection"), "close");
   EXPECT_TRUE(busy.closed());
-  // And the port is free.
+  // The port is free by now, and who has a connection does not know.
   front_options o = local();
   o.port = f.server->port();
   EXPECT_NO_THROW(front{o});
+  speaks_again.send(get);
+  f.next()->reply(text("second"));
+  const answer b = speaks_again.next();
+  EXPECT_EQ(b.body, "second");
+  EXPECT_EQ(b.field("connection"), "close");
+  EXPECT_TRUE(speaks_again.closed());
+  EXPECT_TRUE(idle.closed());
+}
+
+TEST(Front, DrainAnswersThoseWhoseConnectionWasNotTakenYet) {
+  std::promise<void> busy;
+  std::promise<void> go_on;
+  std::atomic<int> taken{0};
+  front f(local());
+  f.start(
+      [&](std::size_t, exchange_ptr e) {
+        if (taken++ == 0) {
+          busy.set_value();
+          go_on.get_future().wait();
+        }
+        e->reply(text("answered"));
+      },
+      [](std::size_t) {});
+  raw_client first(f.port());
+  first.send(get);
+  busy.get_future().wait();
+  // The thread is busy: these are in the kernel's queue, more than it takes in one turn.
+  std::vector<std::unique_ptr<raw_client>> queued;
+  for (int i = 0; i < 200; ++i) {
+    queued.push_back(std::make_unique<raw_client>(f.port()));
+    queued.back()->send(get);
+  }
+  f.drain();
+  go_on.set_value();
+  EXPECT_EQ(first.next().body, "answered");
+  for (auto& c : queued) {
+    EXPECT_EQ(c->next().body, "answered");
+    EXPECT_TRUE(c->closed());
+  }
 }
 
 TEST(Front, ExchangesOutliveTheFront) {
