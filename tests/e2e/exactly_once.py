@@ -31,6 +31,10 @@ def partitions(node):
     return node.metrics().total("troupe_assigned_partitions")
 
 
+def committed(nodes):
+    return sum(n.metrics().total("troupe_transactions_total", result="committed") for n in nodes)
+
+
 def crash(node, actor):
     status, body = t.http("POST", f"http://127.0.0.1:{node.port}/admin/faults", {"crash": actor},
                           {"Authorization": f"Bearer {TOKEN}"})
@@ -64,6 +68,7 @@ with t.Stage() as stage:
     # Actors crash, and whole processes.
     records = int(options.rate * options.seconds)
     run = load(stage, kafka, "load", records)
+    transactions = 0  # of processes that are gone
     begin = time.monotonic()
     todo = sorted([(options.seconds * (i + 0.5) / options.kills, "kill", i) for i in range(options.kills)]
                   + [(options.seconds * (i + 0.3) / options.crashes, "crash", i) for i in range(options.crashes)])
@@ -73,12 +78,12 @@ with t.Stage() as stage:
             crash(nodes[i % 2], ("producer", "random", "scheduler", "random")[i % 4])
             continue
         t.wait_until(lambda: all(n.running and partitions(n) == 2 for n in nodes), "both own before the kill", 60)
+        transactions += committed([nodes[i % 2]])
         nodes[i % 2].kill()
         nodes[i % 2] = stage.troupe(config(kafka, ("one", "two")[i % 2]))
         nodes[i % 2].wait_ready()
     judge(run, records, options.seconds + 200)
-    committed = sum(n.metrics().total("troupe_transactions_total", result="committed") for n in nodes)
-    assert committed > 0, "nothing went by transactions"
+    assert transactions + committed(nodes) > 0, "nothing went by transactions"
     for node in nodes:
         assert node.stop() == 0, node.stderr()
     assert kafka.client.committed("inference-service", "inference-requests") == \
