@@ -173,6 +173,7 @@ class Stage:
         if not os.environ.get("TROUPE_TEST_KEEP"):
             self._tell(f"folder {self.folder}")
         self.processes: List["Process"] = []
+        self.brokers: List["Kafka"] = []
         self.closing = contextlib.ExitStack()
 
     def __enter__(self):
@@ -183,8 +184,8 @@ class Stage:
     def __exit__(self, kind, *_):
         self.closing.close()
         if kind and kind is not SystemExit:
-            for process in self.processes:
-                process.show_log()
+            for one in (*self.processes, *self.brokers):
+                one.show_log()
         self.guard.stdin.close()
         # Children must be reaped here, or the guard sees them as still there.
         while self.guard.poll() is None:
@@ -321,6 +322,7 @@ class Kafka:
     def __init__(self, stage: Stage, nodes: int, tls: bool, port: int = 0):
         self.stage = stage
         stage.count += 1
+        stage.brokers.append(self)
         self.folder = stage.path(f"{stage.count}-kafka")
         self.pids: Dict[int, int] = {}
         self.ports: Dict[int, int] = {}
@@ -352,6 +354,13 @@ class Kafka:
         for line in result.read_text().splitlines():
             node, pid, port = map(int, line.split())
             self.pids[node], self.ports[node] = pid, port
+
+    def show_log(self, lines: int = 20):
+        """Warnings and errors: a broker says no more."""
+        for log in sorted(self.folder.glob("node*/log")):
+            print(f"--- {self.folder.name}, {log.parent.name}", file=sys.stderr)
+            for line in log.read_text(errors="replace").splitlines()[-lines:]:
+                print("   ", line[:500], file=sys.stderr)
 
     def present(self, certificate: str):
         """The nodes start again with another of make_certificates.sh's: server, expired or other."""
