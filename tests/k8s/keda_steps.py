@@ -196,7 +196,8 @@ def run(stage: t.Stage, service, folder: pathlib.Path):
 
     with report.step("keda: by Prometheus, with the chart's query for busy slots") as n:
         service.helm_install(admin={"enabled": True}, config={"faults": {"enabled": True}, "cache": {"mode": "off"}}, autoscaling={
-            "keda": {"kafka": {"enabled": False}, "prometheus": {"enabled": True, "serverAddress": metrics_steps.Prometheus.url}}})
+            "keda": {"kafka": {"enabled": False}, "prometheus": {"enabled": True, "serverAddress": metrics_steps.Prometheus.url},
+                     "fallback": {"failureThreshold": 2, "replicas": 3}}})
         scaled.reaches(1)
         prometheus = metrics_steps.Prometheus(stage, c)
         t.wait_until(lambda: scaled.is_so("Ready"), "the ScaledObject is ready", 60)
@@ -219,7 +220,12 @@ def run(stage: t.Stage, service, folder: pathlib.Path):
         told = ended(load)
         nothing_lost(told, "Kafka with a pod that was stuck")
         n.update(kafka_sent=told["sent"], kafka_lost=told["lost"], kafka_duplicated=told["duplicated"])
+
+    with report.step("keda: as many as the fallback says while Prometheus does not answer") as n:
+        assert scaled.is_so("Fallback", "False") and scaled.replicas() < 3
         prometheus.process.stop()
+        n["to_three_s"] = scaled.reaches(3)
+        t.wait_until(lambda: scaled.is_so("Fallback"), "the ScaledObject says so", 60)
 
     with report.step("keda: at Event Hubs, with the connection string out of a Secret") as n:
         hub = stage.kafka(tls=True, port=9091)  # SASL over TLS at 9093, as Event Hubs

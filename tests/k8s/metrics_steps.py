@@ -1,7 +1,9 @@
 """A real Prometheus scrapes the pods, evaluates the chart's rules and answers the dashboards' queries."""
 
 import json
+import pathlib
 import re
+import tempfile
 import urllib.parse
 
 import cluster
@@ -14,8 +16,7 @@ PORT = 9090
 
 class Prometheus:
     def __init__(self, stage: t.Stage, c: cluster.Cluster, rules=()):
-        folder = stage.path("prometheus")
-        folder.mkdir()
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="prometheus-", dir=stage.folder))
         self.c, self.targets = c, folder / "targets.json"
         self.find_pods()
         (folder / "prometheus.yml").write_text(json.dumps({
