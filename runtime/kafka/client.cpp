@@ -777,9 +777,15 @@ cluster_watch::need cluster_watch::look(std::string_view statistics) {
       ++n;
     return n;
   };
+  constexpr std::string_view node = R"("nodename":)";
   constexpr std::string_view key = R"("connects":)";
   std::uint64_t tried = 0;
-  for (auto at = statistics.find(key); at != std::string_view::npos; at = statistics.find(key, at)) {
+  for (auto at = statistics.find(node); at != std::string_view::npos; at = statistics.find(node, at)) {
+    at += node.size();
+    // A coordinator that is not known tries once a second, nowhere, and counts it.
+    if (statistics.substr(at, 2) == R"("")") continue;
+    at = statistics.find(key, at);
+    if (at == std::string_view::npos) break;
     at += key.size();
     std::uint64_t n = 0;
     std::from_chars(statistics.data() + at, statistics.data() + statistics.size(), n);
@@ -801,7 +807,7 @@ void client_rescue::statistics(rd_kafka_s* client, std::string_view json, const 
     case cluster_watch::need::nothing:
       return;
     case cluster_watch::need::addresses:
-      if (log) log(4, "BOOTSTRAP", "no broker is known any more: asking the configured ones again");
+      if (log) log(4, "BOOTSTRAP", "no broker is connected, and no connection is tried: asking the configured ones again");
       rd_kafka_brokers_add(client, brokers_.c_str());
       return;
     case cluster_watch::need::leaders:

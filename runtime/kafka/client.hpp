@@ -125,13 +125,13 @@ int close_watched(policy::socket_watch& watch, int fd);
 /// Finds out when librdkafka does not go on by itself. A cluster whose brokers are all fenced (the only one
 /// was away for longer than broker.session.timeout.ms, and has just come back) answers that it has none, and
 /// that its partitions have no leaders. librdkafka (2.14.2) then may drop every broker that it knew and
-/// connect to nobody any more, or connect again and not ask who leads its partitions until their metadata is
-/// minutes old.
+/// connect to nobody any more, or keep them and only wait for a coordinator whose address it forgot, or
+/// connect again and not ask who leads its partitions until their metadata is minutes old.
 class cluster_watch {
  public:
   enum class need : std::uint8_t { nothing, addresses, leaders };
   /// One of the statistics, as JSON. `addresses`, every tenth time in a row that no broker is connected and
-  /// no connection was tried since the one before: rd_kafka_brokers_add() ends that. `leaders`, every tenth
+  /// no connection to an address was tried since the one before: rd_kafka_brokers_add() ends that. `leaders`, every tenth
   /// time in a row that a partition has no leader: rd_kafka_metadata() does.
   [[nodiscard]] need look(std::string_view statistics);
 

@@ -293,8 +293,8 @@ TEST(LinkMonitor, IsLetInWithItsGroupOrProducerIdAndStaysSo) {
 TEST(ClusterWatch, OnlyWhoNeitherHasNorTriesAConnectionNeedsAddresses) {
   using need = cluster_watch::need;
   const auto statistics = [](const char* state, int connects) {
-    return R"({"brokers":{"h:1/1":{"state":")" + std::string(state) + R"(","connects":)" +
-           std::to_string(connects) + R"(},":0/internal":{"state":"INIT","connects":0}}})";
+    return R"({"brokers":{"h:1/1":{"nodename":"h:1","state":")" + std::string(state) + R"(","connects":)" +
+           std::to_string(connects) + R"(},":0/internal":{"nodename":":0","state":"INIT","connects":0}}})";
   };
   cluster_watch w;
   for (int i = 0; i < 30; ++i) EXPECT_EQ(w.look(statistics("UP", 1)), need::nothing) << i;
@@ -304,6 +304,19 @@ TEST(ClusterWatch, OnlyWhoNeitherHasNorTriesAConnectionNeedsAddresses) {
   EXPECT_EQ(w.look(statistics("UP", 41)), need::nothing);
   for (int i = 0; i < 9; ++i) EXPECT_EQ(w.look(statistics("INIT", 41)), need::nothing) << i;
   EXPECT_EQ(w.look(statistics("INIT", 41)), need::addresses);
+}
+
+TEST(ClusterWatch, TriesWithoutAnAddressAreNone) {
+  using need = cluster_watch::need;
+  const auto statistics = [](const char* node, int connects) {
+    return R"({"brokers":{"h:1/1":{"nodename":"h:1","state":"INIT","connects":1},"GroupCoordinator":{"nodename":")" +
+           std::string(node) + R"(","state":"TRY_CONNECT","connects":)" + std::to_string(connects) + "}}}";
+  };
+  cluster_watch w;
+  for (int i = 0; i < 30; ++i) EXPECT_EQ(w.look(statistics("h:1", i)), need::nothing) << i;
+  EXPECT_EQ(w.look(statistics("h:1", 30)), need::nothing);
+  for (int i = 1; i <= 30; ++i)
+    EXPECT_EQ(w.look(statistics("", 30 + i)) == need::addresses, i > 1 && (i - 1) % 10 == 0) << i;
 }
 
 TEST(ClusterWatch, APartitionWithoutALeaderForLongNeedsOne) {
