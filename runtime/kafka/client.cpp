@@ -807,7 +807,9 @@ void client_rescue::statistics(rd_kafka_s* client, std::string_view json, const 
     case cluster_watch::need::nothing:
       return;
     case cluster_watch::need::addresses:
-      if (log) log(4, "BOOTSTRAP", "no broker is connected, and no connection is tried: asking the configured ones again");
+      if (log)
+        log(4, "BOOTSTRAP",
+            "no broker is connected, and no connection is tried: asking the configured ones again");
       rd_kafka_brokers_add(client, brokers_.c_str());
       return;
     case cluster_watch::need::leaders:

@@ -131,8 +131,8 @@ class cluster_watch {
  public:
   enum class need : std::uint8_t { nothing, addresses, leaders };
   /// One of the statistics, as JSON. `addresses`, every tenth time in a row that no broker is connected and
-  /// no connection to an address was tried since the one before: rd_kafka_brokers_add() ends that. `leaders`, every tenth
-  /// time in a row that a partition has no leader: rd_kafka_metadata() does.
+  /// no connection to an address was tried since the one before: rd_kafka_brokers_add() ends that.
+  /// `leaders`, every tenth time in a row that a partition has no leader: rd_kafka_metadata() does.
   [[nodiscard]] need look(std::string_view statistics);
 
  private:
