@@ -48,6 +48,7 @@ struct front_options {
   std::chrono::milliseconds read_timeout{10'000};    ///< from a request's first byte to its last; a handshake
   std::chrono::milliseconds idle_timeout{60'000};    ///< between requests
   std::chrono::milliseconds reply_timeout{60'000};   ///< to its reply: 504; and again to send that
+  std::chrono::milliseconds last_words{1'000};       ///< instead of idle_timeout once drain() was called
   std::vector<std::string> cors_origins;             ///< "*": any; none: CORS is off
   /// Replies of more than 1 KiB as gzip or deflate for those who accept it.
   bool compress_replies = false;
@@ -78,7 +79,7 @@ class front {
   /// the old ones stay.
   [[nodiscard]] std::string reload_tls();
   /// No new connections, and those that are open end after the request they are in (Connection: close); those
-  /// in none, after a second in which they could begin one.
+  /// in none have last_words to begin one.
   void drain();
   /// Closes everything and ends the threads; not from `take`. Idempotent.
   void stop();

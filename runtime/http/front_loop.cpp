@@ -66,7 +66,6 @@ constexpr std::size_t drain_turns = 64;  // a queue of 4096, as long as Linux' d
 constexpr int reads_a_turn = 16;
 constexpr nanos sweep_period = 250'000'000;
 constexpr nanos linger_time = 1'000'000'000;
-constexpr nanos last_words = 1'000'000'000;  // for idle connections, from the beginning of a drain
 front_connection* const no_connection = nullptr;
 constexpr std::string_view end_of_head = "\r\n\r\n";
 
@@ -249,7 +248,7 @@ struct front_loop::impl {
   void idle(front_connection& c) {
     c.now = phase::head;
     c.started = false;
-    c.deadline = now + (drained ? last_words : nanos_of(options.idle_timeout));
+    c.deadline = now + nanos_of(drained ? options.last_words : options.idle_timeout);
   }
 
   front_shared& shared;
@@ -361,7 +360,13 @@ void front_loop::impl::sweep() {
 void front_loop::impl::timed_out(front_connection& c) {
   switch (c.now) {
     case phase::head:
-      if (!c.started) return close(c);
+      if (!c.started) {
+        // A request may have come that no turn has got to.
+        c.readable = true;
+        guarded(c, [this](auto& one) { advance(one); });
+        if (c.now == phase::head && !c.started) close(c);
+        return;
+      }
       [[fallthrough]];
     case phase::body:
     case phase::chunks:
@@ -405,7 +410,7 @@ void front_loop::impl::drain() {
   }
   for (const auto& c : all)
     if ((c->now == phase::head && !c->started) || c->now == phase::handshake)
-      c->deadline = std::min(c->deadline, now + last_words);
+      c->deadline = std::min(c->deadline, now + nanos_of(options.last_words));
 }
 
 // Connections
@@ -465,7 +470,7 @@ void front_loop::impl::adopt(loop_port::incoming&& one) {
     if (const auto tls = one.refused ? nullptr : shared.tls()) {
       c.tls = std::make_unique<tls_session>(*tls, c.socket);
       c.now = phase::handshake;
-      c.deadline = now + (drained ? last_words : nanos_of(options.read_timeout));
+      c.deadline = now + nanos_of(drained ? options.last_words : options.read_timeout);
     }
   } catch (const std::exception&) {
     return close(c);
