@@ -565,6 +565,9 @@ void publish(self_ptr self) {
     s.args.metrics->queue(c, s.queue->depth(c), oldest ? static_cast<double>(now - *oldest) * 1e-9 : 0.0);
   }
   s.args.metrics->slots(s.grants.size() - s.express_running, s.args.slots);
+  std::size_t suspects = 0;
+  for (const auto& lane : s.lanes) suspects += lane.suspects.known();
+  s.args.metrics->suspect_rows(suspects);
 }
 
 scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<scheduler_args>& args,

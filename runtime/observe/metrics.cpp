@@ -198,6 +198,9 @@ struct metrics::impl {
       counter("troupe_express_batches_total", "Batches of urgent rows that were scored beside the slots")
           .Add({});
   prometheus::Family<Gauge>& slots_busy = gauge("troupe_scheduler_slots_busy", "Batches that run now");
+  prometheus::Family<Gauge>& suspects =
+      gauge("troupe_suspect_rows",
+            "Rows of batches that ended their model's shard: tried in parts until the guilty is found");
 
   prometheus::Family<Gauge>& credit_records =
       gauge("troupe_credit_in_use_records", "Unfinished records of a partition");
@@ -635,6 +638,10 @@ void metrics::queue(std::size_t cls, std::size_t depth, double oldest_age_second
   const auto& series = impl_->class_of(cls);
   series.depth->Set(as_number(depth));
   series.age->Set(oldest_age_seconds);
+}
+
+void metrics::suspect_rows(std::size_t count) {
+  impl_->suspects.Add({}).Set(as_number(count));
 }
 
 void metrics::express_batch() {

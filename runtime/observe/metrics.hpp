@@ -125,6 +125,8 @@ class metrics {
   void queue(std::size_t cls, std::size_t depth, double oldest_age_seconds);
   void slots(std::size_t busy, std::size_t all);
   void express_batch();
+  /// Rows of batches that ended their shard, until each was scored or is convicted.
+  void suspect_rows(std::size_t count);
 
   // Kafka.
   void partition(int partition, const partition_line& now);

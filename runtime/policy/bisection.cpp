@@ -47,6 +47,13 @@ std::vector<bisection::row> bisection::next(std::size_t most) {
   return out;
 }
 
+std::size_t bisection::known() const {
+  std::size_t n = killed_.size();
+  for (const auto& g : groups_)
+    n += static_cast<std::size_t>(std::count_if(g.begin(), g.end(), [&](row r) { return !killed_.contains(r); }));
+  return n;
+}
+
 void bisection::take_all(std::vector<row>& out) {
   for (const auto& g : groups_) out.insert(out.end(), g.begin(), g.end());
   groups_.clear();

@@ -49,6 +49,8 @@ class bisection {
   void take_all(std::vector<row>& out);
 
   [[nodiscard]] bool empty() const { return groups_.empty(); }
+  /// Rows that something is known of: those that wait here, and those whose deaths alone are counted.
+  [[nodiscard]] std::size_t known() const;
   [[nodiscard]] bool trusted() const { return in_a_row_ < config_.in_a_row; }
 
  private:

@@ -124,5 +124,6 @@ with t.Stage() as stage:
         if kind != "topic":
             kafka.client.allow(kind, "mine", "ANONYMOUS")
             node.wait_ready()
+            t.wait_until(lambda: "ready" in events(node), "the log says it too")
         assert events(node).count("ready") == (kind != "topic"), (kind, events(node))
         assert node.stop() == 0, node.stderr()

@@ -45,6 +45,8 @@ BUGS = [
     ("first_crash_convicts", "runtime/policy/bisection.cpp", "if (++killed_[r] < config_.kills)", "if (++killed_[r] < 1)"),
     ("blame_is_inherited", "actors/scheduler.cpp", "      still.push_back(r);\n    else\n      lane.suspects.forget(r);",
      "      still.push_back(r);"),
+    ("blame_outlives_the_wait", "actors/scheduler.cpp", "        lane.suspects.forget(r);\n        scheduler_state::release(r);",
+     "        scheduler_state::release(r);"),
     ("calls_not_taken_over", "actors/gateway.cpp", "  desk.forget_finished();\n  submit_again(self);\n", "  desk.forget_finished();\n"),
     ("cut_too_far", "actors/transactor.cpp", "w.answers.last_given()->request->offset + 1",
      "w.answers.last_given()->request->offset + 4"),

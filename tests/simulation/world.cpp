@@ -145,6 +145,7 @@ class world {
   void some_messages(std::size_t n);
   void finish();
   [[nodiscard]] std::string unanswered() const;
+  [[nodiscard]] std::uint64_t metric(std::string_view name) const;  // without labels
 
   std::mt19937_64 random;
   std::deque<log_partition> partitions;
@@ -1022,6 +1023,8 @@ void world::finish() {
     if (calls[i].ends == 0 && !calls[i].gone) violated("calls", "call " + std::to_string(i) + " has no end");
 
   heal(15'000 * ms, [] { return false; });  // the longest pause before a start, with its jitter
+  if (const auto n = metric("troupe_suspect_rows"); n != 0)
+    violated("blame", "all is answered, and " + std::to_string(n) + " rows are still suspects");
   auto tree = std::make_shared<std::promise<tree_report>>();
   auto reported = tree->get_future();
   caf_line::post(supervisor, report_tree{std::move(tree)});
@@ -1068,16 +1071,21 @@ void world::finish() {
   if (!escalated.empty()) violated("restarts", "escalated: " + escalated);
 }
 
+std::uint64_t world::metric(std::string_view name) const {
+  const std::string text = metrics->text(), key = "\n" + std::string(name) + " ";
+  std::uint64_t value = 0;
+  if (const auto at = text.find(key); at != std::string::npos)
+    std::from_chars(text.data() + at + key.size(), text.data() + text.size(), value);
+  return value;
+}
+
 history world::run() {
   for (std::size_t n = pick(50, 400); n > 0 && out.violation.empty(); --n) {
     step();
     settle_leaving();
   }
   if (out.violation.empty()) finish();
-  const std::string text = metrics->text();
-  const std::string key = "\ntroupe_express_batches_total ";
-  if (const auto at = text.find(key); at != std::string::npos)
-    std::from_chars(text.data() + at + key.size(), text.data() + text.size(), out.express);
+  out.express = metric("troupe_express_batches_total");
   out.digest = std::hash<std::string>()(out.story) ^ random();
   return out;
 }

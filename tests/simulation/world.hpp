@@ -10,6 +10,7 @@
 //   once        where nothing failed, nothing is answered twice; exactly once: nothing ever is
 //   cut         a transaction has no answer at or beyond a cut, and all that lies below it
 //   order       where it is promised, no record is answered before one that lies before it in its partition
+//   blame       nobody is under suspicion any more when all is answered
 //   credit      no more records of a partition are unanswered than its credit
 //   calls       a caller gets one end, and the right one; who has gone gets at most one
 //   restarts    what crashes is started again, and nothing else

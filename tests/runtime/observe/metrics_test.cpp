@@ -177,6 +177,7 @@ void use_everything(metrics& m) {
   m.shed(0, 1);
   m.queue(0, 1, 0.5);
   m.slots(1, 2);
+  m.suspect_rows(3);
   m.partition(0, {1, 2, 0.2, 3, 0.4});
   m.assigned_partitions(1, 1);
   m.delivery_errors(1);

@@ -50,6 +50,7 @@ trial run(std::size_t n, const std::set<std::size_t>& guilty, bool hung = false,
     at += some;
   }
   while (!b.empty()) give(b.next(most));
+  EXPECT_EQ(b.known(), 0U);
   return t;
 }
 
@@ -117,11 +118,35 @@ TEST(bisection, hands_back_what_it_holds) {
   for (const char& r : rows) all.push_back(&r);
   bisection b;
   b.died(all, false, false, convicted);
+  EXPECT_EQ(b.known(), 10U);
   EXPECT_EQ(b.next(3).size(), 3U);
+  EXPECT_EQ(b.known(), 7U);
   b.take_all(out);
   EXPECT_EQ(out.size(), 7U);
   EXPECT_TRUE(b.empty());
+  EXPECT_EQ(b.known(), 0U);
   EXPECT_TRUE(b.next(5).empty());
+}
+
+TEST(bisection, is_told_of_each_end) {
+  std::vector<char> rows(3);
+  std::vector<bisection::row> convicted;
+  bisection b;
+  for (const char& r : rows) {
+    const bisection::row one = &r;
+    b.died(std::span(&one, 1), true, false, convicted);
+  }
+  EXPECT_EQ(b.known(), 3U) << "each waits, and its death is counted";
+  for (const char& r : rows) EXPECT_EQ(b.next(1), std::vector<bisection::row>{&r});
+  EXPECT_EQ(b.known(), 3U) << "out, and still counted";
+  const std::vector<bisection::row> first{rows.data()};
+  b.scored(first);
+  b.forget(&rows[1]);
+  EXPECT_EQ(b.known(), 1U);
+  const bisection::row last = &rows[2];
+  b.died(std::span(&last, 1), true, false, convicted);
+  EXPECT_EQ(convicted, std::vector<bisection::row>{last});
+  EXPECT_EQ(b.known(), 0U);
 }
 
 }  // namespace
