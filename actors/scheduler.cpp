@@ -119,7 +119,7 @@ struct scheduler_state {
     if (!stalled || lane.stalled_since == 0) lane.stalled_since = stalled ? now : 0;
     if (!args.stalls) return;
     if (stalled)
-      args.stalls->set(lane.model, {lane.stalled_since, lane.next_probe});
+      args.stalls->set(lane.model, {lane.stalled_since, lane.next_probe, hangs(lane)});
     else
       args.stalls->clear(lane.model);
   }

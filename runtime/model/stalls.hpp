@@ -18,6 +18,7 @@ class loaded_model;
 struct stall {
   policy::nanos since = 0;
   policy::nanos next_probe = 0;  ///< nothing is tried before, its breaker is open; 0: something may be
+  bool hangs = false;            ///< models.max_hung calls have not returned: nothing is tried until one does
 };
 
 class stalls {

@@ -547,8 +547,8 @@ class redis_cache final : public level2_cache {
         break;
       case command::kind::store:
         --stores_unanswered_;
-        count(error ? &store_counters::rejected : r ? &store_counters::stored : &store_counters::dropped);
         if (error) complain(std::string(r->str, r->len));
+        count(error ? &store_counters::rejected : r ? &store_counters::stored : &store_counters::dropped);
         break;
       case command::kind::look_up:
         if (!c.look->ended) land(*c.look, c.keys, r);

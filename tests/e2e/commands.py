@@ -308,7 +308,7 @@ with t.Stage() as stage:
         assert json.loads(t.run("health", "--json", *there).stdout)["reasons"]
         assert t.run("health", "--alive", *there).stdout == "alive\n"
         assert unreachable.running
-        assert unreachable.stop(10) == 0, unreachable.stderr()
+        assert unreachable.stop() == 0, unreachable.stderr()
     one_line(expect(1, "load", "--brokers", f"127.0.0.1:{nobody}", "--records", "1", "--json", contains=[f"127.0.0.1:{nobody}"]))
     done = t.run("results", "--brokers", f"127.0.0.1:{nobody}", "--json")
     assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
@@ -395,15 +395,17 @@ with t.Stage() as stage:
     def dead():
         return [json.loads(line) for line in printed("--dlq", "--json")]
 
-    t.wait_until(lambda: len(dead()) == 2, "both dead letters are shown", 15)
+    t.wait_until(lambda: len(dead()) == 2, "both dead letters are shown")
     assert {one["key"] for one in dead()} == {"second", "third"} and all(one["reason"] for one in dead()), dead()
     for one in dead():
         assert one["source_topic"] == "inference-requests" and one["source_offset"] >= 0 and one["code"], one
         assert one["topic"] == "inference-requests-dlq" and one["offset"] in (0, 1) and one["replays"] == 0, one
     assert any(re.match(r"inference-requests-dlq 0/[01]  of inference-requests \d+/\d+  key=second  invalid_json: ", line)
                for line in printed("--dlq"))
+    answered = 4000 + 50 + 1 + 3 + 20 + 20 + 1
+    t.wait_until(lambda: len(printed("--json")) >= answered, "what was sent last is answered, too")
     lines = [json.loads(line) for line in printed("--json")]
-    assert len(lines) == 4000 + 50 + 1 + 3 + 20 + 20 + 1, len(lines)
+    assert len(lines) == answered, len(lines)
     assert all({"topic", "partition", "offset", "value"} <= one.keys() for one in lines)
     assert len(printed("--json", "--max", "7")) == 7
     people = printed()
@@ -411,10 +413,10 @@ with t.Stage() as stage:
     assert any("nobody" in line and "model_not_found" in line for line in people)
 
     following = stage.start([t.TROUPE, "results", *broker, "--follow", "--from-beginning", "--json"], "results")
-    t.wait_until(lambda: following.stdout().count("\n") >= len(lines), "what is there is shown", 15)
+    t.wait_until(lambda: following.stdout().count("\n") >= len(lines), "what is there is shown")
     t.run("load", *broker, "--records", "10", "--json")
-    t.wait_until(lambda: following.stdout().count("\n") >= len(lines) + 10, "what comes is shown", 15)
-    assert following.stop(10) == 0
+    t.wait_until(lambda: following.stdout().count("\n") >= len(lines) + 10, "what comes is shown")
+    assert following.stop() == 0
 
     # --- generated rows: the same each time, unless another seed is asked for
 
@@ -446,7 +448,7 @@ with t.Stage() as stage:
 
     load = pending()
     load.signal(signal.SIGINT)
-    assert load.wait(20) == 0, load.stderr()
+    assert load.wait() == 0, load.stderr()
     report = json.loads(load.stdout())
     assert report["interrupted"] and 0 < report["predicted"] == report["sent"] < 1_000_000, report
 
@@ -454,14 +456,20 @@ with t.Stage() as stage:
     load.signal(signal.SIGINT)
     time.sleep(0.5)  # it waits for answers now; at any earlier moment the outcome is the same
     assert load.running
-    load.signal(signal.SIGINT)
-    assert load.wait(5) == 130, load.stderr()
+
+    def ended_by_another():  # two that come at once are one
+        if load.running:
+            load.signal(signal.SIGINT)
+        return not load.running
+
+    t.wait_until(ended_by_another, "a second signal ends it", 30, 0.5)
+    assert load.wait() == 130, load.stderr()
 
     # Answers that never come are losses, and the exit status says so.
     done = t.run("load", *broker, "--records", "5", "--results-topic", "elsewhere", "--wait-for", "500ms", "--json")
     assert done.returncode == 1 and json.loads(done.stdout)["lost"] == 5, (done.returncode, done.stdout)
 
-    assert node.stop(20) == 0, node.stderr()
+    assert node.stop() == 0, node.stderr()
     said = [json.loads(line)["event"] for line in node.stdout().splitlines()]
     assert {"started", "ready", "drain_started", "drain_finished"} <= set(said), said
     assert said.index("drain_started") < said.index("drain_finished")

@@ -32,7 +32,7 @@ with tempfile.TemporaryDirectory(prefix="troupe-demo-") as elsewhere:
     assert report["sent"] == report["predicted"] == total, report
     assert report["lost"] == report["errors"] == report["duplicated"] == 0, report
     assert report["records_per_second"] > 0, report
-    assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"] < 1e4, report
+    assert 0 < report["p50_ms"] <= report["p95_ms"] <= report["p99_ms"], report
     assert 0 < report["cache_hit_ratio"] <= 1, report  # its rows repeat
 
     people = demo(*sizes, cwd=elsewhere)

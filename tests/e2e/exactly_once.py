@@ -63,7 +63,7 @@ with t.Stage() as stage:
     nodes = [stage.troupe(config(kafka, "one")), stage.troupe(config(kafka, "two"))]
     for node in nodes:
         node.wait_ready()
-    t.wait_until(lambda: all(partitions(n) == 2 for n in nodes), "both instances own two partitions each")
+    t.wait_until(lambda: all(partitions(n) == 2 for n in nodes), "both instances own two partitions each", 120)
 
     # Actors crash, and whole processes.
     records = int(options.rate * options.seconds)

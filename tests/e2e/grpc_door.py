@@ -54,7 +54,7 @@ def well(port, tls=None):
 
 with t.Stage() as stage:
     node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"},
-                         "grpc": {"max_message": "4KiB", "keepalive": "500ms", "keepalive_timeout": "1s", "max_streams": 4}})
+                         "grpc": {"max_message": "4KiB", "max_streams": 4}})
     node.wait_ready()
     port = node.grpc_port
     well(port)
@@ -148,8 +148,12 @@ with t.Stage() as stage:
         except Closed:
             pass  # it may take it for a breach of the protocol
     well(port)
+    assert node.stop() == 0
 
     # --- pings: an idle client that answers stays, one that does not goes, one that asks too often is sent away
+    node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"}, "grpc": {"keepalive": "500ms", "keepalive_timeout": "3s"}})
+    node.wait_ready()
+    port = node.grpc_port
     with Connection(port) as c:
         assert not c.watch(6) and c.pings >= 3, c.pings
         assert c.call(INFER, good).status == http2.OK
@@ -170,6 +174,9 @@ with t.Stage() as stage:
     with Connection(node.grpc_port) as c:
         # gRPC 1.51 gives the idle a code of its own choice (2), with its reason.
         assert c.watch(20) and (c.goaway == 0 or c.why == b"enter idle"), (c.goaway, c.why)
+    assert node.stop() == 0
+    node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"}, "grpc": {"max_age": "4s"}})
+    node.wait_ready()
     with Connection(node.grpc_port) as c:
         calls = 0
         try:
@@ -260,8 +267,8 @@ with t.Stage() as stage:
         put("renewed")
         t.wait_until(lambda: shows(strict) == "renewed", "the new certificate is shown", 40, 0.5)
         assert c.call(INFER, good).status == http2.OK, "an open connection goes on"
-    shutil.copy(folder / "server.key", folder / "live.key")  # not of this certificate
     t.wait_until(lambda: shows(lax) == "renewed", "the other node, too", 40, 0.5)
+    shutil.copy(folder / "server.key", folder / "live.key")  # not of this certificate
     assert shows(strict) == "renewed" and shows(lax) == "renewed"
     (folder / "live.key").write_text("no key")
 

@@ -102,7 +102,7 @@ with t.Stage() as stage:
                entry("bulk", "tk_bulk", models=["iris-classifier"], classes=["bulk"], per_minute=100000),
                entry("slow2", "tk_slow2", per_minute=100000),
                entry("ten", "tk_ten", per_minute=100000, per_month=10),
-               entry("slow", "tk_slow", per_minute=60, burst=2))
+               entry("slow", "tk_slow", per_minute=1, burst=2))
     config = {
         "kafka": {"enabled": False}, "http": {"trusted_proxies": "127.0.0.0/8"},
         "redis": {"host": "127.0.0.1", "port": redis.port}, "cache": {"mode": "off"},
@@ -110,7 +110,7 @@ with t.Stage() as stage:
         "batches": {"directory": str(stage.path("batches"))},
         "auth": {"mode": "required", "keys_file": str(keys_file), "jwt_issuer": "https://id.test",
                  "jwt_audience": "troupe", "jwks_url": f"http://127.0.0.1:{provider.server_port}/jwks"},
-        "rate_limit": {"enabled": True, "per_minute": 120, "burst": 50},
+        "rate_limit": {"enabled": True, "per_minute": 6, "burst": 50},
     }
     node = stage.troupe(config)
     node.wait_ready()
@@ -226,8 +226,8 @@ with t.Stage() as stage:
 
     # --- rates
     answers = [ask(node, IRIS + "/infer", V2, X_API_Key="tk_slow") for _ in range(6)]
-    assert [a[0] for a in answers].count(200) in (2, 3), [a[0] for a in answers]
-    assert answers[-1][0] == 429 and int(answers[-1][1]["Retry-After"]) == 1, answers[-1][1]
+    assert [a[0] for a in answers].count(200) == 2, [a[0] for a in answers]
+    assert answers[-1][0] == 429 and 1 <= int(answers[-1][1]["Retry-After"]) <= 60, answers[-1][1]
     for client in ("203.0.113.1", "203.0.113.2"):  # by a proxy that is trusted
         bad = [ask(node, IRIS, X_API_Key="guess", X_Forwarded_For=f"1.1.1.1, {client}")[0] for _ in range(60)]
         assert bad[0] == 401 and bad[-1] == 429 and 50 <= bad.count(401) <= 58, bad

@@ -30,7 +30,7 @@ with t.Stage() as stage:
         kafka.client.create_topic(topic, 4)
 
     def config(i):
-        return {"kafka": {"brokers": kafka.bootstrap, **({"instance_id": f"node-{i}"} if options.named else {})}}
+        return {"kafka": {"brokers": kafka.bootstrap, **({"instance_id": f"node-{i}", "properties": {"session.timeout.ms": "45000"}} if options.named else {})}}
 
     nodes = [stage.troupe(config(i)) for i in range(2)]
     for node in nodes:

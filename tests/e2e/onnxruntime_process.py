@@ -19,9 +19,12 @@ RECORDS, RATE, KILLS = 12_000, 2_000, 4
 def children(pid):
     found = []
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if b"engine" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
+        try:
+            for child in (task / "children").read_text().split():
+                if b"engine" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+        except OSError:  # it has just ended
+            pass
     return found
 
 
@@ -54,7 +57,7 @@ with t.Stage() as stage:
     print(json.dumps(report))
     assert status == 0, load.stderr()
     assert report["sent"] == report["predicted"] == RECORDS and report["lost"] == 0, report
-    assert len([line for line in lines("engine_process") if "signal 9" in line["msg"]]) == KILLS, lines("engine_process")
+    assert len([line for line in lines("engine_process") if "signal 9" in line["msg"]]) >= KILLS, lines("engine_process")
     (child,) = children(node.pid)
     assert node.stop() == 0, node.stderr()
     assert not os.path.exists(f"/proc/{child}"), "the child is left behind"

@@ -4,6 +4,7 @@ a start without the registry. scripts/test-mlflow does it with real servers."""
 
 import http.server
 import json
+import signal
 import threading
 import time
 import urllib.parse
@@ -94,7 +95,7 @@ with t.Stage() as stage:
     def serve():
         node = stage.troupe({"kafka": {"brokers": "embedded"}, "models": {"directory": str(models), "poll_interval": "100ms"},
                              "mlflow": {"uri": f"http://127.0.0.1:{port}", "models": "models:/m/Production", "poll_interval": "200ms",
-                                        "timeout": "300ms", "cache_directory": str(stage.path("cache"))},
+                                        "timeout": "3s", "cache_directory": str(stage.path("cache"))},
                              "admin": {"token": "secret-of-the-test"}, "cache": {"mode": "off"}, "log": {"format": "json"}})
         node.wait_ready()
         return node
@@ -119,9 +120,9 @@ with t.Stage() as stage:
 
     node = serve()
     assert states() == {"1": "production"} and states("other") == {"1": "production"}, (states(), states("other"))
-    broker = next(json.loads(line)["brokers"] for line in node.stderr().splitlines() + node.stdout().splitlines()
-                  if '"event":"started"' in line)
-    traffic = stage.start([t.TROUPE, "load", "--brokers", broker, "--records", 6000, "--rate", 500, "--model", "m",
+    started = t.wait_until(lambda: [line for line in node.stdout().splitlines() if '"event":"started"' in line], "the log tells of the start")
+    broker = json.loads(started[0])["brokers"]
+    traffic = stage.start([t.TROUPE, "load", "--brokers", broker, "--records", 1_000_000, "--rate", 500, "--model", "m",
                            "--features-file", stage.path("rows.jsonl"), "--wait-for", "30s", "--json"], "load")
     t.wait_until(lambda: node.metrics().total("inference_requests_total", status="success") > 500, "it flows")
 
@@ -133,10 +134,10 @@ with t.Stage() as stage:
     wait_production("1")
     registry.production = "2"
     wait_production("2")
-    assert traffic.running, "it happened under load"
-    traffic.wait(60)
+    traffic.signal(signal.SIGINT)
+    assert traffic.wait() == 0, traffic.stderr()
     result = json.loads(traffic.stdout())
-    assert result["lost"] == result["errors"] == 0 and result["predicted"] == 6000, result
+    assert result["lost"] == result["errors"] == 0 and result["predicted"] == result["sent"] > 500, result
 
     # --- versions that are no good
     for bad, why in (("3", "model.onnx"), ("4", "troupe models import models:/m/4 --register")):
@@ -145,7 +146,7 @@ with t.Stage() as stage:
         polls(2)
         assert states() == {"1": "loaded", "2": "production"}, states()
     assert node.metrics().total("troupe_registry_rejected_versions_total", model="m") == 2
-    assert node.metrics().total("troupe_registry_up") == 1
+    t.wait_until(lambda: node.metrics().total("troupe_registry_up") == 1, "it is reached")
 
     # --- a command, and SIGHUP's way
     registry.production = "5"

@@ -69,11 +69,13 @@ with t.Stage() as stage:
         wanted = rows_of(version) + more
         t.wait_until(lambda: rows_of(version) >= wanted, f"version {version} scored {more} rows more", every=0.02)
 
-    def load(name: str, records: int, rate: int, rows: str = "rows.jsonl"):
+    def load(name: str, rate: int, rows: str = "rows.jsonl", records: int = 1_000_000):
         return stage.start([t.TROUPE, "load", "--brokers", kafka.bootstrap, "--records", records, "--rate", rate,
                             "--features-file", stage.path(rows), "--wait-for", "30s", "--json"], name)
 
-    def finished(process, failed: bool = False) -> dict:
+    def finished(process, failed: bool = False, interrupt: bool = True) -> dict:
+        if interrupt:
+            process.signal(signal.SIGINT)
         process.wait(120)
         result = json.loads(process.stdout())
         assert result["lost"] == 0 and result["sent"] == result["predicted"] + result["errors"], result
@@ -81,7 +83,7 @@ with t.Stage() as stage:
         return result
 
     # --- loaded, promoted, the old one unloaded, all under load: nothing fails
-    traffic = load("hot", 16000, 2000)
+    traffic = load("hot", 2000)
     wait_rows("1", 1000)
     assert state("2") == ""
     onnx_files.linear(models / "m" / "2", WEIGHTS, 10.01, imputed=0.5)
@@ -93,7 +95,6 @@ with t.Stage() as stage:
     post("/admin/models/load", model="m", version="1")
     wait_state("1", "loaded")
     post("/admin/models/promote", model="m", version="1")
-    assert traffic.running, "it all happened under load"
     print(json.dumps({"hot load": finished(traffic)}))
     assert rows_of("2") >= 1000
 
@@ -107,9 +108,9 @@ with t.Stage() as stage:
     shutil.rmtree(models / "m" / "9")
 
     # --- three bad canaries
-    def canary(version: str, reason: str, rate: int, records: int, file: str = "rows.jsonl", errors: bool = False, **more):
+    def canary(version: str, reason: str, rate: int, file: str = "rows.jsonl", errors: bool = False, **more):
         wait_state(version, "loaded")
-        traffic = load(reason, records, rate, file)
+        traffic = load(reason, rate, file)
         wait_rows("1", 10)
         post("/admin/rollout", model="m", version=version, strategy="canary", **more)
         t.wait_until(lambda: not report()["rollouts"], f"the canary is rolled back for {reason}", 60, every=0.02)
@@ -124,13 +125,13 @@ with t.Stage() as stage:
         return result
 
     onnx_files.linear(models / "m" / "3", [-w for w in WEIGHTS], 10, imputed=0.5)
-    canary("3", "drift", 1000, 8000, percent=10)
+    canary("3", "drift", 1000, percent=10)
     onnx_files.linear(models / "m" / "4", WEIGHTS, 10)  # no imputer: it can't take the rows with a missing value
-    result = canary("4", "error_rate", 1000, 10000, errors=True, percent=20)
+    result = canary("4", "error_rate", 1000, errors=True, percent=20)
     assert 0 < result["errors"] < 200, result
     onnx_files.forest(models / "m" / "5", len(WEIGHTS), trees=4000, depth=6, leaf=0.01)
     # Its predictions are of course others, too: only its latency is looked at.
-    canary("5", "latency", 60, 900, "lists.jsonl", percent=20, min_samples=50, max_psi=1000)
+    canary("5", "latency", 60, "lists.jsonl", percent=20, min_samples=50, max_psi=1000)
 
     # --- the commands
     token = stage.path("token")
@@ -155,7 +156,7 @@ with t.Stage() as stage:
     lines = [json.loads(line) for line in node.stdout().splitlines()]
     assert [l["key"] for l in lines if l["event"] == "config_needs_restart"] == ["kafka.group"], lines[-5:]
     before = report()["versions"]
-    finished(load("shadow", 2000, 1000))
+    finished(load("shadow", 1000, records=2000), interrupt=False)
     shadow = report()["rollouts"][0]
     assert shadow["new"]["requests"] > 0 and shadow["share"] == 0, shadow
     assert [v["rows"] for v in report()["versions"] if v["version"] == "2"] == \

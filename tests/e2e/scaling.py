@@ -48,7 +48,7 @@ with t.Stage() as stage:
         kafka.client.create_topic(topic, PARTITIONS)
 
     def instance():
-        node = stage.troupe({"kafka": {"brokers": kafka.bootstrap}, "log": {"format": "json"}, "cache": {"mode": "off"}})
+        node = stage.troupe({"kafka": {"brokers": kafka.bootstrap, "properties": {"session.timeout.ms": "45000"}}, "log": {"format": "json"}, "cache": {"mode": "off"}})
         node.wait_ready()
         return node
 

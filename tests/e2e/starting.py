@@ -34,7 +34,7 @@ with t.Stage() as stage:
 
     # --- nobody listens at the address: not ready, and why; after the bound ready without Kafka
     (nobody,) = t.free_ports(1)
-    node = node_on(f"127.0.0.1:{nobody}", ready_timeout="12s")
+    node = node_on(f"127.0.0.1:{nobody}", ready_timeout=NEVER)
     t.wait_until(lambda: held(node, f"127.0.0.1:{nobody}: Connection refused"), "/ready says why", every=0.01)
     assert node.get("/liveness")[0] == 200 and node.get("/health")[0] == 200
     door = f"http://127.0.0.1:{node.http_port}"
@@ -46,6 +46,9 @@ with t.Stage() as stage:
     assert post(node) == 200, "who asks all the same is answered"
     t.wait_until(lambda: "kafka_awaited" in events(node), "the log says that it waits")
     assert "ready" not in events(node)
+    assert node.stop() == 0, node.stderr()
+    node = node_on(f"127.0.0.1:{nobody}", ready_timeout="3s")
+    t.wait_until(lambda: held(node, "Connection refused") or "ready" in events(node), "it waits", every=0.01)
     node.wait_ready()
     status, said = ready(node)
     assert status == 200 and any("Connection refused" in why for why in said["degraded"]), said
@@ -89,7 +92,7 @@ with t.Stage() as stage:
     t.wait_until(all_ended, "the nodes have given up", 60, every=0.005)
     for what, one in nodes.items():
         assert one.wait() == 1 and wrong[what][2] in one.stderr(), (what, one.stderr())
-        assert seen[what] == {503}, (what, seen[what])
+        assert seen[what] <= {503}, (what, seen[what])
         assert "ready" not in events(one), (what, events(one))
         print(f"{what:18} {one.stderr().strip().splitlines()[-1]}")
 

@@ -34,7 +34,7 @@ with t.Stage() as stage:
     for topic in ("inference-requests", "inference-results", "inference-requests-dlq"):
         client.create_topic(topic, 1)
     node = stage.troupe({"kafka": {"brokers": kafka.bootstrap}, "models": {"directory": str(models), "default": "rounds"},
-                         "onnxruntime": {"timeout": "700ms"}, "log": {"format": "json"}})
+                         "onnxruntime": {"timeout": "3s"}, "breaker": {"open": "1s"}, "log": {"format": "json"}})
     node.wait_ready()
 
     hang = ask("hang", "rounds", [1e12])
@@ -53,7 +53,7 @@ with t.Stage() as stage:
     def results():
         return client.read("inference-results")
 
-    t.wait_until(lambda: len(results()) >= wanted and client.read("inference-requests-dlq"), "everything has ended", 60)
+    t.wait_until(lambda: len(results()) >= wanted and client.read("inference-requests-dlq"), "everything has ended", 120)
     found = results()
     answers = {}
     for record in found:
@@ -84,5 +84,5 @@ with t.Stage() as stage:
     assert headers["__connect.errors.exception.class.name"] == b"model_failed", headers
     assert b"ended the engine process twice" in headers["__connect.errors.exception.message"], headers
     print("dead letter:", headers["__connect.errors.exception.message"].decode())
-    assert node.metrics().total("inference_errors_total", code="model_failed") == 1
+    t.wait_until(lambda: node.metrics().total("inference_errors_total", code="model_failed") == 1, "it is counted")
     assert node.stop() == 0, node.stderr()

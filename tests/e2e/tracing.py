@@ -251,7 +251,7 @@ with t.Stage() as stage:
 
     # --- every request begins a trace; a receiver that refuses, then hangs, then is gone
     node = stage.troupe({"http": {}, "kafka": {"enabled": False}, "cache": {"mode": "on"},
-                         "tracing": {"endpoint": receiver.url, "sample_ratio": 1, "interval": "20ms", "timeout": "300ms",
+                         "tracing": {"endpoint": receiver.url, "sample_ratio": 1, "interval": "20ms", "timeout": "5s",
                                      "queue": 64}})
     node.wait_ready()
     before = len(receiver.spans())

@@ -74,23 +74,25 @@ def free_run(count: int) -> int:
             continue
 
 
-def wait_until(condition: Callable[[], object], what: str, deadline: float = 30, every: float = 0.05):
-    """Polls until the condition holds and returns its value; OSError counts as "not yet"."""
+def wait_until(condition: Callable[[], object], what: str, deadline: float = 60, every: float = 0.05):
+    """Polls until the condition holds and returns its value; OSError counts as "not yet". Looks once more after the deadline:
+    a machine that stood still may have slept through it."""
     end = time.monotonic() + deadline
     while True:
+        late = time.monotonic() > end
         try:
             value = condition()
             if value:
                 return value
         except OSError:
             value = None
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"not within {deadline:g} s: {what} (last: {value!r})")
         time.sleep(every)
 
 
 def http(method: str, url: str, body: Union[None, bytes, str, dict] = None, headers: Optional[Dict[str, str]] = None,
-         timeout: float = 10) -> Tuple[int, bytes]:
+         timeout: float = 60) -> Tuple[int, bytes]:
     """-> status and body; an HTTP error status is an answer like any other."""
     headers = dict(headers or {})
     if isinstance(body, dict):
@@ -279,7 +281,7 @@ class Process:
     def signal(self, number: int):
         self.process.send_signal(number)
 
-    def wait(self, deadline: float = 30) -> int:
+    def wait(self, deadline: float = 60) -> int:
         """-> exit status; negative: the signal that ended it."""
         try:
             status = self.process.wait(deadline)
@@ -288,7 +290,7 @@ class Process:
         self.stage.disown(self.pid)
         return status
 
-    def stop(self, deadline: float = 30) -> int:
+    def stop(self, deadline: float = 60) -> int:
         """SIGTERM, then its exit status."""
         if self.running:
             self.signal(signal.SIGTERM)

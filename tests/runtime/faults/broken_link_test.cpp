@@ -60,7 +60,7 @@ class client {
  public:
   client(broken_link& link, std::uint16_t port) : link_(link), fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
     const std::uint16_t instead = link.opening("127.0.0.1", port);
-    const timeval patience{5, 0};
+    const timeval patience{60, 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     const sockaddr_in at = loopback(instead ? instead : port);
     connected = ::connect(fd_, reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0;

@@ -243,7 +243,7 @@ TEST_F(guarded, rates_are_told_with_the_time_to_wait) {
   const auto& trailing = last_->GetServerTrailingMetadata();
   const auto found = trailing.find("retry-after");
   ASSERT_NE(found, trailing.end());
-  EXPECT_GT(std::stoi(std::string(found->second.data(), found->second.size())), 50);
+  EXPECT_GT(std::stoi(std::string(found->second.data(), found->second.size())), 0);
   EXPECT_NE(s.error_details().find("RetryInfo"), std::string::npos);
 }
 

@@ -75,7 +75,7 @@ class holding {
 
   exchange_ptr next() {
     std::unique_lock lock(mutex_);
-    if (!came_.wait_for(lock, 20s, [this] { return !held_.empty(); })) {
+    if (!came_.wait_for(lock, 60s, [this] { return !held_.empty(); })) {
       ADD_FAILURE() << "no request came";
       return nullptr;
     }
@@ -93,10 +93,10 @@ class holding {
   std::deque<exchange_ptr> held_;
 };
 
-/// Until `what` holds; fails the test after 20 s.
+/// Until `what` holds; fails the test after a minute.
 template <class Condition>
 bool eventually(Condition what) {
-  const auto end = std::chrono::steady_clock::now() + 20s;
+  const auto end = std::chrono::steady_clock::now() + 60s;
   while (!what()) {
     if (std::chrono::steady_clock::now() > end) return false;
     std::this_thread::yield();

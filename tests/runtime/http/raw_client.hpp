@@ -72,7 +72,7 @@ class answer_reader {
 class raw_client : public answer_reader {
  public:
   explicit raw_client(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
-    const timeval patience{20, 0};
+    const timeval patience{60, 0};
     ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     sockaddr_in to{};
     to.sin_family = AF_INET;

@@ -70,11 +70,12 @@ bool answer(int fd, std::string_view body) {
   return true;
 }
 
+constexpr auto patience = 60 * policy::second;
 constexpr auto versions = "\0\0\0\0\0\0"sv;
 
 TEST(SpokenAt, TheEmbeddedBrokerIsKafkaInTheClear) {
   const embedded_broker broker({{"t", 1}});
-  EXPECT_EQ(spoken_at(broker.bootstrap()), spoken::plaintext);
+  EXPECT_EQ(spoken_at(broker.bootstrap(), patience), spoken::plaintext);
 }
 
 TEST(SpokenAt, KafkaSaysWhetherItWantsCredentials) {
@@ -87,7 +88,7 @@ TEST(SpokenAt, KafkaSaysWhetherItWantsCredentials) {
     const port p([&, said = shaken](int fd) {
       if (answer(fd, versions)) answer(fd, said);
     });
-    EXPECT_EQ(spoken_at(p.address), is);
+    EXPECT_EQ(spoken_at(p.address, patience), is);
   }
 }
 
@@ -97,7 +98,7 @@ TEST(SpokenAt, ATlsListenerAnswersAHandshakeAndNothingElse) {
       const std::string first = read(fd, 1);
       if (first == "\x16") write(fd, hello);
     });
-    EXPECT_EQ(spoken_at(p.address), spoken::tls);
+    EXPECT_EQ(spoken_at(p.address, patience), spoken::tls);
   }
 }
 

@@ -45,6 +45,7 @@ class RealBroker : public testing::Test {
     o.brokers = brokers;
     o.group = "group-" + topic;
     o.topic = topic;
+    o.own["session.timeout.ms"] = "45000";  // nobody is sent away for a pause of this machine
     return o;
   }
   [[nodiscard]] sink_options sink() const {
@@ -114,7 +115,7 @@ class pipeline {
   }
   std::atomic<int> stale{0};  ///< finished after their partition was taken away
   std::atomic<int> in_flight_at_revoke{0};
-  std::atomic<int> work_us{3'000};  ///< slow enough that the load outlasts a rebalance
+  std::atomic<int> work_us{10'000};  ///< slow enough that the load outlasts a rebalance
 
  private:
   struct part {

@@ -29,11 +29,11 @@ std::string graph(const std::string& name) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-engine_process_options scripted(const std::string& how, policy::nanos limit = 10 * policy::second) {
+engine_process_options scripted(const std::string& how, policy::nanos limit = 120 * policy::second) {
   engine_process_options o;
   o.command = {"/proc/self/exe", "scripted-child", how};
   o.batch_limit = limit;
-  o.load_limit = 20 * policy::second;
+  o.load_limit = 120 * policy::second;
   o.restarts.first_delay = policy::millisecond;
   o.restarts.max_delay = 5 * policy::millisecond;
   return o;

@@ -127,7 +127,7 @@ struct exporting {
     options.interval = milliseconds(5);
     options.first_pause = milliseconds(1);
     options.longest_pause = milliseconds(4);
-    options.last_words = milliseconds(500);
+    options.last_words = std::chrono::minutes(1);
     options.metrics = metrics;
   }
   void begin() { to = std::make_unique<otlp_exporter>(options); }

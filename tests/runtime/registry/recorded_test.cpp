@@ -57,7 +57,7 @@ class Recorded : public testing::TestWithParam<const char*> {
     o.uri = server_.uri();
     o.username = "u";
     o.password = "p";
-    o.timeout = 2 * policy::second;
+    o.timeout = 60 * policy::second;
     o.pause = policy::millisecond;
     return o;
   }

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "tests/runtime/store/servers.hpp"
 
 namespace troupe::store {
@@ -111,8 +113,11 @@ class Greetings : public ::testing::TestWithParam<greeting_case> {};
 
 TEST_P(Greetings, AreHandled) {
   const auto& c = GetParam();
+  std::promise<void> seen;
+  auto looked = seen.get_future();
   scripted_server server([&](int fd, int number) {
     scripted_server::receive(fd);
+    if (number == 1) looked.wait();
     scripted_server::send(fd, number == 0 ? c.greeting : "+PONG\r\n");
     if (number == 0 && c.closes) return;
     while (!scripted_server::receive(fd).empty()) {
@@ -122,6 +127,7 @@ TEST_P(Greetings, AreHandled) {
   o.reconnect_fatal = o.reconnect_min = o.reconnect_max = 100 * ms;
   client redis(o);
   const auto s = redis.not_connected();
+  seen.set_value();
   EXPECT_FALSE(s.connected);
   EXPECT_EQ(s.fatal, c.fatal);
   EXPECT_THAT(s.reason, HasSubstr("127.0.0.1:" + std::to_string(server.port()) + ": "));
@@ -155,7 +161,7 @@ TEST(Protocol, HalfAnAnswerEndsWithTheBudget) {
     scripted_server::receive(fd);
   });
   auto o = client::options(server.port());
-  o.budget = 300 * ms;
+  o.budget = second;
   client redis(o);
   ASSERT_TRUE(redis.connected().connected);
   const auto first = redis.get({"x", "y"});

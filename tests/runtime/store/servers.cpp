@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -18,7 +19,7 @@
 namespace troupe::store {
 namespace {
 
-constexpr auto patience = std::chrono::seconds(20);
+constexpr auto patience = std::chrono::seconds(60);
 
 [[nodiscard]] int listen_on(int port, int& bound) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -250,8 +251,8 @@ redis_options client::options(int port) {
   redis_options o;
   o.host = "127.0.0.1";
   o.port = port;
-  o.connect_timeout = 10 * second;
-  o.budget = 10 * second;
+  o.connect_timeout = 60 * second;
+  o.budget = 60 * second;
   o.reconnect_min = 10 * ms;
   o.reconnect_max = 50 * ms;
   o.seed = 1;
@@ -318,6 +319,14 @@ bool client::wait_counters(const std::function<bool(const store_counters&)>& goo
     shared_->changed.wait_for(lock, std::chrono::milliseconds(1));  // a counter tells nobody
   }
   return true;
+}
+
+bool client::wait_logged(const std::string& part) {
+  std::unique_lock lock(shared_->mutex);
+  return shared_->changed.wait_for(lock, patience, [&] {
+    return std::any_of(shared_->log.begin(), shared_->log.end(),
+                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
+  });
 }
 
 std::vector<std::string> client::logged() {

@@ -114,12 +114,14 @@ class client {
   std::vector<get_result> take(std::size_t n);
   [[nodiscard]] std::size_t answers();
 
-  /// The status that satisfies, or the last one after 20 s.
+  /// The status that satisfies, or the last one after a minute.
   store_status wait_status(const std::function<bool(const store_status&)>& good);
   store_status connected();
   store_status not_connected();
   store_status fatal();
   bool wait_counters(const std::function<bool(const store_counters&)>& good);
+  /// Until a line of the log has this in it.
+  bool wait_logged(const std::string& part);
   [[nodiscard]] std::vector<std::string> logged();
 
   [[nodiscard]] level2_cache& operator*() { return *cache_; }

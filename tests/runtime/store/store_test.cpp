@@ -141,7 +141,7 @@ TEST_F(RealRedis, LookUpsOvertakeStores) {
 TEST_F(RealRedis, AFrozenOneCostsTheBudgetAndNoMore) {
   redis_server server;
   auto o = client::options(server.port());
-  o.budget = 50 * ms;
+  o.budget = second;
   client redis(o);
   ASSERT_TRUE(redis.connected().connected);
   redis->set({{"key", "value"}});
@@ -153,13 +153,13 @@ TEST_F(RealRedis, AFrozenOneCostsTheBudgetAndNoMore) {
     EXPECT_FALSE(r.ok);
     EXPECT_TRUE(r.timed_out);
     EXPECT_GE(r.took, o.budget);
-    EXPECT_LT(r.took, 5 * second);
+    EXPECT_LT(r.took, 60 * second);
     EXPECT_TRUE(r.values.empty());
     EXPECT_EQ(r.error, "no answer within redis.timeout");
   }
   EXPECT_THAT(
       redis.wait_status([](const auto& n) { return n.reason.find("ms") != std::string::npos; }).reason,
-      HasSubstr("no answer for 200 ms"));
+      HasSubstr("no answer for 4000 ms"));
   const auto refused = redis.get({"key"});  // known to be stuck: not even the budget
   EXPECT_FALSE(refused.ok);
   EXPECT_FALSE(refused.timed_out);
@@ -180,10 +180,7 @@ TEST_F(RealRedis, AFrozenOneIsGivenUpAndFoundAgain) {
   ASSERT_TRUE(redis.connected().connected);
   server.freeze();
   EXPECT_TRUE(redis.get({"key"}).timed_out);
-  EXPECT_THAT(
-      redis.wait_status([](const auto& s) { return s.reason.find("connecting anew") != std::string::npos; })
-          .reason,
-      HasSubstr("no answer for 300 ms"));
+  EXPECT_TRUE(redis.wait_logged("no answer for 300 ms, connecting anew"));
   // Its kernel still accepts for it.
   EXPECT_THAT(
       redis.wait_status([](const auto& s) { return s.reason.find("connected, but") != std::string::npos; })
@@ -236,7 +233,7 @@ TEST_F(RealRedis, LookUpsUnderWayEndWhenItDies) {
   EXPECT_FALSE(redis.not_connected().connected);
   const auto down = redis.get({"key"});
   EXPECT_FALSE(down.ok);
-  EXPECT_LT(down.took, 5 * second);
+  EXPECT_LT(down.took, 60 * second);
   EXPECT_THAT(
       redis.wait_status([](const auto& s) { return s.reason.find("refused") != std::string::npos; }).reason,
       HasSubstr("Connection refused"));
@@ -283,7 +280,7 @@ TEST(RealConnections, NobodyAnswersTheHandshake) {
   client redis(o);
   const nanos before = steady_now();
   EXPECT_FALSE(redis.get({"key"}).ok);  // not connected: no reason to wait
-  EXPECT_LT(steady_now() - before, 5 * second);
+  EXPECT_LT(steady_now() - before, 60 * second);
   EXPECT_THAT(redis.not_connected().reason, HasSubstr("no connection within redis.connect_timeout"));
   for (const int fd : fillers) ::close(fd);
   ::close(listener);
@@ -334,7 +331,7 @@ TEST_F(RealRedis, Passwords) {
   {
     client redis(o);
     EXPECT_THAT(redis.fatal().reason, HasSubstr("redis.password are refused: WRONGPASS"));
-    EXPECT_THAT(redis.logged(), Contains(HasSubstr("WRONGPASS")));
+    EXPECT_TRUE(redis.wait_logged("WRONGPASS"));
     // Someone mends it.
     server.command({"CONFIG", "SET", "requirepass", "wrong"}, "secret word");
     EXPECT_TRUE(redis.connected().connected);
