@@ -202,8 +202,13 @@ void take_over(self_ptr self) {
   auto& desk = *s.args.desk;
   const nanos now = caf_line::now(self);
   desk.for_each_open([&](gateway_desk::open_batch& b) {
-    for (const record& r : b.batch->records)
-      if (b.calls[r.seq] && r.error != error_code::none) s.refuse(b, r, {r.error, r.error_message, 0}, now);
+    for (const record& r : b.batch->records) {
+      if (!b.calls[r.seq]) continue;
+      if (r.error != error_code::none)
+        s.refuse(b, r, {r.error, r.error_message, 0}, now);
+      else if (r.answered.load(std::memory_order_relaxed))
+        desk.ended(b, r);  // it died of the reply, whose caller is told that the service is unavailable
+    }
     desk.end_unread(b);
   });
   desk.forget_finished();

@@ -32,6 +32,7 @@ struct wish {
   nanos timeout = 0;  // 0: none
   std::uint8_t cls = 0;
   const bool* gone = nullptr;
+  bool reply_throws = false;
 };
 
 class test_call final : public call {
@@ -57,6 +58,7 @@ class test_call final : public call {
     batch.values.push_back(0.5);
   }
   void reply(const record&, const call_result& result) override {
+    if (wish_.reply_throws) throw std::bad_alloc();
     ended_ = true;
     to_->predictions[number_].push_back(result.outputs[0]);
   }
@@ -309,6 +311,19 @@ TEST(gateway, the_log_says_how_many_of_which_class_an_overload_refuses_and_by_wh
   EXPECT_TRUE(has(R"("event":"overload")")) << text;
   EXPECT_TRUE(has(R"("option":"http.max_requests","count":"2"})")) << text;
   EXPECT_TRUE(has(R"("option":"http.admission","count":"3","class":"interactive"})")) << text;
+}
+
+TEST(gateway, a_reply_that_throws_ends_its_call_and_no_other) {
+  outcomes o;
+  stage s;
+  hand_in(s, o, 0, 3);
+  hand_in(s, o, 3, 1, {.reply_throws = true});
+  hand_in(s, o, 4, 3);
+  s.system.advance(60'000'000'000);
+  EXPECT_EQ(s.desk->open_calls(), 0U);
+  EXPECT_EQ(o.ends(3), 0U);
+  EXPECT_EQ(o.abandoned, 1);
+  for (int i : {0, 1, 2, 4, 5, 6}) EXPECT_EQ(o.ends(i), 1U) << i;
 }
 
 TEST(gateway, closing_the_desk_ends_what_is_open) {

@@ -95,7 +95,7 @@ with t.Stage() as stage:
     kafka.client.create_topic("inference-requests", 2, config=wide)
     kafka.client.create_topic("inference-results", 2)
     kafka.client.create_topic("inference-requests-dlq", 1, config=wide)
-    node = stage.troupe({"kafka": {"brokers": kafka.bootstrap}})
+    node = stage.troupe({"kafka": {"brokers": kafka.bootstrap, "properties": {"session.timeout.ms": "45000"}}})
     node.wait_ready()
 
     sent = t.run("load", "--brokers", kafka.bootstrap, "--raw", "-", "--json", stdin="\n".join(lines) + "\n")

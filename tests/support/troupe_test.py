@@ -509,7 +509,7 @@ class Troupe(Process):
         return Metrics.parse(body.decode())
 
 
-def run(*words: str, environment: Optional[Dict[str, str]] = None, deadline: float = 60,
+def run(*words: str, environment: Optional[Dict[str, str]] = None, deadline: float = 180,
         stdin: Optional[str] = None) -> subprocess.CompletedProcess:
     """Runs one command of troupe to its end, with output as text."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(OWN)}
