@@ -1105,9 +1105,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.stalls = stalls;
       a.park = source && !settings.kafka.parking_topic.empty();
       a.stall_limit = settings.models.stall_limit;
-      // An engine in a process of its own ends its calls itself.
-      if (settings.models.time_limit > 0)
-        a.time_limit = std::max(settings.models.time_limit, settings.onnxruntime.timeout + policy::second);
+      a.time_limit = settings.models.time_limit;
       a.max_hung = settings.models.max_hung;
       a.abandon = [this](const caf_line::any_actor& shard, const std::string& why) {
         const std::lock_guard lock(mutex);
@@ -1360,6 +1358,11 @@ struct node::impl final : kafka::assignment_listener, door_state {
                            " more models or versions can't be loaded");
     for (const auto& [actor, n] : notices->all())
       h.degraded.push_back(actor + " " + observe::in_words(n, steady_now()));
+    if (stalls->any())
+      for (const auto& loaded : models->current()->all())
+        if (const auto stall = stalls->of(loaded.get()); stall && stall->hung != 0)
+          h.degraded.push_back("model " + std::string(loaded->name()) + "/" + std::string(loaded->version()) +
+                               ": " + model::why_hung(*stall));
     if (injector)
       for (const auto& r : injector->list())
         if (r.ended.empty()) h.degraded.push_back("fault active: " + faults::in_words(r.what));
@@ -1410,16 +1413,22 @@ struct node::impl final : kafka::assignment_listener, door_state {
   [[nodiscard]] models_report models_now() const override {
     models_report all = kept->report();
     const auto said = notices->all();
-    if (said.empty()) return all;
+    if (said.empty() && !stalls->any()) return all;
     const auto table = models->current();
     const std::lock_guard lock(mutex);
     for (const auto& m : table->all()) {
       const auto id = actor_ids.find(m.get());
       const auto n = id == actor_ids.end() ? said.end() : said.find("breaker " + id->second);
-      if (n == said.end()) continue;
+      const auto stall = stalls->of(m.get());
+      std::string notice;
+      if (stall && stall->hung != 0)
+        notice = model::why_hung(*stall);
+      else if (n != said.end())
+        notice = "its breaker " + observe::in_words(n->second, steady_now());
+      else
+        continue;
       for (auto& v : all.versions)
-        if (v.model == m->name() && v.version == m->version() && v.state != "draining")
-          v.notice = "its breaker " + observe::in_words(n->second, steady_now());
+        if (v.model == m->name() && v.version == m->version() && v.state != "draining") v.notice = notice;
     }
     return all;
   }
@@ -1470,9 +1479,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     // First, for others wait for the partitions. Revokes: waits for what is in flight, commits, leaves.
     if (source) source->close(deadline);
     bool answered = !http || http->wait_drained(deadline);
-    while (grpc && grpc->open() != 0 && steady_now() < deadline)
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    answered &= !grpc || grpc->open() == 0;
+    if (grpc) {
+      answered &= grpc->wait_drained(deadline);
+      // While the actors are there: what came in the last moment is answered, too.
+      const nanos left = std::clamp<nanos>(deadline - steady_now(), 0, 5 * policy::second);
+      grpc->stop(std::chrono::milliseconds(left / policy::millisecond));
+    }
     const std::size_t left = answers_under_way();
     observe::log(
         left ? observe::level::warn : observe::level::info, "node", "drain_finished",

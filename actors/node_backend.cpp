@@ -33,11 +33,7 @@ std::shared_ptr<const model::model_table> node_backend::models() const {
 
 serving::model_state node_backend::state_of(const model::loaded_model& m) const {
   const auto stall = args_.stalls->of(&m);
-  if (stall && stall->hangs)
-    return {false,
-            "its engine hangs: as many calls as models.max_hung have not returned, and until one does it is "
-            "given nothing",
-            0};
+  if (stall && stall->hung != 0) return {false, model::why_hung(*stall), 0};
   if (!stall || stall->next_probe == 0) return {};
   const nanos left = std::max<nanos>(0, stall->next_probe - args_.now());
   return {

@@ -23,6 +23,10 @@ namespace {
 
 constexpr nanos sweep = 200'000'000;
 
+/// A batch that runs for longer gives its slot to another one: it hangs, or is as much in the way as if it
+/// did.
+constexpr nanos slot_at_most = 500'000'000;
+
 constexpr std::uint32_t enough_to_open = 1'000'000;  // failures, wherever breaker.threshold lies
 
 struct idle_shard {
@@ -53,6 +57,8 @@ struct running {
   bool on_trial = false;     // its shard says so when it dies of them
   std::shared_ptr<engine_work> work;
   nanos away_before = 0;  // what scheduler_state::away came to when it was granted
+  nanos since = 0;
+  bool has_slot = true;
 };
 
 struct hung_shard {
@@ -82,7 +88,8 @@ struct scheduler_state {
   std::deque<waiting_row> waiting;  // their class was full: bounded by the doors' credit
   std::uint64_t next_grant = 1;
   policy::absence away{sweep};
-  std::size_t express_running = 0;
+  std::size_t slots_taken = 0;
+  std::size_t express_running = 0;  // beside the slots; no more than there are slots
   std::vector<bool> runnable;
   std::vector<std::uint64_t> waiting_rows;  // by class
   std::vector<policy::bisection::row> scored;
@@ -119,7 +126,7 @@ struct scheduler_state {
     if (!stalled || lane.stalled_since == 0) lane.stalled_since = stalled ? now : 0;
     if (!args.stalls) return;
     if (stalled)
-      args.stalls->set(lane.model, {lane.stalled_since, lane.next_probe, hangs(lane)});
+      args.stalls->set(lane.model, {lane.stalled_since, lane.next_probe, hangs(lane) ? lane.hung : 0});
     else
       args.stalls->clear(lane.model);
   }
@@ -130,6 +137,18 @@ struct scheduler_state {
     r.trace->child("queue", r.trace->waits_since(), now,
                    {{"troupe.class", r.cls < args.classes.size() ? args.classes[r.cls].name : ""}}, error);
     r.trace->waits(now);
+  }
+
+  void free_slot(running& g) {
+    if (!std::exchange(g.has_slot, false)) return;
+    --(g.express ? express_running : slots_taken);
+  }
+
+  /// Of a call of the lane's engine; 0: none. One that ends its calls itself is waited for.
+  [[nodiscard]] nanos limit_of(const model_lane& lane) const {
+    const nanos own = lane.model ? lane.model->engine().ends_after() : 0;
+    if (args.time_limit == 0 || own == 0) return args.time_limit;
+    return std::max(args.time_limit, own + policy::second);
   }
 
   static const record* record_of(const policy::sla_item& item) {
@@ -281,7 +300,7 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows,
   auto& from = express ? lane.express : lane.idle;
   idle_shard shard = std::move(from.back());
   from.pop_back();
-  s.express_running += express;
+  ++(express ? s.express_running : s.slots_taken);
   const std::uint64_t id = s.next_grant++;
   std::shared_ptr<const row_refs> shared = std::move(rows);
   for (const record* r : *shared)
@@ -293,8 +312,8 @@ void give(self_ptr self, std::size_t lane_index, std::shared_ptr<row_refs> rows,
   std::shared_ptr<engine_work> work;
   if (s.args.time_limit > 0) work = std::make_shared<engine_work>();
   const bool on_trial = lane.suspects.trusted();
-  s.grants.emplace(
-      id, running{lane_index, shared, shard.handle, express, probes, on_trial, work, s.away.total()});
+  s.grants.emplace(id, running{lane_index, shared, shard.handle, express, probes, on_trial, work,
+                               s.away.total(), caf_line::now(self)});
   caf_line::send(self, shard.handle, grant{id, std::move(shared), on_trial, std::move(work)});
 }
 
@@ -372,7 +391,7 @@ void dispatch(self_ptr self) {
   const nanos now = caf_line::now(self);
   answer_refused(self);
   dispatch_express(self, now);
-  while (s.grants.size() - s.express_running < s.args.slots) {
+  while (s.slots_taken < s.args.slots) {
     bool gave = false;
     s.runnable.assign(s.lanes.size(), false);
     for (std::size_t i = 0; i < s.lanes.size() && !gave; ++i) {
@@ -420,7 +439,6 @@ void take_back(self_ptr self, const running& lost, end_of_shard how, const std::
       lane.suspects.forget(r);
       if (scheduler_state::wanted(*r)) s.take_again(lost.lane, r);
     }
-    s.express_running -= lost.express;
     if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
     return;
   }
@@ -440,7 +458,6 @@ void take_back(self_ptr self, const running& lost, end_of_shard how, const std::
     for (const auto* h : still) static_cast<const record*>(h)->batch->retain();
   poison.hand_over(0,
                    [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
-  s.express_running -= lost.express;
   if (lane.suspects.trusted()) {
     // The breaker hears of no outcome: its probe is still to be made.
     if (lane.breaker == breaker_position::half_open) lane.probes += lost.probes;
@@ -459,7 +476,13 @@ void shard_died(self_ptr self, const caf_line::ending& e) {
     if (s.hung[i].who != shard) continue;
     const auto at = s.lane_by_model.find(s.hung[i].model);
     if (at != s.lane_by_model.end() && s.lanes[at->second].hung > 0) {
-      --s.lanes[at->second].hung;
+      model_lane& lane = s.lanes[at->second];
+      if (s.hangs(lane) && lane.hung == s.args.max_hung)
+        observe::log(
+            observe::level::info, "scheduler", "engine_returned",
+            "a call that hung has returned; the model is given batches again",
+            {{"model", std::string(lane.model->name())}, {"version", std::string(lane.model->version())}});
+      --lane.hung;
       s.judge(s.lanes[at->second], caf_line::now(self));
     }
     s.hung.erase(s.hung.begin() + static_cast<std::ptrdiff_t>(i));
@@ -475,28 +498,32 @@ void shard_died(self_ptr self, const caf_line::ending& e) {
       continue;
     }
     // The grant, whose rows are named, stays until it is done with.
+    s.free_slot(it->second);
     take_back(self, it->second, e.of_its_work ? end_of_shard::its_work : end_of_shard::something_else, e.why);
     it = s.grants.erase(it);
   }
   dispatch(self);
 }
 
-/// Calls of engines that do not return.
+/// Calls of engines that take long, or do not return.
 void end_hung(self_ptr self, nanos now) {
   auto& s = self->state;
-  if (s.args.time_limit <= 0) return;
   s.away.look(now);
   for (auto it = s.grants.begin(); it != s.grants.end();) {
+    const nanos away = s.away.total() - it->second.away_before;
+    if (now - it->second.since - away > slot_at_most) s.free_slot(it->second);
     const nanos began = it->second.work ? it->second.work->began.load(std::memory_order_relaxed) : 0;
-    if (began == 0 || now - began - (s.away.total() - it->second.away_before) <= s.args.time_limit) {
+    const nanos limit = s.limit_of(s.lanes[it->second.lane]);
+    if (began == 0 || now - began - away <= limit) {
       ++it;
       continue;
     }
+    s.free_slot(it->second);
     const running lost = std::move(it->second);
     it = s.grants.erase(it);
     auto& lane = s.lanes[lost.lane];
     const std::string why = "a call of the engine did not return within " +
-                            std::to_string(s.args.time_limit / 1'000'000) + " ms (models.time_limit)";
+                            std::to_string(limit / 1'000'000) + " ms (models.time_limit)";
     s.hung.push_back({lost.shard->address(), lane.model});
     ++lane.hung;
     observe::log(observe::level::error, "scheduler", "engine_hangs",
@@ -564,7 +591,9 @@ void publish(self_ptr self) {
     const auto oldest = s.queue->oldest_arrival(c);
     s.args.metrics->queue(c, s.queue->depth(c), oldest ? static_cast<double>(now - *oldest) * 1e-9 : 0.0);
   }
-  s.args.metrics->slots(s.grants.size() - s.express_running, s.args.slots);
+  std::size_t run = 0;
+  for (const auto& [id, g] : s.grants) run += !g.express;
+  s.args.metrics->slots(run, s.args.slots);
   std::size_t suspects = 0;
   for (const auto& lane : s.lanes) suspects += lane.suspects.known();
   s.args.metrics->suspect_rows(suspects);
@@ -606,7 +635,7 @@ scheduler_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<sch
           for (const record* r : *m.back)
             if (scheduler_state::wanted(*r)) s.take_again(it->second.lane, r);
         (it->second.express ? lane.express : lane.idle).push_back({m.shard, it->second.shard});
-        s.express_running -= it->second.express;
+        s.free_slot(it->second);
         s.grants.erase(it);
         dispatch(self);
       },

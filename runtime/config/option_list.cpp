@@ -350,13 +350,13 @@ std::vector<binding> bind(settings& s) {
       "models.credit_share", s.models.credit_share, 0.01, 1,
       "Share of a partition's credit that a model which can't answer may hold, where several are loaded and "
       "kafka.parking_topic is set; its records beyond that are parked at once.");
-  b.duration(
-      "models.time_limit", s.models.time_limit, 0, hour,
-      "Longest call of an engine; then its batch is taken away and another shard started. At least a second "
-      "more than onnxruntime.timeout, which ends a call by itself; 0: none.");
+  b.duration("models.time_limit", s.models.time_limit, 0, hour,
+             "Longest call of an engine; then its batch is taken away and another shard started. One in a "
+             "process of "
+             "its own has at least a second more than onnxruntime.timeout, which ends its calls; 0: none.");
   b.count("models.max_hung", s.models.max_hung, std::uint32_t{1}, std::uint32_t{1000}, "calls",
-          "Calls beyond models.time_limit that a model version may have at a time; with so many it is given "
-          "nothing until one returns.");
+          "With so many calls beyond models.time_limit a model version is given nothing until one returns; "
+          "those that were under way by then may hang, too.");
   b.count("models.max_rows", s.models.max_rows, std::size_t{1}, std::size_t{1'000'000}, "rows",
           "Most rows of one request.")
       .doc.live = true;

@@ -30,6 +30,7 @@
 #include <utility>
 
 #include "messages/reply_turn.hpp"
+#include "runtime/grpc/goaway.hpp"
 #include "runtime/grpc/infer_call.hpp"
 #include "runtime/grpc/methods.hpp"
 #include "runtime/grpc/tls.hpp"
@@ -66,9 +67,14 @@ constexpr std::size_t most_spare = 0;  // so that it sees what is used after its
 #else
 constexpr std::size_t most_spare = 256;
 #endif
+constexpr nanos quiet_for = 200'000'000;    // in a drain: clients have heard that they are to go
 constexpr std::size_t most_message = 1024;  // of a status: clients limit the size of metadata
 constexpr std::size_t copied_reply = 4096;
 constexpr std::size_t most_kept_text = std::size_t{1} << 20;
+
+[[nodiscard]] nanos steady_now() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
 
 /// What a completion queue gives back.
 class event {
@@ -412,6 +418,8 @@ struct server_parts {
   std::unique_ptr<tls_copies> certificates;
   std::unique_ptr<::grpc::Server> grpc;
   int port = 0;
+  goaway farewell;
+  nanos drains_since = 0;
   std::mutex stop_mutex;
   bool stopped = false;
   std::mutex watches_mutex;
@@ -428,6 +436,7 @@ struct shared_state {
   std::size_t max_open = 0;
   std::shared_ptr<const observe::request_log> log;  ///< null: no request has a line
   std::atomic<std::size_t> open{0};
+  std::atomic<nanos> last_came{0};  ///< steady clock
 };
 
 class infer_rpc;
@@ -640,6 +649,7 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     if (shared_->open.load(std::memory_order_relaxed) >= shared_->max_open)
       return refuse({status_code::unavailable, "too many requests are open"}, shared_->retry_after);
     shared_->open.fetch_add(1, std::memory_order_relaxed);
+    shared_->last_came.store(lane_.now, std::memory_order_relaxed);
     refs_.store(2, std::memory_order_relaxed);
     lane_.taken.push_back(std::make_unique<infer_call>(
         *this, shared_->infer, lane_.now, serving::caller(std::move(asked.who), lane_.owner.options.guard)));
@@ -1039,6 +1049,7 @@ void infer_stream::message(message_body&& body) {
   ++open_;
   shared_state& shared = *rpc_.shared();
   const bool full = shared.open.fetch_add(1, std::memory_order_relaxed) >= shared.max_open;
+  shared.last_came.store(rpc_.on().now, std::memory_order_relaxed);
   auto made =
       std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer, rpc_.on().now,
                                    serving::caller(std::move(asked.who), rpc_.on().owner.options.guard));
@@ -1156,7 +1167,7 @@ void lane::run() {
   void* what = nullptr;
   bool ok = false;
   while (queue->Next(&what, &ok)) {
-    now = std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+    now = steady_now();
     static_cast<event*>(what)->happened(ok);
     // What else there is by now, so that it can travel together. Each look serves one connection, so one that
     // finds nothing does not say that there is nothing.
@@ -1322,6 +1333,7 @@ void server_parts::stop(std::chrono::milliseconds grace) {
   const std::lock_guard lock(stop_mutex);
   if (std::exchange(stopped, true) || !grpc) return;
   draining = true;
+  farewell.forget();
   const bool started = !lanes.empty() && lanes.front()->thread.joinable();
   if (started)
     for (auto& one : lanes) one->tell_stopping();
@@ -1364,7 +1376,21 @@ void server::refresh_health() {
 }
 void server::drain() {
   parts_->draining = true;
+  parts_->drains_since = steady_now();
   parts_->refresh_health();
+  parts_->farewell.send(*parts_->grpc);
+}
+bool server::wait_drained(nanos deadline) {
+  const nanos words = std::chrono::nanoseconds(parts_->options.last_words).count();
+  const auto& shared = *parts_->lanes.front()->shared;
+  for (;;) {
+    const nanos now = steady_now();
+    const nanos last = shared.last_came.load(std::memory_order_relaxed);
+    const bool quiet = last == 0 || now - std::max(last, parts_->drains_since) >= quiet_for;
+    if (open() == 0 && (quiet || now - parts_->drains_since >= words)) return true;
+    if (now >= deadline) return open() == 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
 }
 void server::stop(std::chrono::milliseconds grace) {
   parts_->stop(grace);

@@ -59,7 +59,8 @@ struct server_options {
   std::chrono::milliseconds min_ping_interval{10'000};  ///< clients that ask more often are sent away
   std::chrono::milliseconds idle_timeout{0};            ///< of a connection without calls; 0: none
   std::chrono::milliseconds max_age{0};                 ///< of a connection; 0: any
-  std::chrono::milliseconds retry_after{1'000};         ///< said with UNAVAILABLE
+  std::chrono::milliseconds last_words{1'000};   ///< the longest that clients are waited for in a drain
+  std::chrono::milliseconds retry_after{1'000};  ///< said with UNAVAILABLE
   std::string server_name = "troupe";
   std::string server_version;
   codec::infer_options infer;
@@ -97,9 +98,14 @@ class server {
   [[nodiscard]] std::size_t open() const;
   /// Tells those who watch its health; done once a second without being asked.
   void refresh_health();
-  /// Health checks and ServerReady say that it does not serve any more; requests are still answered.
+  /// Health checks and ServerReady say that it does not serve any more, and clients are asked to take their
+  /// next calls elsewhere; those that come are still answered.
   void drain();
-  /// No new requests; those that are open have `grace` to end, then they end as UNAVAILABLE. Calls may
+  /// After drain(): waits until all requests are answered and no more have come for some 0.2 s, or for
+  /// last_words, where somebody goes on; to the deadline (steady clock). True: all are answered.
+  [[nodiscard]] bool wait_drained(nanos deadline);
+  /// No new requests: what arrives now ends as CANCELLED, which is the library's doing. Those that are open
+  /// have `grace` to end, then they end as UNAVAILABLE. Calls may
   /// outlive the server. Not from `take`. Idempotent.
   void stop(std::chrono::milliseconds grace);
 

@@ -34,12 +34,14 @@ class inside_engine : public engine {
 class isolated_engine : public engine {
  public:
   isolated_engine(std::string_view file, onnxruntime::table_hints hints, engine_process_options how)
-      : process_(file, std::move(hints), std::move(how)) {}
+      : limit_(how.batch_limit), process_(file, std::move(hints), std::move(how)) {}
   void score(std::span<const double* const> rows, double* out) const override { process_.score(rows, out); }
   [[nodiscard]] std::string_view kind() const override { return "onnxruntime"; }
+  [[nodiscard]] policy::nanos ends_after() const override { return limit_; }
   [[nodiscard]] const onnxruntime::table_spec& spec() const { return process_.spec(); }
 
  private:
+  policy::nanos limit_;
   engine_process process_;
 };
 

@@ -15,6 +15,7 @@
 
 #include "runtime/model/cell_rule.hpp"
 #include "runtime/policy/rollout.hpp"
+#include "runtime/policy/time.hpp"
 
 namespace troupe::model {
 
@@ -111,6 +112,9 @@ class engine {
 
   /// "forest", "linear", ...
   [[nodiscard]] virtual std::string_view kind() const = 0;
+
+  /// A call that lasts so long ends by itself, with an exception. 0: none does.
+  [[nodiscard]] virtual policy::nanos ends_after() const { return 0; }
 };
 
 /// One version of one model, ready to score.

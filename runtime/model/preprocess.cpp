@@ -99,6 +99,7 @@ class preprocessed_engine final : public engine {
     }
   }
   [[nodiscard]] std::string_view kind() const override { return inner_->kind(); }
+  [[nodiscard]] policy::nanos ends_after() const override { return inner_->ends_after(); }
 
  private:
   std::shared_ptr<const pipeline> front_;

@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "runtime/policy/time.hpp"
 
@@ -18,8 +20,15 @@ class loaded_model;
 struct stall {
   policy::nanos since = 0;
   policy::nanos next_probe = 0;  ///< nothing is tried before, its breaker is open; 0: something may be
-  bool hangs = false;            ///< models.max_hung calls have not returned: nothing is tried until one does
+  std::uint32_t hung =
+      0;  ///< calls that do not return, models.max_hung or more: nothing is tried until one does
 };
+
+/// Why nothing is tried, of a model whose engine hangs.
+[[nodiscard]] inline std::string why_hung(const stall& how) {
+  return "its engine hangs: " + std::to_string(how.hung) +
+         " calls have not returned (models.max_hung), it is given nothing until one does";
+}
 
 class stalls {
  public:

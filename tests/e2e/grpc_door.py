@@ -6,9 +6,11 @@ import contextlib
 import json
 import pathlib
 import shutil
+import signal
 import ssl
 import struct
 import subprocess
+import threading
 import warnings
 
 import http2
@@ -187,6 +189,32 @@ with t.Stage() as stage:
             pass
         assert c.goaway == 0 and calls > 1, (c.goaway, calls)
     node.stop()
+
+    # --- a node that ends: clients are told to go elsewhere, and what they have sent by then is answered
+    for _ in range(3):
+        node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"}, "grpc": {}})
+        node.wait_ready()
+        answered, ends = [0] * 8, []
+
+        def until_told(at):
+            try:
+                with Connection(node.grpc_port) as c:
+                    while c.goaway is None:
+                        assert c.call(INFER, good).status == http2.OK
+                        answered[at] += 1
+                    ends.append(c.goaway)
+            except BaseException as error:  # noqa: BLE001
+                ends.append(error)
+
+        clients = [threading.Thread(target=until_told, args=(at,)) for at in range(len(answered))]
+        for client in clients:
+            client.start()
+        t.wait_until(lambda: all(n > 20 for n in answered) or ends, "all clients are at it")
+        node.signal(signal.SIGTERM)
+        for client in clients:
+            client.join(60)
+        assert ends == [0] * len(clients), ends
+        assert node.wait() == 0, node.stderr()
 
     # --- TLS
     def openssl(*words):
