@@ -7,10 +7,11 @@
 // grpc_core::Server::SendGoaways(), found when the program is linked. A library without it: nobody is told
 // before Shutdown().
 
-#include <grpcpp/alarm.h>
-#include <grpcpp/server.h>
-
 #include <memory>
+
+namespace grpc {
+class Server;
+}
 
 namespace troupe::rpc {
 
@@ -27,9 +28,8 @@ class goaway {
   void forget();
 
  private:
-  struct target;
-  std::shared_ptr<target> target_;
-  ::grpc::Alarm alarm_;
+  struct body;
+  std::unique_ptr<body> body_;
 };
 
 }  // namespace troupe::rpc
