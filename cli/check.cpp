@@ -1,5 +1,6 @@
 #include <librdkafka/rdkafka.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -300,6 +301,29 @@ finding check_port(const std::string& option, const std::string& bind, int port)
   }
 }
 
+struct listener {
+  std::string option;
+  std::string bind;
+  int port = 0;
+};
+
+std::vector<finding> check_ports(const std::vector<listener>& all) {
+  const auto any = [](const std::string& bind) { return bind == "0.0.0.0" || bind == "::"; };
+  std::vector<finding> found;
+  for (const auto& one : all) {
+    const auto same = std::find_if(all.begin(), all.end(), [&](const listener& other) {
+      return &other < &one && other.port == one.port && one.port != 0 &&
+             (other.bind == one.bind || any(other.bind) || any(one.bind));
+    });
+    if (same == all.end())
+      found.push_back(check_port(one.option, one.bind, one.port));
+    else
+      found.push_back({one.option + " " + std::to_string(one.port), false,
+                       "is that of " + same->option + ", too: give each a port of its own"});
+  }
+  return found;
+}
+
 }  // namespace
 
 int check(const check_options& o) {
@@ -321,9 +345,11 @@ int check(const check_options& o) {
   if (!s.tracing.endpoint.empty()) all.push_back(check_tracing(s));
   if (!s.auth.keys_file.empty()) all.push_back(check_keys(s));
   if (!s.auth.jwks_file.empty() || !s.auth.jwks_url.empty()) all.push_back(check_token_keys(s));
-  if (s.http.enabled) all.push_back(check_port("http.port", s.http.bind, s.http.port));
-  if (s.grpc.enabled) all.push_back(check_port("grpc.port", s.grpc.bind, s.grpc.port));
-  all.push_back(check_port("metrics.port", s.metrics.bind, s.metrics.port));
+  std::vector<listener> listeners;
+  if (s.http.enabled) listeners.push_back({"http.port", s.http.bind, s.http.port});
+  if (s.grpc.enabled) listeners.push_back({"grpc.port", s.grpc.bind, s.grpc.port});
+  listeners.push_back({"metrics.port", s.metrics.bind, s.metrics.port});
+  for (auto& f : check_ports(listeners)) all.push_back(std::move(f));
   bool good = true;
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (auto& f : all) {

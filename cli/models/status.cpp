@@ -1,23 +1,47 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <string>
 
 #include "cli/models/admin_client.hpp"
 
 namespace troupe::cli {
 
-using nlohmann::json;
+namespace {
+
+using nlohmann::ordered_json;
+
+/// What is of this model only.
+void keep(ordered_json& all, const std::string& model) {
+  std::set<std::string> there;
+  for (const auto& v : all.at("versions")) there.insert(v.at("model").get<std::string>());
+  if (!there.contains(model)) {
+    std::string names;
+    for (const auto& name : there) names += (names.empty() ? "" : ", ") + name;
+    throw std::runtime_error("there is no model " + model + " on this node; it has " +
+                             (names.empty() ? "none" : names));
+  }
+  for (const char* list : {"versions", "rollouts", "history"}) {
+    ordered_json kept = ordered_json::array();
+    for (auto& one : all.at(list))
+      if (one.at("model") == model) kept.push_back(std::move(one));
+    all[list] = std::move(kept);
+  }
+}
+
+}  // namespace
 
 int models_status(const models_options& o) {
-  const std::string got = admin_client(o).get("/admin/models");
+  auto all = ordered_json::parse(admin_client(o).get("/admin/models"));
+  if (!o.model.empty()) keep(all, o.model);
   if (o.common.json) {
-    std::printf("%s", got.c_str());
+    std::printf("%s\n", all.dump().c_str());
     return ok;
   }
-  const json all = json::parse(got);
   std::printf("%-28s %-8s %-11s %-10s %7s %12s %8s %11s\n", "MODEL", "VERSION", "STATE", "ENGINE", "SHARE",
               "ROWS", "ERRORS", "LATENCY");
   for (const auto& v : all.at("versions")) {
-    if (!o.model.empty() && v.at("model") != o.model) continue;
     std::printf("%-28s %-8s %-11s %-10s %5.1f %% %12llu %8llu %8.3f ms\n",
                 v.at("model").get<std::string>().c_str(), v.at("version").get<std::string>().c_str(),
                 v.at("state").get<std::string>().c_str(), v.at("engine").get<std::string>().c_str(),

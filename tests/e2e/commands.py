@@ -314,6 +314,9 @@ with t.Stage() as stage:
     assert done.returncode == 1 and f"127.0.0.1:{nobody}" in done.stderr and not done.stdout, (done.stdout, done.stderr)
     done = t.run("check", *embedded, *ELSEWHERE, "--set", "redis.host=127.0.0.1", "--set", f"redis.port={nobody}")
     assert done.returncode == 1 and re.search(r"^FAILED +redis.*Connection refused", done.stdout, re.M), done.stdout
+    done = t.run("check", *embedded, *ELSEWHERE, "--set", "metrics.port=" + str(nobody), "--set", "grpc.port=" + str(nobody),
+                 "--set", "grpc.enabled=true", "--set", "grpc.bind=127.0.0.1")
+    assert done.returncode == 1 and re.search(rf"^ok +grpc.port {nobody}: free\nFAILED +metrics.port {nobody}: is that of grpc.port, too", done.stdout, re.M), done.stdout
     traced = (*embedded, *ELSEWHERE, "--set", f"tracing.endpoint=http://127.0.0.1:{nobody}")
     done = expect(1, "check", *traced)
     assert re.search(r"^FAILED +tracing http://127.0.0.1:\d+/v1/traces: .*Connection refused", done.stdout, re.M), done.stdout

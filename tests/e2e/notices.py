@@ -74,6 +74,11 @@ with t.Stage() as stage:
     (told,) = [v for v in json.loads(cli("models", "status", "--json")[1])["versions"] if "notice" in v]
     assert told["model"] == MODEL and told["notice"].startswith("its breaker is "), told
 
+    only = json.loads(cli("models", "status", MODEL, "--json")[1])["versions"]
+    assert only and {v["model"] for v in only} == {MODEL}, only
+    status, out, err = cli("models", "status", "nosuch")
+    assert status == 1 and f"there is no model nosuch on this node; it has diabetes-linear, {MODEL}" in err and not out, (status, out, err)
+
     status, out, err = cli("tree")
     assert status == 0 and re.search(rf"{actor} +running .*  is (open|half-open).*$", out, re.M), out + err
     tree = json.loads(cli("tree", "--json")[1])
