@@ -65,6 +65,10 @@ class Service:
         return self.troupe("load", "--http", f"http://{self.address('http')}", "--features", "10", "--rate", rate, "--connections", 8,
                            "--seconds", 600, "--json", name="http-load")
 
+    def load_over_grpc(self, rate: int) -> t.Process:
+        return self.troupe("load", "--grpc", self.address("grpc"), "--model", "diabetes-rf-model", "--features", "10", "--rate", rate,
+                           "--connections", 8, "--seconds", 600, "--json", name="grpc-load")
+
     def load_over_kafka(self, rate: int) -> t.Process:
         return self.troupe("load", "--brokers", self.kafka.bootstrap, "--records", 100_000_000, "--rate", rate, "--distinct", 5000,
                            "--wait-for", "60s", "--json", name="kafka-load")
@@ -256,9 +260,9 @@ def first_prediction(service: Service):
 def rolling_update(service: Service):
     with report.step("pods: a rolling update under load") as n:
         before = {p["metadata"]["name"] for p in service.pods()}
-        http, kafka = service.load_over_http(200), service.load_over_kafka(500)
+        http, grpc, kafka = service.load_over_http(200), service.load_over_grpc(200), service.load_over_kafka(500)
         served = lambda door: sum(service.metrics(p).total("inference_requests_total", door=door, status="success") for p in service.pods())
-        t.wait_until(lambda: served("http") > 200 and served("kafka") > 500, "both doors are under load", 60)
+        t.wait_until(lambda: served("http") > 200 < served("grpc") and served("kafka") > 500, "all doors are under load", 60)
         n["seconds"] = round(service.helm_install(podAnnotations={"example.org/rolled": "1"}), 1)
         pods = lambda: {p["metadata"]["name"] for p in service.pods()}
         # Helm waits for the new pods to be ready; the last old one goes minReadySeconds later.
@@ -269,6 +273,9 @@ def rolling_update(service: Service):
         told = ended(http)
         nothing_lost(told, "HTTP")
         n.update(http_sent=told["sent"], http_failed=told["errors"] + told["lost"], http_p99_ms=told.get("p99_ms", told.get("latency_ms", {}).get("p99")))
+        told = ended(grpc)
+        nothing_lost(told, "gRPC")
+        n.update(grpc_sent=told["sent"], grpc_failed=told["errors"] + told["lost"])
         told = ended(kafka)
         nothing_lost(told, "Kafka")
         n.update(kafka_sent=told["sent"], kafka_lost=told["lost"], kafka_duplicated=told["duplicated"])
