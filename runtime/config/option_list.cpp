@@ -352,8 +352,8 @@ std::vector<binding> bind(settings& s) {
       "kafka.parking_topic is set; its records beyond that are parked at once.");
   b.duration("models.time_limit", s.models.time_limit, 0, hour,
              "Longest call of an engine; then its batch is taken away and another shard started. One in a "
-             "process of "
-             "its own has at least a second more than onnxruntime.timeout, which ends its calls; 0: none.");
+             "process of its own has at least a second more than onnxruntime.timeout, which ends its calls; "
+             "0: none.");
   b.count("models.max_hung", s.models.max_hung, std::uint32_t{1}, std::uint32_t{1000}, "calls",
           "With so many calls beyond models.time_limit a model version is given nothing until one returns; "
           "those that were under way by then may hang, too.");

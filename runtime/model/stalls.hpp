@@ -20,14 +20,14 @@ class loaded_model;
 struct stall {
   policy::nanos since = 0;
   policy::nanos next_probe = 0;  ///< nothing is tried before, its breaker is open; 0: something may be
-  std::uint32_t hung =
-      0;  ///< calls that do not return, models.max_hung or more: nothing is tried until one does
+  /// Calls that do not return, models.max_hung of them or more: nothing is tried until one does. 0: fewer.
+  std::uint32_t hung = 0;
 };
 
 /// Why nothing is tried, of a model whose engine hangs.
 [[nodiscard]] inline std::string why_hung(const stall& how) {
-  return "its engine hangs: " + std::to_string(how.hung) +
-         " calls have not returned (models.max_hung), it is given nothing until one does";
+  return "its engine hangs, with " + std::to_string(how.hung) +
+         " of its calls not returned (models.max_hung): it is given nothing until one does";
 }
 
 class stalls {

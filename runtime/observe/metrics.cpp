@@ -414,8 +414,8 @@ struct metrics::impl {
         .emplace(key, request_series{&requests.Add(status), failed ? &errors.Add(code) : nullptr,
                                      failed ? nullptr : &rows.Add(of_model),
                                      &duration.add({{"door", door_name},
-                                                   {"class", class_name(line.cls)},
-                                                   {"status", failed ? "error" : "success"}}),
+                                                    {"class", class_name(line.cls)},
+                                                    {"status", failed ? "error" : "success"}}),
                                      std::move(of)})
         .first->second;
   }

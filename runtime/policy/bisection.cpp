@@ -50,7 +50,8 @@ std::vector<bisection::row> bisection::next(std::size_t most) {
 std::size_t bisection::known() const {
   std::size_t n = killed_.size();
   for (const auto& g : groups_)
-    n += static_cast<std::size_t>(std::count_if(g.begin(), g.end(), [&](row r) { return !killed_.contains(r); }));
+    n += static_cast<std::size_t>(
+        std::count_if(g.begin(), g.end(), [&](row r) { return !killed_.contains(r); }));
   return n;
 }
 

@@ -10,8 +10,8 @@
 // A model that ends whatever is given to it is no matter of rows: after `in_a_row` deaths without one row
 // scored in between, trusted() is false until a row is scored.
 //
-// Holds handles; whatever died() keeps is handed back exactly once, by next() or take_all(). A row is known by
-// its address, which another row may have after it: of each row that next() gave, the end is told, by
+// Holds handles; whatever died() keeps is handed back exactly once, by next() or take_all(). A row is known
+// by its address, which another row may have after it: of each row that next() gave, the end is told, by
 // scored(), died() or forget().
 
 #include <cstddef>

@@ -62,7 +62,7 @@ TEST(node_backend, a_model_that_can_not_answer_is_not_ready_and_says_why) {
   EXPECT_TRUE(state().ready) << "half open: the next call is the probe";
   stalls->set(m.get(), {policy::second, 0, 3});
   EXPECT_FALSE(state().ready);
-  EXPECT_THAT(state().why, HasSubstr("3 calls have not returned (models.max_hung)"));
+  EXPECT_THAT(state().why, HasSubstr("with 3 of its calls not returned (models.max_hung)"));
   EXPECT_EQ(state().retry_after, 0);
   stalls->clear(m.get());
   EXPECT_TRUE(state().ready);

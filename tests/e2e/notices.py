@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What stands against an actor is told to people: the open breaker of a model is in /ready, in `troupe tree`, in
 `troupe models status`, in the model's own readiness and in the reason of a scenario that failed over it, with the time of the next
-probe, and is gone once a probe has succeeded."""
+probe, and is gone once a probe has succeeded. So is an engine that hangs, which keeps no other model waiting."""
 
 import json
 import re
@@ -133,3 +133,31 @@ with t.Stage() as stage:
     assert (status, outcome) == (1, "failed") and why.startswith("somebody else stopped it after "), why
     status, outcome, why = run_with("{fault: shard_delay, delay: 1ms, duration: 10s}", lambda: node.signal(signal.SIGKILL))
     assert (status, outcome) == (1, "failed") and re.fullmatch(r"the node has not answered for \d\d s", why), why
+
+    # --- an engine that hangs
+    node = stage.troupe({"kafka": {"enabled": False}, "http": {}, "models": {"default": MODEL, "time_limit": "300ms", "max_hung": 1},
+                         "cache": {"mode": "off"}, "admin": {"token": SECRET}, "faults": {"enabled": True}, "log": {"format": "json"}})
+    node.wait_ready()
+    assert cli("fault", "inject", "shard_hang", "--model", MODEL, "--duration", "2m")[0] == 0
+    answers = []
+    waiting = [threading.Thread(target=lambda: answers.append(score())) for _ in range(8)]
+    for one in waiting:
+        one.start()
+    said = t.wait_until(lambda: [why for why in degraded() if "its engine hangs" in why], "/ready tells of it")
+    hangs = r"its engine hangs, with \d of its calls not returned \(models.max_hung\): it is given nothing until one does"
+    assert len(said) == 1 and re.fullmatch(rf"model {MODEL}/\d+: {hangs}", said[0]), said
+    status, said = asked(f"/v2/models/{MODEL}/ready")
+    assert status == 503 and re.fullmatch(hangs, said["reason"]), said
+    status, out, err = cli("models", "status", MODEL)
+    assert status == 0 and re.search(rf"^    {hangs}$", out, re.M), out + err
+    status, body = t.http("POST", f"http://127.0.0.1:{node.http_port}/v2/models/diabetes-linear/infer", {"inputs": [
+        {"name": "input", "shape": [1, 10], "datatype": "FP64", "data": [0.01] * 10}]})
+    assert status == 200, (status, body)
+    assert "did not return within 300 ms (models.time_limit)" in node.stdout(), node.stdout()
+    assert cli("fault", "stop", "--all")[0] == 0
+    t.wait_until(lambda: asked(f"/v2/models/{MODEL}/ready")[0] == 200 and degraded() == [], "it is whole again")
+    for one in waiting:
+        one.join(60)
+    assert len(answers) == 8 and score() == 200, answers
+    assert '"event":"engine_returned"' in node.stdout()
+    assert node.stop() == 0, node.stderr()

@@ -24,9 +24,9 @@
 namespace troupe::test {
 
 struct history {
-  std::string violation;  ///< the first one, with its time; empty: none
-  std::string story;      ///< what happened, a line each
-  std::uint64_t digest = 0;   ///< of the story and of every choice that was made
+  std::string violation;     ///< the first one, with its time; empty: none
+  std::string story;         ///< what happened, a line each
+  std::uint64_t digest = 0;  ///< of the story and of every choice that was made
   std::uint64_t records = 0;
   std::uint64_t calls = 0;
   std::uint64_t crashes = 0;

@@ -90,8 +90,7 @@ struct registry_script {
 };
 
 void expect_failure(const scripted_server::script& script, failure kind, const std::string& text,
-                    std::size_t requests,
-                    policy::nanos timeout = 60 * policy::second) {
+                    std::size_t requests, policy::nanos timeout = 60 * policy::second) {
   scripted_server server(script);
   auto o = quick(server.uri());
   o.token = "very-secret";
