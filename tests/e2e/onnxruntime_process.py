@@ -4,7 +4,6 @@ record."""
 
 import json
 import os
-import pathlib
 import shutil
 import signal
 
@@ -14,18 +13,6 @@ if not (t.ROOT / ".deps/onnxruntime/lib/libonnxruntime.so").exists():
     t.skip("no ONNX Runtime: run scripts/deps")
 
 RECORDS, RATE, KILLS = 12_000, 2_000, 4
-
-
-def children(pid):
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            for child in (task / "children").read_text().split():
-                if b"engine" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-        except OSError:  # it has just ended
-            pass
-    return found
 
 
 with t.Stage() as stage:
@@ -43,28 +30,28 @@ with t.Stage() as stage:
     loaded = lines("model_loaded")[0]
     assert loaded["engine"] == "onnxruntime" and "Elu" in loaded["why"], loaded
     brokers = t.wait_until(lambda: lines("started"), "the node has logged its start")[0]["brokers"]
-    assert len(children(node.pid)) == 1, children(node.pid)
+    assert len(t.engines_of(node.pid)) == 1, t.engines_of(node.pid)
     load = stage.start([t.TROUPE, "load", "--brokers", brokers, "--records", RECORDS, "--rate", RATE, "--features", 10,
                         "--wait-for", "30s", "--json"], "load")
     for i in range(KILLS):
         done = lambda: node.metrics().total("inference_requests_total", status="success")
         t.wait_until(lambda: done() > (i + 0.5) * RECORDS / (KILLS + 1), "requests are answered")
-        (child,) = t.wait_until(lambda: children(node.pid), "a child is there")
+        (child,) = t.wait_until(lambda: t.engines_of(node.pid), "a child is there")
         os.kill(child, signal.SIGKILL)
-        t.wait_until(lambda: [c for c in children(node.pid) if c != child], "another child is there")
+        t.wait_until(lambda: [c for c in t.engines_of(node.pid) if c != child], "another child is there")
     status = load.wait(120)
     report = json.loads(load.stdout())
     print(json.dumps(report))
     assert status == 0, load.stderr()
     assert report["sent"] == report["predicted"] == RECORDS and report["lost"] == 0, report
     assert len([line for line in lines("engine_process") if "signal 9" in line["msg"]]) >= KILLS, lines("engine_process")
-    (child,) = children(node.pid)
+    (child,) = t.engines_of(node.pid)
     assert node.stop() == 0, node.stderr()
     assert not os.path.exists(f"/proc/{child}"), "the child is left behind"
 
     # An orphan would hold memory and cores: the child ends with a node that is killed.
     node = stage.troupe({"kafka": {"brokers": "embedded"}, "models": {"directory": str(stage.path("models"))}})
     node.wait_ready()
-    (child,) = children(node.pid)
+    (child,) = t.engines_of(node.pid)
     node.kill()
     t.wait_until(lambda: not os.path.exists(f"/proc/{child}"), "the child is gone")

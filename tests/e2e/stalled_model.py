@@ -4,7 +4,6 @@ answered, those of the first are parked with the reason, and answered again once
 
 import json
 import os
-import pathlib
 import shutil
 import signal
 import threading
@@ -18,18 +17,6 @@ if not (t.ROOT / ".deps/onnxruntime/lib/libonnxruntime.so").exists():
 
 RECORDS = 6_000  # of each model, far beyond the credit
 TOPICS = ("inference-requests", "inference-results", "inference-requests-dlq", "inference-requests-parked")
-
-
-def children(pid):
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            for child in (task / "children").read_text().split():
-                if b"engine" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
-                    found.append(int(child))
-        except OSError:  # it has just ended
-            pass
-    return found
 
 
 def request(n, model, width):
@@ -57,7 +44,7 @@ with t.Stage() as stage:
 
     def kill_engines():
         while broken.is_set() and node.running:
-            for child in children(node.pid):
+            for child in t.engines_of(node.pid):
                 try:
                     os.kill(child, signal.SIGKILL)
                 except ProcessLookupError:

@@ -91,6 +91,19 @@ def wait_until(condition: Callable[[], object], what: str, deadline: float = 60,
         time.sleep(every)
 
 
+def engines_of(pid: int) -> List[int]:
+    """The processes in which engines of a node score."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            for child in (task / "children").read_text().split():
+                if b"engine" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+        except OSError:  # it has just ended
+            pass
+    return found
+
+
 def http(method: str, url: str, body: Union[None, bytes, str, dict] = None, headers: Optional[Dict[str, str]] = None,
          timeout: float = 60) -> Tuple[int, bytes]:
     """-> status and body; an HTTP error status is an answer like any other."""
