@@ -147,7 +147,7 @@ with t.Stage() as stage:
     load("--brokers", brokers, "--records", 100, "--rate", 200, "--distinct", 100)
     fails = fault("shard_fail", 300, model="iris-classifier")
     over_kafka(20, model="iris-classifier")
-    t.wait_until(lambda: node.metrics().total("troupe_breaker_state", name="iris-classifier/1") >= 1, "the breaker opens")
+    t.wait_until(lambda: node.metrics().total("troupe_breaker_openings_total", name="iris-classifier/1") > 0, "the breaker opens")
     over_kafka(20, model="iris-classifier")
     t.wait_until(lambda: node.metrics().total("troupe_parked_records_total") > 0, "records are parked", 60)
 

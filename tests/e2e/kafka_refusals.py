@@ -51,8 +51,8 @@ with t.Stage() as stage:
     assert not found["ok"] and found["detail"].startswith(f"{node.config}:"), found
     assert "kafka.properties.session.timeout.ms: 1 is not allowed by the brokers; expected 1000 to 1800000" in found["detail"], found
     assert "refuse a session.timeout.ms of 1: set kafka.properties.session.timeout.ms" in why, why
-    line, *_ = [one for one in node.log() if one["event"] == "INVALID_SESSION_TIMEOUT"]
-    assert "set kafka.properties.session.timeout.ms" in line["msg"], line
+    lines = [one for one in node.log() if one["event"] == "INVALID_SESSION_TIMEOUT"]  # one in 30 s
+    assert lines and all("set kafka.properties.session.timeout.ms" in one["msg"] for one in lines), lines
     found, why, _ = member("group.protocol", "consumer")  # whose absence brokers of 3.9 pass over
     assert not found["ok"] and "kafka.properties.group.protocol: the brokers have no 'consumer'" in found["detail"], found
     assert "joining group inference-service; if it stays so, the brokers have no kafka.properties.group.protocol: consumer" in why, why
@@ -99,5 +99,5 @@ with t.Stage() as stage:
     assert len(reasons) == 2 and sorted("Kafka producer: " in why for why in reasons) == [False, True], reasons
     assert both.stop() == 0, both.stderr()
 
-    refused = [e for e in map(json.loads, node.stdout().splitlines()) if e["event"] == "TRANSACTION" and e["level"] == "error"]
-    assert refused and all("kafka-acls.sh" in e["msg"] for e in refused), refused
+    refused = [e for e in map(json.loads, node.stdout().splitlines()) if e["event"] == "TRANSACTION"]
+    assert refused and all(e["level"] == "error" and "kafka-acls.sh" in e["msg"] for e in refused), refused

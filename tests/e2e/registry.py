@@ -134,6 +134,7 @@ with t.Stage() as stage:
     wait_production("1")
     registry.production = "2"
     wait_production("2")
+    assert traffic.running, "it happened under load"
     traffic.signal(signal.SIGINT)
     assert traffic.wait() == 0, traffic.stderr()
     result = json.loads(traffic.stdout())

@@ -75,6 +75,7 @@ with t.Stage() as stage:
 
     def finished(process, failed: bool = False, interrupt: bool = True) -> dict:
         if interrupt:
+            assert process.running, "it all happened under load"
             process.signal(signal.SIGINT)
         process.wait(120)
         result = json.loads(process.stdout())

@@ -75,7 +75,7 @@ with t.Stage() as stage:
         assert r.header("__connect.errors.exception.class.name") == b"unavailable", r
     metrics = node.metrics()
     print(json.dumps({"results": len(results), "dead": len(dead), "parked": len(parked)}))
-    assert metrics.total("troupe_parked_records_total") == len(parked) > 0, len(parked)
+    assert metrics.total("troupe_parked_records_total") == len(parked) > RECORDS / 2, len(parked)
     t.wait_until(lambda: kafka.client.committed("inference-service", TOPICS[0]).get(0) == 2 * RECORDS, "all is committed")
 
     # Its engine lives: a few records are what the breaker probes with, then all are answered.
