@@ -258,7 +258,7 @@ chosen_engine choose(std::string_view file, const graph_hints& hints, const onnx
     g = onnx::read(file, most);
     if (hints.beyond_tables()) throw load_error("model.yaml asks for what only ONNX Runtime does");
     if (how.mode == engine_mode::automatic) {
-      made.graph = compile(file, hints, most);
+      made.graph = compile(g, hints, most);
       made.why = "every operator is built in";
     }
   } catch (const load_error& e) {

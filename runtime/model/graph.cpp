@@ -704,9 +704,12 @@ class compiler {
 
 }  // namespace
 
-compiled_graph compile(std::string_view file, const graph_hints& hints, const onnx::limits& most) {
-  const onnx::graph g = onnx::read(file, most);
+compiled_graph compile(const onnx::graph& g, const graph_hints& hints, const onnx::limits& most) {
   return compiler(g, hints, most).run();
+}
+
+compiled_graph compile(std::string_view file, const graph_hints& hints, const onnx::limits& most) {
+  return compile(onnx::read(file, most), hints, most);
 }
 
 }  // namespace troupe::model

@@ -50,7 +50,12 @@ struct compiled_graph {
   std::string unexplained = {};                   ///< why there is none
 };
 
-/// `file`: the bytes of an ONNX file, needed during the call only. Throws load_error without naming the file.
+/// `g` and the bytes that it looks into are needed during the call only. Throws load_error without naming the
+/// file.
+[[nodiscard]] compiled_graph compile(const onnx::graph& g, const graph_hints& hints,
+                                     const onnx::limits& most);
+
+/// The same of an ONNX file's bytes.
 [[nodiscard]] compiled_graph compile(std::string_view file, const graph_hints& hints = {},
                                      const onnx::limits& most = {});
 
