@@ -198,9 +198,18 @@ struct scheduler_state {
     }
   }
 
-  /// Its caller is told at once instead of waiting for the breaker.
+  /// Its caller is told at once instead of waiting for the breaker, or for a call that may never return.
   [[nodiscard]] bool refuses(std::size_t lane, const record& r) const {
-    return lanes[lane].breaker == breaker_position::open && r.batch->via != door::kafka;
+    return (lanes[lane].breaker == breaker_position::open || hangs(lanes[lane])) &&
+           r.batch->via != door::kafka;
+  }
+
+  /// What such a caller is told.
+  [[nodiscard]] std::string why_refused(const model_lane& lane, nanos now) const {
+    if (hangs(lane)) return model::why_hung({lane.stalled_since, 0, lane.hung});
+    const nanos left = lane.next_probe - now;
+    return "the model keeps failing, its breaker is open; it is tried again " +
+           (left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon");
   }
 
   /// A row that was granted in vain.
@@ -226,8 +235,8 @@ struct scheduler_state {
 
 using self_ptr = scheduler_actor::stateful_pointer<scheduler_state>;
 
-/// Callers wait for an answer, and a model whose breaker is open gives none: they are told at once, and come
-/// again or ask another. Kafka's rows wait.
+/// Callers wait for an answer, and a model whose breaker is open or whose engine hangs gives none: they are
+/// told at once, and come again or ask another. Kafka's rows wait.
 void answer_refused(self_ptr self) {
   auto& s = self->state;
   if (s.refused.empty()) return;
@@ -237,17 +246,13 @@ void answer_refused(self_ptr self) {
     rows.adopt(r);
     if (!scheduler_state::wanted(*r)) continue;
     if (r->trace) s.tell_wait(*r, "unavailable");
-    const nanos left = s.lanes[s.lane_of(r->model)].next_probe - caf_line::now(self);
-    const std::string when =
-        left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon";
-    out.failed(*r, error_code::unavailable,
-               "the model keeps failing, its breaker is open; it is tried again " + when);
+    out.failed(*r, error_code::unavailable, s.why_refused(s.lanes[s.lane_of(r->model)], caf_line::now(self)));
   }
   s.refused.clear();
   out.hand_over(0, [&](answer_set_ptr set) { caf_line::send(self, s.to.producer, answers{std::move(set)}); });
 }
 
-/// Those among a lane's waiting rows whose callers are not to wait for its breaker.
+/// Those among a lane's waiting rows whose callers are not to wait, after something that `refuses` sees.
 void refuse_waiting(self_ptr self, std::size_t lane_index) {
   auto& s = self->state;
   std::vector<policy::sla_item> left;
@@ -265,6 +270,10 @@ void refuse_waiting(self_ptr self, std::size_t lane_index) {
     s.refused.push_back(r);
     return true;
   });
+  std::vector<policy::bisection::row> suspects;
+  s.lanes[lane_index].suspects.take_if(
+      [](const void* h) { return static_cast<const record*>(h)->batch->via != door::kafka; }, suspects);
+  for (const auto* h : suspects) s.refused.push_back(static_cast<const record*>(h));
 }
 
 /// Answers rows that ended in the queue.
@@ -536,6 +545,7 @@ void end_hung(self_ptr self, nanos now) {
     if (s.args.abandon) s.args.abandon(caf_line::untyped(lost.shard), why);
     take_back(self, lost, end_of_shard::hang, why);
     s.judge(lane, now);
+    if (s.hangs(lane)) refuse_waiting(self, lost.lane);
   }
 }
 

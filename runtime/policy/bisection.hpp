@@ -10,9 +10,9 @@
 // A model that ends whatever is given to it is no matter of rows: after `in_a_row` deaths without one row
 // scored in between, trusted() is false until a row is scored.
 //
-// Holds handles; whatever died() keeps is handed back exactly once, by next() or take_all(). A row is known
-// by its address, which another row may have after it: of each row that next() gave, the end is told, by
-// scored(), died() or forget().
+// Holds handles; whatever died() keeps is handed back exactly once, by next(), take_if() or take_all(). A row
+// is known by its address, which another row may have after it: of each row that next() gave, the end is
+// told, by scored(), died() or forget().
 
 #include <cstddef>
 #include <cstdint>
@@ -45,6 +45,18 @@ class bisection {
   [[nodiscard]] std::vector<row> next(std::size_t most);
   /// Nothing more is known of a row: it is no longer wanted, or waits with all others again.
   void forget(row r) { killed_.erase(r); }
+  /// Appends those that wait of which `which` says so, and forgets them.
+  template <class Which>
+  void take_if(const Which& which, std::vector<row>& out) {
+    for (auto& g : groups_)
+      std::erase_if(g, [&](row r) {
+        if (!which(r)) return false;
+        killed_.erase(r);
+        out.push_back(r);
+        return true;
+      });
+    std::erase_if(groups_, [](const auto& g) { return g.empty(); });
+  }
   /// Appends all that wait and forgets them.
   void take_all(std::vector<row>& out);
 

@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "actors/breaker.hpp"
+#include "actors/gateway.hpp"
+#include "actors/gateway_desk.hpp"
 #include "actors/model_shard.hpp"
 #include "actors/partition_consumer.hpp"
 #include "actors/producer.hpp"
@@ -91,6 +93,46 @@ class locked_sink final : public kafka::record_sink {
  private:
   std::mutex mutex_;
   test::simulated_sink inner_;
+};
+
+/// How calls ended, each by a line: its prediction, or why there is none.
+class call_ends {
+ public:
+  void add(std::string one) {
+    const std::lock_guard lock(mutex_);
+    all_.push_back(std::move(one));
+  }
+  [[nodiscard]] std::vector<std::string> all() const {
+    const std::lock_guard lock(mutex_);
+    return all_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> all_;
+};
+
+class one_row final : public call {
+ public:
+  one_row(std::shared_ptr<call_ends> to, double first) : to_(std::move(to)), first_(first) {}
+  void read(record& r, record_batch& batch) override {
+    r.target = batch.arrived + 60'000 * ms;
+    r.model = batch.models->find("sum", "").model;
+    r.rows = 1;
+    r.values_begin = static_cast<std::uint32_t>(batch.values.size());
+    batch.values.push_back(first_);
+    batch.values.push_back(0.5);
+  }
+  void reply(const record&, const call_result& result) override {
+    to_->add(std::to_string(result.outputs[0]));
+  }
+  void fail(const record&, const call_failure& why) override {
+    to_->add(std::string(to_string(why.code)) + ": " + std::string(why.message));
+  }
+
+ private:
+  std::shared_ptr<call_ends> to_;
+  double first_;
 };
 
 struct small_node {
@@ -187,6 +229,26 @@ struct small_node {
     });
   }
 
+  void open_door() {
+    child("gateway", [this] {
+      gateway_args a;
+      a.desk = desk;
+      a.name = "gateway";
+      a.models = live;
+      a.stalls = stalls;
+      a.metrics = metrics;
+      return caf_line::untyped(spawn_gateway(actors, std::move(a), now()));
+    });
+  }
+
+  std::shared_ptr<call_ends> ask(int times, double first) {
+    auto ends = std::make_shared<call_ends>();
+    std::vector<std::unique_ptr<call>> calls;
+    for (int i = 0; i < times; ++i) calls.push_back(std::make_unique<one_row>(ends, first));
+    desk->hand_in(std::move(calls));
+    return ends;
+  }
+
   tree_report tree() {
     auto p = std::make_shared<std::promise<tree_report>>();
     auto f = p->get_future();
@@ -203,8 +265,10 @@ struct small_node {
   std::shared_ptr<const model::loaded_model> m;
   std::shared_ptr<model::live_models> live = std::make_shared<model::live_models>();
   std::shared_ptr<model::stalls> stalls = std::make_shared<model::stalls>();
-  std::shared_ptr<observe::metrics> metrics = std::make_shared<observe::metrics>(observe::metrics_options{});
+  std::shared_ptr<observe::metrics> metrics =
+      std::make_shared<observe::metrics>(observe::metrics_options{{"bulk"}, {60}});
   std::shared_ptr<test::simulated_queue> queue = std::make_shared<test::simulated_queue>();
+  std::shared_ptr<gateway_desk> desk = std::make_shared<gateway_desk>();
   std::shared_ptr<locked_sink> sink = std::make_shared<locked_sink>();
   std::mutex mutex;
   wiring who;
@@ -246,6 +310,30 @@ TEST(hang, with_too_many_calls_that_hang_a_model_is_given_nothing_until_one_retu
   n.hangs->open();
   n.until([&] { return n.sink->delivered().size() == 60; });
   n.until([&] { return !n.stalls->any(); });
+}
+
+TEST(hang, callers_of_a_model_that_is_given_nothing_are_told_so_at_once_and_records_wait) {
+  small_node n(30 * ms, 0, 3);
+  n.open_door();
+  const auto hang = n.ask(60, never);
+  n.until([&] { return hang->all().size() == 60; });
+  const auto later = n.ask(1, 1);
+  n.until([&] { return later->all().size() == 1; });
+  for (const auto& ends : {hang, later})
+    for (const auto& one : ends->all()) {
+      EXPECT_EQ(one.rfind("unavailable: its engine hangs, with ", 0), 0U) << one;
+      EXPECT_NE(one.find("models.max_hung"), std::string::npos) << one;
+    }
+  n.queue->add("{\"request_id\":\"r-1\",\"features\":[1,0.5]}");
+  n.consume();
+  n.until(
+      [&] { return n.metrics->text().find("troupe_queue_depth{class=\"bulk\"} 1") != std::string::npos; });
+  EXPECT_TRUE(n.sink->delivered().empty());
+  n.hangs->open();
+  n.until([&] { return n.sink->delivered().size() == 1; });
+  const auto at_last = n.ask(1, 1);
+  n.until([&] { return at_last->all().size() == 1; });
+  EXPECT_EQ(at_last->all(), std::vector{std::to_string(1.5)});
 }
 
 TEST(hang, a_stuck_actor_is_seen_and_another_takes_its_place) {

@@ -128,6 +128,21 @@ TEST(bisection, hands_back_what_it_holds) {
   EXPECT_TRUE(b.next(5).empty());
 }
 
+TEST(bisection, hands_back_those_that_are_asked_for) {
+  std::vector<char> rows(10);
+  std::vector<bisection::row> all, out, convicted;
+  for (const char& r : rows) all.push_back(&r);
+  bisection b;
+  b.died(all, false, false, convicted);
+  b.died(std::span(all).first(1), true, false, convicted);
+  const auto first_half = [&](bisection::row r) { return r < static_cast<bisection::row>(&rows[5]); };
+  b.take_if(first_half, out);
+  EXPECT_EQ(out.size(), 6U) << "five, and the one that waits a second time";
+  EXPECT_EQ(b.known(), 5U) << "with its count";
+  EXPECT_EQ(b.next(10), std::vector<bisection::row>(all.begin() + 5, all.end())) << "no group without rows";
+  EXPECT_TRUE(b.empty());
+}
+
 TEST(bisection, is_told_of_each_end) {
   std::vector<char> rows(3);
   std::vector<bisection::row> convicted;
