@@ -169,7 +169,10 @@ struct scheduler_state {
       lanes.emplace_back();
       queue->add_model();
     }
-    if (fresh) lanes[it->second].model = m;
+    if (fresh) {
+      lanes[it->second].model = m;
+      args.metrics->hung_calls(m, 0);  // a predecessor may have said more
+    }
     last_model = m;
     last_lane = it->second;
     return last_lane;
@@ -491,7 +494,7 @@ void shard_died(self_ptr self, const caf_line::ending& e) {
             observe::level::info, "scheduler", "engine_returned",
             "a call that hung has returned; the model is given batches again",
             {{"model", std::string(lane.model->name())}, {"version", std::string(lane.model->version())}});
-      --lane.hung;
+      s.args.metrics->hung_calls(lane.model, --lane.hung);
       s.judge(s.lanes[at->second], caf_line::now(self));
     }
     s.hung.erase(s.hung.begin() + static_cast<std::ptrdiff_t>(i));
@@ -534,7 +537,7 @@ void end_hung(self_ptr self, nanos now) {
     const std::string why = "a call of the engine did not return within " +
                             std::to_string(limit / 1'000'000) + " ms (models.time_limit)";
     s.hung.push_back({lost.shard->address(), lane.model});
-    ++lane.hung;
+    s.args.metrics->hung_calls(lane.model, ++lane.hung);
     observe::log(observe::level::error, "scheduler", "engine_hangs",
                  s.hangs(lane) ? "its batch is taken away; the model is given nothing until a call returns"
                                : "its batch is taken away and scored by another shard",

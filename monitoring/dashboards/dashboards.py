@@ -209,6 +209,8 @@ MODELS = [
     graph("Breakers", [('max by (name) (troupe_breaker_state{$node,name!="redis"})', "{{name}}"),
                        (grown("troupe_breaker_openings_total", "name", 'name!="redis"'), "{{name}} opened")],
           about="0 closed, 1 half-open, 2 open"),
+    graph("Calls that hang", [(f"max by (model, version) (troupe_model_hung_calls{{$node,{MODEL}}})", "{{model}}/{{version}}")],
+          about="Calls of the engine beyond models.time_limit that have not returned, of the instance with the most; at models.max_hung a model is given nothing"),
     row("Versions and rollouts"),
     table("Versions", f"count by (model, version, state, engine) (troupe_model_info{{$node,{MODEL}}})", ["model", "version", "state", "engine"], value=True,
           about="Value: on how many instances"),

@@ -198,6 +198,9 @@ struct metrics::impl {
       counter("troupe_express_batches_total", "Batches of urgent rows that were scored beside the slots")
           .Add({});
   prometheus::Family<Gauge>& slots_busy = gauge("troupe_scheduler_slots_busy", "Batches that run now");
+  prometheus::Family<Gauge>& hung_calls =
+      gauge("troupe_model_hung_calls",
+            "Calls of the model's engine beyond models.time_limit that have not returned");
   prometheus::Family<Gauge>& suspects =
       gauge("troupe_suspect_rows",
             "Rows of batches that ended their model's shard: tried in parts until the guilty is found");
@@ -325,6 +328,7 @@ struct metrics::impl {
     mean_family::series* confidence;
     Counter* exceptions;
     Gauge* loaded;  // null for one that was never registered
+    Gauge* hung;    // the same
     std::shared_ptr<model_tally> tally;
   };
   struct partition_series {
@@ -383,7 +387,7 @@ struct metrics::impl {
     return by_model
         .emplace(model, model_series{std::string(name), std::string(version), &latency.add(with),
                                      &batch_rows.add(with), &confidences.add(with), &exceptions.Add(with),
-                                     nullptr, std::make_shared<model_tally>()})
+                                     nullptr, nullptr, std::make_shared<model_tally>()})
         .first->second;
   }
 
@@ -445,8 +449,11 @@ void metrics::model_loaded(const model::loaded_model* model, std::string_view na
                            std::string_view version) {
   const std::lock_guard lock(impl_->mutex);
   auto& series = impl_->model_of(model, name, version);
-  if (!series.loaded)
-    series.loaded = &impl_->models_loaded.Add({{"model", series.name}, {"version", series.version}});
+  if (!series.loaded) {
+    const labels with = {{"model", series.name}, {"version", series.version}};
+    series.loaded = &impl_->models_loaded.Add(with);
+    series.hung = &impl_->hung_calls.Add(with);
+  }
   series.loaded->Set(1);
 }
 
@@ -459,7 +466,10 @@ void metrics::model_unloaded(const model::loaded_model* model) {
       if (other != model && series.loaded == it->second.loaded) return true;
     return false;
   }();
-  if (it->second.loaded && !reloaded) impl_->models_loaded.Remove(it->second.loaded);
+  if (it->second.loaded && !reloaded) {
+    impl_->models_loaded.Remove(it->second.loaded);
+    impl_->hung_calls.Remove(it->second.hung);
+  }
   impl_->by_model.erase(it);
   // The address may be another model's next.
   std::erase_if(impl_->by_request, [&](const auto& entry) { return std::get<0>(entry.first) == model; });
@@ -638,6 +648,12 @@ void metrics::queue(std::size_t cls, std::size_t depth, double oldest_age_second
   const auto& series = impl_->class_of(cls);
   series.depth->Set(as_number(depth));
   series.age->Set(oldest_age_seconds);
+}
+
+void metrics::hung_calls(const model::loaded_model* model, std::size_t count) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto it = impl_->by_model.find(model);
+  if (it != impl_->by_model.end() && it->second.hung) it->second.hung->Set(as_number(count));
 }
 
 void metrics::suspect_rows(std::size_t count) {

@@ -127,6 +127,8 @@ class metrics {
   void express_batch();
   /// Rows of batches that ended their shard, until each was scored or is convicted.
   void suspect_rows(std::size_t count);
+  /// Calls of the model's engine beyond their time limit that have not returned.
+  void hung_calls(const model::loaded_model* model, std::size_t count);
 
   // Kafka.
   void partition(int partition, const partition_line& now);

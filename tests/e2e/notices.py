@@ -160,9 +160,11 @@ with t.Stage() as stage:
     status, body = t.http("POST", f"http://127.0.0.1:{node.http_port}/v2/models/{MODEL}/infer", {"inputs": [
         {"name": "input", "shape": [1, 10], "datatype": "FP64", "data": [0.01] * 10}]})
     assert status == 503 and re.fullmatch(hangs, json.loads(body)["error"]), (status, body)
+    assert node.metrics().total("troupe_model_hung_calls", model=MODEL) > 0
     assert "did not return within 300 ms (models.time_limit)" in node.stdout(), node.stdout()
     assert cli("fault", "stop", "--all")[0] == 0
     t.wait_until(lambda: asked(f"/v2/models/{MODEL}/ready")[0] == 200 and degraded() == [], "it is whole again")
     assert score() == 200
     assert '"event":"engine_returned"' in node.stdout()
+    t.wait_until(lambda: node.metrics().total("troupe_model_hung_calls", model=MODEL) == 0, "all calls have returned")
     assert node.stop() == 0, node.stderr()

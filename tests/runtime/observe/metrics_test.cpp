@@ -178,6 +178,7 @@ void use_everything(metrics& m) {
   m.queue(0, 1, 0.5);
   m.slots(1, 2);
   m.suspect_rows(3);
+  m.hung_calls(handle(0), 2);
   m.partition(0, {1, 2, 0.2, 3, 0.4});
   m.assigned_partitions(1, 1);
   m.delivery_errors(1);
@@ -334,6 +335,18 @@ TEST(Metrics, AnAddressMayBeAnotherModelLater) {
       e.at(R"(inference_requests_total{class="bulk",door="kafka",model="b",status="success",version="2"})"),
       1);
   EXPECT_EQ(e.at(R"(troupe_model_loaded{model="b",version="2"})"), 1);
+}
+
+TEST(Metrics, HungCallsAreOfALoadedVersion) {
+  metrics m(three_classes());
+  m.hung_calls(handle(0), 1);  // not loaded: no labels for it
+  EXPECT_THAT(m.text(), Not(HasSubstr("troupe_model_hung_calls{")));
+  m.model_loaded(handle(0), "a", "1");
+  EXPECT_EQ(parse(m.text()).at(R"(troupe_model_hung_calls{model="a",version="1"})"), 0);
+  m.hung_calls(handle(0), 3);
+  EXPECT_EQ(parse(m.text()).at(R"(troupe_model_hung_calls{model="a",version="1"})"), 3);
+  m.model_unloaded(handle(0));
+  EXPECT_THAT(m.text(), Not(HasSubstr("troupe_model_hung_calls{")));
 }
 
 TEST(Metrics, AReloadedVersionStaysLoadedWhenItsFirstLoadGoes) {
