@@ -121,7 +121,7 @@ with t.Stage() as stage:
 
     # --- against a node: what goes back and fails again comes back, three times in all
 
-    node = stage.troupe({"kafka": {"brokers": kafka.bootstrap, "group": "scorers"}})
+    node = stage.troupe({"kafka": {"brokers": kafka.bootstrap, "group": "scorers", "properties": {"session.timeout.ms": "45000"}}})
     node.wait_ready()
     client.produce(REQUESTS, [Record(b"no JSON", b"circle")])
     for times in range(5):
