@@ -756,7 +756,6 @@ struct node::impl final : kafka::assignment_listener, door_state {
     o.keepalive_timeout = ms(g.keepalive_timeout);
     o.idle_timeout = ms(g.idle_timeout);
     o.max_age = ms(g.max_age);
-    o.max_open = settings.http.max_requests;
     o.server_version = TROUPE_VERSION;
     o.infer = infer_options_of(g.default_class, g.queue_timeout);
     o.tls.certificate = g.tls.certificate;

@@ -529,8 +529,10 @@ std::vector<binding> bind(settings& s) {
                        "Most numbers or texts of a request, all inputs together; over gRPC too: 413.");
   b.count<std::size_t>("http.max_connections", s.http.max_connections, 1, 1'000'000, "connections",
                        "More are answered 503.");
-  b.count<std::size_t>("http.max_requests", s.http.max_requests, 1, 10'000'000, "requests",
-                       "Requests that wait for an answer at a time, a thread; more are answered 503.");
+  b.count<std::size_t>(
+      "http.max_requests", s.http.max_requests, 1, 10'000'000, "requests",
+      "Requests over HTTP or gRPC that wait for an answer at a time, a thread; more are answered 503 "
+      "(UNAVAILABLE).");
   b.size("http.max_buffered", s.http.max_buffered, mib, 64 * gib,
          "Bodies that are being read at a time, all connections together; more are answered 503.");
   b.duration("http.read_timeout", s.http.read_timeout, 100 * millisecond, hour,

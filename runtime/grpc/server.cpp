@@ -433,7 +433,6 @@ namespace {
 struct shared_state {
   codec::infer_options infer;
   nanos retry_after = 0;
-  std::size_t max_open = 0;
   std::shared_ptr<const observe::request_log> log;  ///< null: no request has a line
   std::atomic<std::size_t> open{0};
   std::atomic<nanos> last_came{0};  ///< steady clock
@@ -646,8 +645,6 @@ class infer_rpc final : public open_rpc, public infer_exchange {
     if (const status bad = body_.take(request_, lane_.owner.options.max_message); !bad.ok())
       return refuse(bad, 0);
     request_.Clear();
-    if (shared_->open.load(std::memory_order_relaxed) >= shared_->max_open)
-      return refuse({status_code::unavailable, "too many requests are open"}, shared_->retry_after);
     shared_->open.fetch_add(1, std::memory_order_relaxed);
     shared_->last_came.store(lane_.now, std::memory_order_relaxed);
     refs_.store(2, std::memory_order_relaxed);
@@ -1048,15 +1045,13 @@ void infer_stream::message(message_body&& body) {
     return rpc_.finish(status_of(asked));  // a token that has expired since
   ++open_;
   shared_state& shared = *rpc_.shared();
-  const bool full = shared.open.fetch_add(1, std::memory_order_relaxed) >= shared.max_open;
+  shared.open.fetch_add(1, std::memory_order_relaxed);
   shared.last_came.store(rpc_.on().now, std::memory_order_relaxed);
   auto made =
       std::make_unique<infer_call>(*new streamed(rpc_, std::move(body)), shared.infer, rpc_.on().now,
                                    serving::caller(std::move(asked.who), rpc_.on().owner.options.guard));
   if (refused != 0)
     made->refuse(status_of(asked), asked.retry_after);
-  else if (full)
-    made->refuse({status_code::unavailable, "too many requests are open"}, shared.retry_after);
   else
     rpc_.on().taken.push_back(std::move(made));
   if (open_ < most_ && !stopping_) rpc_.read();
@@ -1307,7 +1302,6 @@ void server_parts::listen() {
   auto shared = std::make_shared<shared_state>();
   shared->infer = options.infer;
   shared->retry_after = std::chrono::nanoseconds(options.retry_after).count();
-  shared->max_open = options.max_open;
   shared->log = options.log;
   for (std::size_t i = 0; i < std::max<std::size_t>(1, options.threads); ++i)
     lanes.push_back(std::make_unique<lane>(*this, shared, i, builder.AddCompletionQueue()));

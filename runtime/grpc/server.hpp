@@ -52,7 +52,6 @@ struct server_options {
   std::size_t threads = 1;
   std::size_t max_message = std::size_t{10} << 20;  ///< as sent, and decompressed
   std::size_t max_streams = 1000;                   ///< calls at once on one connection
-  std::size_t max_open = 10'000;                    ///< inference requests at once
   std::size_t max_stream_open = 64;                 ///< requests of one ModelStreamInfer at once
   std::chrono::milliseconds keepalive{60'000};  ///< a silent connection is asked for life so often; 0: never
   std::chrono::milliseconds keepalive_timeout{20'000};  ///< and closed when it does not answer

@@ -190,6 +190,32 @@ with t.Stage() as stage:
         assert c.goaway == 0 and calls > 1, (c.goaway, calls)
     node.stop()
 
+    # --- more requests than may wait: refused, told in the log and counted
+    node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"}, "grpc": {}, "log": {"format": "json"},
+                         "http": {"enabled": False, "max_requests": 1}, "admin": {"token": "secret"}, "faults": {"enabled": True}})
+    node.wait_ready()
+    faults = (f"http://127.0.0.1:{node.port}/admin/faults", {"Authorization": "Bearer secret"})
+    assert t.http("POST", faults[0], {"fault": "shard_hang", "duration": "2m"}, faults[1])[0] == 201
+    ended = []
+
+    def ask():
+        with Connection(node.grpc_port) as c:
+            ended.append(c.call(INFER, good).status)
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    t.wait_until(lambda: len(ended) == 3, "all but one are refused")
+    assert ended == [http2.UNAVAILABLE] * 3, ended
+    assert t.http("DELETE", faults[0], headers=faults[1])[0] == 200
+    for client in clients:
+        client.join(60)
+    assert ended[3] == http2.OK, ended
+    assert node.metrics().total("inference_errors_total", door="grpc", code="unavailable") == 3
+    (line,) = [line for line in map(json.loads, node.stdout().splitlines()) if line["event"] == "overload"]
+    assert line["option"] == "http.max_requests", line
+    assert node.stop() == 0, node.stderr()
+
     # --- a node that ends: clients are told to go elsewhere, and what they have sent by then is answered
     for _ in range(3):
         node = stage.troupe({"kafka": {"enabled": False}, "cache": {"mode": "off"}, "grpc": {}})
