@@ -895,8 +895,12 @@ struct node::impl final : kafka::assignment_listener, door_state {
     try {
       auto in = source_options_of(settings);
       in.brokers = bootstrap;
-      // The embedded broker answers an empty fetch only when its whole wait is over.
-      if (broker) in.fetch_wait_ms = 5;
+      if (broker) {
+        in.fetch_wait_ms = 5;  // it answers an empty fetch only when its whole wait is over
+        // Nobody takes over from a node with the broker in itself: a machine that was asleep has lost
+        // nothing.
+        in.session_timeout_ms = 45'000;
+      }
       in.log = log;
       in.broken = [this](bool fenced, const std::string& why) { kafka_broken(fenced, why); };
       if (injector) in.sockets = injector->kafka();

@@ -406,7 +406,7 @@ void configure(rd_kafka_conf_t* conf, const source_options& o) {
     // Cooperative rebalancing is sound from librdkafka 2.10 on (confluentinc/librdkafka#4059).
     set("partition.assignment.strategy", rd_kafka_version() >= 0x020a00ff ? "cooperative-sticky" : "range");
     set("session.timeout.ms", std::to_string(o.session_timeout_ms));
-    set("heartbeat.interval.ms", std::to_string(std::max(100, o.session_timeout_ms / 6)));
+    set("heartbeat.interval.ms", std::to_string(std::clamp(o.session_timeout_ms / 6, 100, 1'000)));
   }
   set("max.poll.interval.ms", std::to_string(std::max<nanos>(300'000, o.drain_timeout / 1'000'000 + 60'000)));
   set("auto.offset.reset", "earliest");
