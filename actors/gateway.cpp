@@ -35,7 +35,8 @@ struct gateway_state {
   [[nodiscard]] nanos away(error_code code, const record& r, nanos now) const {
     if (code != error_code::unavailable || !args.stalls) return 0;
     const auto stall = args.stalls->of(r.model);
-    return stall ? std::max<nanos>(0, stall->next_probe - now) : 0;
+    if (!stall) return 0;
+    return stall->hung != 0 ? policy::second : std::max<nanos>(0, stall->next_probe - now);
   }
 
   /// An error that needs no shard.
@@ -167,22 +168,35 @@ void take_answers(self_ptr self, const answer_set& set) {
   if (finished) desk.forget_finished();
 }
 
-/// Callers who went away: their rows are marked, so that the scheduler passes them over.
-void drop_gone(self_ptr self) {
+/// Callers who went away, and those whose time is over, whatever their rows still wait for: the rows are
+/// marked, so that the scheduler passes them over.
+void end_gone_and_late(self_ptr self) {
   auto& s = self->state;
   auto& desk = *s.args.desk;
+  const nanos now = caf_line::now(self);
   std::size_t gone = 0;
+  bool late = false;
+  const reply_turn turn;
   desk.for_each_open([&](gateway_desk::open_batch& b) {
     for (const record& r : b.batch->records) {
       const auto& c = b.calls[r.seq];
-      if (!c || !c->gone() || r.answered.exchange(true, std::memory_order_relaxed)) continue;
-      desk.ended(b, r);
-      ++gone;
+      if (!c) continue;
+      const bool left = c->gone();
+      if ((!left && now < r.expiry) || r.answered.exchange(true, std::memory_order_relaxed)) continue;
+      if (left) {
+        desk.ended(b, r);
+        ++gone;
+      } else {
+        s.refuse(b, r, {error_code::deadline_exceeded, "the deadline passed before there was an answer", 0},
+                 now);
+        late = true;
+      }
     }
   });
-  if (gone == 0) return;
+  if (gone == 0 && !late) return;
   desk.forget_finished();
-  s.args.metrics->callers_gone(s.args.via, gone);
+  if (gone != 0) s.args.metrics->callers_gone(s.args.via, gone);
+  s.tally.report(*s.args.metrics);
 }
 
 void submit_again(self_ptr self) {
@@ -231,7 +245,7 @@ gateway_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<gatew
       [self](const answers& m) { take_answers(self, *m.set); },
       [self](tick) {
         auto& s = self->state;
-        drop_gone(self);
+        end_gone_and_late(self);
         s.args.metrics->mailbox(s.args.name, caf_line::mailbox_depth(self));
         caf_line::send_later(self, sweep, tick{});
       },

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "runtime/model/model.hpp"
+#include "runtime/model/stalls.hpp"
 #include "runtime/observe/log.hpp"
 #include "runtime/observe/metrics.hpp"
 
@@ -519,8 +520,7 @@ struct keeper_state {
           others += (others.empty() ? "" : ", ") + key.second;
       return {409, "no rollout of model " + model + " runs, and " +
                        (before == m.previous.end() || before->second.empty()
-                            ? "version " + m.production[model] +
-                                  " has been the production version since this node started"
+                            ? "no version that answered before version " + m.production[model] + " is known"
                             : "version " + before->second + ", the one before, is not loaded") +
                        (others.empty() ? "; no other version is loaded"
                                        : "; to go to another one (loaded: " + others +
@@ -597,6 +597,20 @@ struct keeper_state {
     }
   }
 
+  /// The new version can't answer while the old one does: the more of its requests are refused or wait, the
+  /// fewer samples there are to judge it by.
+  [[nodiscard]] std::optional<policy::verdict> stalled(const keeper_memory::rollout& r) {
+    const auto* v = find(r.spec.model, r.spec.version);
+    const auto* production = production_of(r.spec.model);
+    if (!args.stalls || !v || !v->model || !production || args.stalls->of(production)) return std::nullopt;
+    const auto stall = args.stalls->of(v->model.get());
+    if (!stall) return std::nullopt;
+    return policy::verdict{
+        policy::rollback_reason::unavailable,
+        "it can't answer: " +
+            (stall->hung != 0 ? model::why_hung(*stall) : "it keeps failing, its breaker is open")};
+  }
+
   template <class Self>
   void judge(Self* self) {
     const nanos now = caf_line::now(self);
@@ -609,7 +623,9 @@ struct keeper_state {
       const auto drifted = w.guard.drifted();
       args.metrics->rollout(model, r.spec.version, std::string(policy::to_string(r.spec.strategy)), r.share,
                             drifted ? drifted->psi : 0);
-      if (const auto verdict = w.guard.judge(now)) {
+      auto verdict = w.guard.judge(now);
+      if (!verdict) verdict = stalled(r);
+      if (verdict) {
         const std::string reason(policy::to_string(verdict->reason));
         if (r.spec.automatic) {
           (void)roll_back(self, model, reason, verdict->text);

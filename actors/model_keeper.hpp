@@ -23,6 +23,10 @@
 #include "runtime/model/source.hpp"
 #include "runtime/policy/rollout_spec.hpp"
 
+namespace troupe::model {
+class stalls;
+}
+
 namespace troupe::observe {
 class metrics;
 }
@@ -99,6 +103,7 @@ struct model_keeper_args {
   std::shared_ptr<model::live_models> live;  ///< holds what is loaded at the start
   std::filesystem::path directory;           ///< where a version is looked for that is loaded by hand
   std::shared_ptr<observe::metrics> metrics;
+  std::shared_ptr<const model::stalls> stalls = {};  ///< which versions can't answer; may be null
   /// Begins a load; load_ended follows.
   std::function<void(model::version_on_disk)> load;
   /// Makes the source say what it has, after a crash; may be empty.

@@ -1152,6 +1152,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       a.live = models;
       a.directory = settings.models.directory;
       a.metrics = metrics;
+      a.stalls = stalls;
       a.load = [this](model::version_on_disk v) { loader->load(std::move(v)); };
       a.look = [this] {
         loader->look_now();
@@ -1490,17 +1491,22 @@ struct node::impl final : kafka::assignment_listener, door_state {
     // First, for others wait for the partitions. Revokes: waits for what is in flight, commits, leaves.
     if (source) source->close(deadline);
     bool answered = !http || http->wait_drained(deadline);
+    std::size_t calls = answered ? 0 : http->open_calls();
     if (grpc) {
-      answered &= grpc->wait_drained(deadline);
+      if (!grpc->wait_drained(deadline)) {
+        answered = false;
+        calls += grpc->open();
+      }
       // While the actors are there: what came in the last moment is answered, too.
       const nanos left = std::clamp<nanos>(deadline - steady_now(), 0, 5 * policy::second);
       grpc->stop(std::chrono::milliseconds(left / policy::millisecond));
     }
     const std::size_t left = answers_under_way();
-    observe::log(
-        left ? observe::level::warn : observe::level::info, "node", "drain_finished",
-        left ? "drained with answers still on their way" : "drained: everything delivered and committed",
-        {{"in_flight", std::to_string(left)}});
+    observe::log(left || !answered ? observe::level::warn : observe::level::info, "node", "drain_finished",
+                 !answered ? "drain.deadline is over, and calls are still unanswered: they get 503 now"
+                 : left    ? "drained with answers still on their way"
+                           : "drained: everything delivered and committed",
+                 {{"in_flight", std::to_string(left)}, {"calls", std::to_string(calls)}});
     stop();
     return left == 0 && answered;
   }

@@ -209,7 +209,9 @@ struct scheduler_state {
 
   /// What such a caller is told.
   [[nodiscard]] std::string why_refused(const model_lane& lane, nanos now) const {
-    if (hangs(lane)) return model::why_hung({lane.stalled_since, 0, lane.hung});
+    if (hangs(lane))
+      return "model " + lane.model->name() + " version " + lane.model->version() + ": " +
+             model::why_hung({lane.stalled_since, 0, lane.hung});
     const nanos left = lane.next_probe - now;
     return "the model keeps failing, its breaker is open; it is tried again " +
            (left > 0 ? "in " + std::to_string((left + policy::second - 1) / policy::second) + " s" : "soon");

@@ -18,6 +18,7 @@ namespace {
 
 using tree_id = policy::supervision_tree::id;
 
+constexpr nanos least_patience = 200'000'000;
 constexpr int hopeless = 10;  // times stuck_after: nobody can replace it and it does not come back
 
 /// Children that are stopped and started together: the last to be started stops first, and nobody starts
@@ -66,6 +67,7 @@ struct supervisor_state {
   nanos watch_every = 0;
   nanos next_watch = 0;
   bool stopping = false;
+  nanos stop_by = 0;  // when the patience with all of them is over
   std::shared_ptr<std::promise<std::vector<std::string>>> stopped;
   std::vector<std::string> left;
 
@@ -258,8 +260,10 @@ void go_on(self_ptr self) {
     child& c = s.children.at(*it);
     if (c.at != standing::to_stop || !busy.insert(c.plan).second) continue;
     c.at = standing::ending;
-    c.end_by = now + s.args.patience;
-    caf_line::send_later(self, s.args.patience, tick{});
+    // At the end of all, the patience is for all of them; whoever comes after it has still a moment.
+    const nanos patience = s.stopping ? std::max(s.stop_by - now, least_patience) : s.args.patience;
+    c.end_by = now + patience;
+    caf_line::send_later(self, patience, tick{});
     caf_line::end(c.handle);
   }
   if (s.stopping) {
@@ -525,7 +529,7 @@ supervisor_actor::behavior_type behavior(self_ptr self, const std::shared_ptr<su
         if (s.stopping) return;
         s.stopping = true;
         s.stopped = m.left;
-        s.args.patience = m.patience;
+        s.stop_by = caf_line::now(self) + m.patience;
         for (const auto& a : s.abandoned) s.left.push_back(a.name);
         auto all = std::make_shared<restart_plan>();
         for (auto& [id, c] : s.children) {

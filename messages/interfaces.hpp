@@ -217,7 +217,7 @@ struct report_tree {
 
 /// Ends all children, last started first, then the supervisor itself.
 struct stop_all {
-  nanos patience = 5'000'000'000;  ///< for each
+  nanos patience = 5'000'000'000;  ///< for all; then each that is left gets 0.2 s more
   /// Names of those that did not end: their threads go on.
   std::shared_ptr<std::promise<std::vector<std::string>>> left;
 };

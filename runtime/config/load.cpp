@@ -951,6 +951,10 @@ class loader {
       refuse("redis.tls_key", "needs redis.tls_cert beside it", {"redis.tls_cert"});
     warn_of_idle_transactions();
     warn_of_idle_security();
+    if (values_.models.time_limit > 0 && values_.models.max_hung >= values_.supervision.max_abandoned)
+      warn("models.max_hung", "is not reached: calls that hang are threads left alone, and more than " +
+                                  std::to_string(values_.supervision.max_abandoned) +
+                                  " of them end the process (supervision.max_abandoned)");
     double floors = 0;
     for (const auto& c : values_.classes) floors += c.floor;
     if (floors > 1) refuse("classes", "the floors of all classes together exceed 1");

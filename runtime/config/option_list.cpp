@@ -518,7 +518,7 @@ std::vector<binding> bind(settings& s) {
   b.text("http.class", s.http.default_class,
          "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("http.queue_timeout", s.http.queue_timeout, millisecond, hour,
-             "A request without a timeout of its own expires so long after its arrival: 504.");
+             "A request without a timeout of its own that has no answer so long after its arrival: 504.");
   b.name("http.deployment", s.http.deployment, "What `/score` answers as `deployment` in its metadata.");
   b.boolean("http.admission", s.http.admission,
             "Refuse a request at once (503, Retry-After) that the queue would make later than its class's "
@@ -561,7 +561,8 @@ std::vector<binding> bind(settings& s) {
   b.text("grpc.class", s.grpc.default_class,
          "Class of a request without priority, one of `classes`; empty: the first, most urgent one.");
   b.duration("grpc.queue_timeout", s.grpc.queue_timeout, millisecond, hour,
-             "A request without a deadline of its own expires so long after its arrival: DEADLINE_EXCEEDED.");
+             "A request without a deadline of its own that has no answer so long after its arrival: "
+             "DEADLINE_EXCEEDED.");
   b.size("grpc.max_message", s.grpc.max_message, 1024, gib, "Largest request: RESOURCE_EXHAUSTED.");
   b.count<std::size_t>("grpc.max_streams", s.grpc.max_streams, 1, 1'000'000, "calls",
                        "Calls at a time on one connection.");

@@ -10,7 +10,7 @@ namespace troupe::policy {
 namespace {
 
 constexpr std::array<std::string_view, 5> strategy_names = {"canary", "header", "ab", "shadow", "blue_green"};
-constexpr std::array<std::string_view, 3> reason_names = {"error_rate", "latency", "drift"};
+constexpr std::array<std::string_view, 4> reason_names = {"error_rate", "latency", "drift", "unavailable"};
 
 template <class... Values>
 std::string line(const char* format, Values... values) {

@@ -95,9 +95,10 @@ struct guard_config {
   drift_config drift;
 };
 
-enum class rollback_reason : std::uint8_t { error_rate, latency, drift };
+/// unavailable: the new version answers nothing, which is seen without a single sample.
+enum class rollback_reason : std::uint8_t { error_rate, latency, drift, unavailable };
 inline constexpr std::array rollback_reasons = {rollback_reason::error_rate, rollback_reason::latency,
-                                                rollback_reason::drift};
+                                                rollback_reason::drift, rollback_reason::unavailable};
 
 [[nodiscard]] std::string_view to_string(rollback_reason r);
 [[nodiscard]] std::string_view to_string(rollout_strategy s);

@@ -114,9 +114,11 @@ class call_ends {
 
 class one_row final : public call {
  public:
-  one_row(std::shared_ptr<call_ends> to, double first) : to_(std::move(to)), first_(first) {}
+  one_row(std::shared_ptr<call_ends> to, double first, nanos timeout)
+      : to_(std::move(to)), first_(first), timeout_(timeout) {}
   void read(record& r, record_batch& batch) override {
     r.target = batch.arrived + 60'000 * ms;
+    if (timeout_ > 0) r.expiry = batch.arrived + timeout_;
     r.model = batch.models->find("sum", "").model;
     r.rows = 1;
     r.values_begin = static_cast<std::uint32_t>(batch.values.size());
@@ -133,6 +135,7 @@ class one_row final : public call {
  private:
   std::shared_ptr<call_ends> to_;
   double first_;
+  nanos timeout_;
 };
 
 struct small_node {
@@ -241,10 +244,10 @@ struct small_node {
     });
   }
 
-  std::shared_ptr<call_ends> ask(int times, double first) {
+  std::shared_ptr<call_ends> ask(int times, double first, nanos timeout = 0) {
     auto ends = std::make_shared<call_ends>();
     std::vector<std::unique_ptr<call>> calls;
-    for (int i = 0; i < times; ++i) calls.push_back(std::make_unique<one_row>(ends, first));
+    for (int i = 0; i < times; ++i) calls.push_back(std::make_unique<one_row>(ends, first, timeout));
     desk->hand_in(std::move(calls));
     return ends;
   }
@@ -321,7 +324,7 @@ TEST(hang, callers_of_a_model_that_is_given_nothing_are_told_so_at_once_and_reco
   n.until([&] { return later->all().size() == 1; });
   for (const auto& ends : {hang, later})
     for (const auto& one : ends->all()) {
-      EXPECT_EQ(one.rfind("unavailable: its engine hangs, with ", 0), 0U) << one;
+      EXPECT_EQ(one.rfind("unavailable: model sum version 1: its engine hangs, with ", 0), 0U) << one;
       EXPECT_NE(one.find("models.max_hung"), std::string::npos) << one;
     }
   n.queue->add("{\"request_id\":\"r-1\",\"features\":[1,0.5]}");
@@ -334,6 +337,19 @@ TEST(hang, callers_of_a_model_that_is_given_nothing_are_told_so_at_once_and_reco
   const auto at_last = n.ask(1, 1);
   n.until([&] { return at_last->all().size() == 1; });
   EXPECT_EQ(at_last->all(), std::vector{std::to_string(1.5)});
+}
+
+TEST(hang, a_caller_s_deadline_holds_while_the_engine_has_the_row) {
+  small_node n(0, 0);
+  n.open_door();
+  const auto ends = n.ask(3, never, 100 * ms);
+  n.until([&] { return ends->all().size() == 3; });
+  for (const auto& one : ends->all())
+    EXPECT_EQ(one, "deadline_exceeded: the deadline passed before there was an answer");
+  n.hangs->open();
+  const auto later = n.ask(1, 1);
+  n.until([&] { return later->all().size() == 1; });
+  EXPECT_EQ(ends->all().size(), 3U) << "what came late answers nobody";
 }
 
 TEST(hang, a_stuck_actor_is_seen_and_another_takes_its_place) {

@@ -44,6 +44,7 @@ class rollout_stage : public stage {
       a.live = live;
       a.directory = "/nowhere";
       a.metrics = metrics;
+      a.stalls = stalls;
       a.load = [this](const model::version_on_disk& v) { asked.push_back(v); };
       a.start = [this](const std::shared_ptr<const model::loaded_model>& m) {
         add_child(shard_name(m.get()), "model_shard", [this, m](bool) {
@@ -328,6 +329,26 @@ TEST(rollout, a_version_that_fails_is_rolled_back) {
   ASSERT_TRUE(s.memory->report().rollouts.empty());
   EXPECT_EQ(s.memory->report().history.at(0).reason, "error_rate") << s.memory->report().history.at(0).text;
   for (int i = 0; i < s.sent; ++i) EXPECT_EQ(s.results_of(i).size(), 1U) << i;
+}
+
+TEST(rollout, a_version_that_answers_nothing_is_rolled_back_without_a_sample) {
+  rollout_stage s;
+  s.load("2", 0);
+  const auto model = [&](const char* version) { return s.live->current()->find("sum", version).model; };
+  ASSERT_EQ(s.roll_out(strategy::canary, 50).status, 200);
+  s.stalls->set(model("1"), {1, 2, 0});
+  s.stalls->set(model("2"), {1, 2, 0});
+  s.settle(5'000'000'000);
+  EXPECT_EQ(s.memory->report().rollouts.size(), 1U) << "the old one answers no better";
+  s.stalls->clear(model("1"));
+  s.settle(5'000'000'000);
+  ASSERT_TRUE(s.memory->report().rollouts.empty());
+  const rollout_report ended = s.memory->report().history.at(0);
+  EXPECT_EQ(ended.reason, "unavailable");
+  EXPECT_EQ(ended.text, "it can't answer: it keeps failing, its breaker is open");
+  EXPECT_EQ(ended.new_side.requests, 0U);
+  EXPECT_NE(s.metrics->text().find("troupe_rollout_rollbacks_total{model=\"sum\",reason=\"unavailable\"} 1"),
+            std::string::npos);
 }
 
 TEST(rollout, a_shadow_is_compared_and_never_answers) {

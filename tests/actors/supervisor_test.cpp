@@ -68,6 +68,7 @@ struct hall {
             caf_line::die_of_exceptions(self);
             self->state.who = who;
             self->state.told = told;
+            if (who.starts_with("stuck")) self->set_exit_handler([](const caf::exit_msg&) {});
             return {
                 [](const outcome&) {},
                 [](tick) {},
@@ -269,6 +270,23 @@ TEST(supervisor, all_are_stopped_in_reverse_and_it_ends_itself) {
   EXPECT_EQ(h.story(), "-z-b-a");
   ASSERT_EQ(names.wait_for(std::chrono::seconds(0)), std::future_status::ready);
   EXPECT_TRUE(names.get().empty());
+}
+
+TEST(supervisor, the_patience_of_the_end_is_for_all_who_do_not_come_back) {
+  hall h;
+  for (const char* name : {"a", "stuck 1", "stuck 2", "stuck 3", "b"}) h.child(name);
+  h.system.run();
+  (void)h.story();
+  auto left = std::make_shared<std::promise<std::vector<std::string>>>();
+  auto names = left->get_future();
+  caf_line::post_urgent(h.supervisor, stop_all{1'000 * ms, left});
+  h.system.advance(999 * ms);
+  EXPECT_EQ(h.story(), "-b") << "the next may still come back";
+  h.system.advance(450 * ms);
+  EXPECT_EQ(h.story(), "-a");
+  ASSERT_EQ(names.wait_for(std::chrono::seconds(0)), std::future_status::ready);
+  EXPECT_EQ(names.get(), (std::vector<std::string>{"stuck 3", "stuck 2", "stuck 1"}));
+  for (const char* name : {"stuck 1", "stuck 2", "stuck 3"}) h.kill(name);
 }
 
 /// A hundred versions on a machine of many cores are thousands of shards. (Looking at every child for each

@@ -159,7 +159,7 @@ with t.Stage() as stage:
     assert answers == [503] * 8, answers
     status, body = t.http("POST", f"http://127.0.0.1:{node.http_port}/v2/models/{MODEL}/infer", {"inputs": [
         {"name": "input", "shape": [1, 10], "datatype": "FP64", "data": [0.01] * 10}]})
-    assert status == 503 and re.fullmatch(hangs, json.loads(body)["error"]), (status, body)
+    assert status == 503 and re.fullmatch(rf"model {MODEL} version \d+: {hangs}", json.loads(body)["error"]), (status, body)
     assert node.metrics().total("troupe_model_hung_calls", model=MODEL) > 0
     assert "did not return within 300 ms (models.time_limit)" in node.stdout(), node.stdout()
     assert cli("fault", "stop", "--all")[0] == 0
@@ -167,4 +167,27 @@ with t.Stage() as stage:
     assert score() == 200
     assert '"event":"engine_returned"' in node.stdout()
     t.wait_until(lambda: node.metrics().total("troupe_model_hung_calls", model=MODEL) == 0, "all calls have returned")
+
+    # --- a deadline holds, whatever the engine does
+    assert cli("fault", "inject", "shard_hang", "--model", MODEL, "--duration", "2m")[0] == 0
+    status, body = t.http("POST", f"http://127.0.0.1:{node.http_port}/v2/models/{MODEL}/infer", {
+        "inputs": [{"name": "input", "shape": [1, 10], "datatype": "FP64", "data": [0.01] * 10}], "parameters": {"timeout": 50_000}})
+    assert status == 504 and json.loads(body)["error"] == "the deadline passed before there was an answer", (status, body)
+    assert cli("fault", "stop", "--all")[0] == 0
+    t.wait_until(lambda: score() == 200 and degraded() == [], "it is whole again")
+
+    # --- a new version that answers nothing is rolled back: its breaker lets through too few requests to judge it by
+    spec = {"model": MODEL, "version": "2", "strategy": "canary", "percent": 50}
+    assert t.http("POST", f"http://127.0.0.1:{node.port}/admin/rollout", spec, {"Authorization": f"Bearer {SECRET}"})[0] == 200
+    assert cli("fault", "inject", "shard_fail", "--model", MODEL, "--version", "2", "--duration", "2m")[0] == 0
+
+    def rolled_back():
+        score()
+        return '"event":"rollout_rolled_back"' in node.stdout()
+
+    t.wait_until(rolled_back, "the canary is rolled back", every=0.01)
+    (line,) = [line for line in map(json.loads, node.stdout().splitlines()) if line["event"] == "rollout_rolled_back"]
+    assert (line["reason"], line["version"]) == ("unavailable", "2"), line
+    t.wait_until(lambda: [score() for _ in range(20)] == [200] * 20, "the version before answers")
+    assert cli("fault", "stop", "--all")[0] == 0
     assert node.stop() == 0, node.stderr()

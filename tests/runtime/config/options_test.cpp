@@ -564,6 +564,14 @@ TEST_F(Options, ExactlyOnceReadsNoAbortedRequests) {
   EXPECT_EQ(error_of(uncommitted), "(no error)") << "troupe results may look at what is not committed";
 }
 
+TEST_F(Options, ABoundThatAnotherEndsTheProcessBeforeIsWarnedOf) {
+  EXPECT_THAT(load_all("models: {max_hung: 16}\n").warnings,
+              ElementsAre(AllOf(HasSubstr("models.max_hung: is not reached"),
+                                HasSubstr("supervision.max_abandoned"))));
+  EXPECT_THAT(load_all("models: {max_hung: 15}\n").warnings, IsEmpty());
+  EXPECT_THAT(load_all("models: {max_hung: 16, time_limit: 0}\n").warnings, IsEmpty());
+}
+
 TEST_F(Options, WhatOnlyTransactionsHaveIsWarnedOfWithoutThem) {
   const std::string yaml = "kafka: {transactional_id: scorer-0, transaction_groups: 2}\n";
   EXPECT_THAT(load_all(yaml).warnings,
