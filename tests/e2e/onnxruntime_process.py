@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 
 import troupe_test as t
 
@@ -55,3 +56,32 @@ with t.Stage() as stage:
     (child,) = t.engines_of(node.pid)
     node.kill()
     t.wait_until(lambda: not os.path.exists(f"/proc/{child}"), "the child is gone")
+
+    # An engine that hangs when the node ends: the end waits for it in vain, and says for whom.
+    for model in ("m1", "m2", "m3"):
+        shutil.copytree(folder, stage.path("stuck") / model / "1")
+    node = stage.troupe({"kafka": {"enabled": False}, "http": {}, "models": {"directory": str(stage.path("stuck"))},
+                         "onnxruntime": {"timeout": "10m"}, "drain": {"deadline": "1s"}, "cache": {"mode": "off"}, "log": {"format": "json"}})
+    node.wait_ready()
+    children = t.engines_of(node.pid)
+    assert len(children) == 3, children
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    answers = []
+
+    def ask(model):
+        answers.append(t.http("POST", f"http://127.0.0.1:{node.http_port}/v1/models/{model}:predict", {"instances": [[0.1] * 10]})[0])
+
+    callers = [threading.Thread(target=ask, args=(model,)) for model in ("m1", "m2", "m3")]
+    for one in callers:
+        one.start()
+    t.wait_until(lambda: node.metrics().total("troupe_scheduler_slots_busy") == 3, "all three hang")
+    node.signal(signal.SIGTERM)
+    assert node.wait(60) == 1, node.stderr()
+    for one in callers:
+        one.join(60)
+    assert answers == [503] * 3, answers
+    (drained,), (left,) = lines("drain_finished"), lines("actors_left")
+    assert drained["level"] == "warn" and drained["calls"] == "3" and drained["in_flight"] == "0", drained
+    assert sorted(name.split("#")[0] for name in left["actors"].split(", ")) == [f"model_shard m{n}/1" for n in (1, 2, 3)], left
+    t.wait_until(lambda: not any(os.path.exists(f"/proc/{child}") for child in children), "the children are gone")
