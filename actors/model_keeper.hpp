@@ -83,7 +83,13 @@ class keeper_memory {
   std::uint64_t next_id = 1;
   bool begun = false;
 
-  /// From any thread.
+  // From any thread.
+
+  /// Whether there is a report yet; before, an empty one says nothing.
+  [[nodiscard]] bool shown() const {
+    const std::lock_guard lock(mutex_);
+    return shown_;
+  }
   [[nodiscard]] models_report report() const {
     const std::lock_guard lock(mutex_);
     return report_;
@@ -91,11 +97,13 @@ class keeper_memory {
   void show(models_report r) {
     const std::lock_guard lock(mutex_);
     report_ = std::move(r);
+    shown_ = true;
   }
 
  private:
   mutable std::mutex mutex_;
   models_report report_;
+  bool shown_ = false;
 };
 
 struct model_keeper_args {

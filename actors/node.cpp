@@ -1339,7 +1339,7 @@ struct node::impl final : kafka::assignment_listener, door_state {
       not_ready("no model is loaded");
     else if (!h.model_loaded)
       h.degraded.push_back("the default model " + table->default_name() + " is not loaded");
-    if (!up) {
+    if (!up || !kept->shown()) {  // who is ready can say what it serves
       not_ready("starting");
       return h;
     }
